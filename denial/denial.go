@@ -1,0 +1,143 @@
+// Package denial is the one table of the reasons for which Writ refuses, and the one type that carries a refusal.
+//
+// A refusal is a *Denial, made by New. A fault (a disk, a socket, a bug) is any other error; to whoever must decide,
+// a fault is the denial Internal. The zero Reason is Internal, so a forgotten assignment refuses.
+package denial
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+)
+
+// Reason is the machine-readable cause of a refusal: one of the constants of this package. Its zero value means Internal.
+type Reason uint16
+
+// Condition groups reasons into the eight conditions that are always denied, and Undecidable.
+type Condition uint8
+
+// The conditions, in the order of the code ranges 1xx to 9xx.
+const (
+	Undecidable        Condition = 9 // also the condition of the zero Reason
+	Missing            Condition = 1
+	Expired            Condition = 2
+	BadProof           Condition = 3
+	PolicyMismatch     Condition = 4
+	Replay             Condition = 5
+	RuntimeIntegrity   Condition = 6
+	EnvironmentMismatch Condition = 7
+	Revoked            Condition = 8
+)
+
+var conditionNames = [...]string{
+	1: "missing", 2: "expired", 3: "bad proof", 4: "policy mismatch", 5: "replay",
+	6: "runtime integrity", 7: "environment mismatch", 8: "revoked", 9: "undecidable",
+}
+
+// String returns the condition in words: all that a stranger is told.
+func (c Condition) String() string {
+	if c == 0 || int(c) >= len(conditionNames) {
+		c = Undecidable
+	}
+	return conditionNames[c]
+}
+
+type row struct {
+	reason  Reason
+	name    string
+	meaning string
+	hint    string
+}
+
+func (r Reason) row() row {
+	i := sort.Search(len(table), func(i int) bool { return table[i].reason >= r })
+	if i == len(table) || table[i].reason != r {
+		r = Internal
+		i = sort.Search(len(table), func(i int) bool { return table[i].reason >= r })
+	}
+	return table[i]
+}
+
+// Code returns the number of the reason. An unknown reason is Internal.
+func (r Reason) Code() int { return int(r.row().reason) }
+
+// String returns the name of the reason, such as EXPIRED.
+func (r Reason) String() string { return r.row().name }
+
+// Condition returns the condition that the reason belongs to.
+func (r Reason) Condition() Condition { return Condition(r.row().reason / 100) }
+
+// Meaning returns one sentence that says what failed.
+func (r Reason) Meaning() string { return r.row().meaning }
+
+// Hint returns one sentence that says what to try next.
+func (r Reason) Hint() string { return r.row().hint }
+
+// Parse returns the reason with the given name or decimal code.
+func Parse(s string) (Reason, error) {
+	for _, row := range table {
+		if row.name == s || fmt.Sprint(uint16(row.reason)) == s {
+			return row.reason, nil
+		}
+	}
+	return Internal, fmt.Errorf("finding denial reason %q: no such name or code", s)
+}
+
+// All returns every reason, ordered by number.
+func All() []Reason {
+	all := make([]Reason, len(table))
+	for i, row := range table {
+		all[i] = row.reason
+	}
+	return all
+}
+
+// Denial is a refusal. Its Detail may be shown to the caller whose key verified; it never holds a secret, a nonce or
+// text that a peer supplied.
+type Denial struct {
+	Reason       Reason
+	Stage        Stage    // where in a check order it was refused; zero if outside of one
+	Detail       string   // one sentence for a person, without the full stop
+	Requirements []string // names of every policy requirement that did not hold, sorted
+}
+
+// New returns a refusal with a detail formatted as fmt.Sprintf does.
+func New(r Reason, format string, args ...any) *Denial {
+	return &Denial{Reason: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+// At returns a copy of the denial that names the stage, unless it names one already.
+func (d *Denial) At(s Stage) *Denial {
+	c := *d
+	if c.Stage == 0 {
+		c.Stage = s
+	}
+	return &c
+}
+
+// Error returns the name, the code and the detail.
+func (d *Denial) Error() string {
+	if d.Detail == "" {
+		return fmt.Sprintf("%d %s", d.Reason.Code(), d.Reason)
+	}
+	return fmt.Sprintf("%d %s: %s", d.Reason.Code(), d.Reason, d.Detail)
+}
+
+// Of returns the refusal that err is or wraps. A nil error gives nil; any other error is a fault, which is refused as
+// Internal and whose text is not repeated.
+func Of(err error) *Denial {
+	if err == nil {
+		return nil
+	}
+	var d *Denial
+	if errors.As(err, &d) && d != nil {
+		return d
+	}
+	return &Denial{Reason: Internal}
+}
+
+// Is reports whether err is a refusal with the given reason.
+func Is(err error, r Reason) bool {
+	var d *Denial
+	return errors.As(err, &d) && d != nil && d.Reason.Code() == r.Code()
+}

@@ -1,0 +1,205 @@
+package denial
+
+import "fmt"
+
+// Stage is one numbered check of a check order. The numbers stand in signed records and are never reused.
+type Stage uint8
+
+// The stages of an issuance, in their order.
+const (
+	StageLimits        Stage = 1  // sizes, rates, time
+	StageDecode        Stage = 2  // request and evidence decode strictly
+	StageCaller        Stage = 3  // enrolled AK and registered initiator key
+	StageChallenge     Stage = 4  // the challenge of this connection, unused and in time
+	StageQuote         Stage = 5  // quote structure and signature
+	StageBinding       Stage = 6  // AK, cnf key and exporter are bound to the quote
+	StageFacts         Stage = 7  // event log replays, facts follow
+	StageRevocation    Stage = 8  // host, initiator, policy and ancestors are not revoked
+	StageAppraisal     Stage = 9  // every requirement of the appraisal policy holds
+	StageAuthorization Stage = 10 // initiator, scope, lifetime, lineage
+	StageTransaction   Stage = 11 // request id, versions, log
+	StageMint          Stage = 12 // signature and receipt
+)
+
+// The stages of a gate, in their order.
+const (
+	StagePresent        Stage = 21 // there is an artifact
+	StageArtifactDecode Stage = 22 // it decodes strictly
+	StageSignature      Stage = 23 // algorithm and signature
+	StageType           Stage = 24 // typ and crit
+	StageReceipt        Stage = 25 // a receipt for exactly this artifact
+	StageTime           Stage = 26 // within [nbf, exp)
+	StageAudience       Stage = 27 // this gate
+	StagePins           Stage = 28 // issuer and policy pins of the trust file
+	StageGateRevocation Stage = 29 // fresh status, not revoked
+	StageScope          Stage = 30 // scope and code
+	StagePossession     Stage = 31 // proof of possession and environment
+	StageUses           Stage = 32 // a use is left, and consumed
+	StageStartRecord    Stage = 33 // the start record is in the log
+	StageRun            Stage = 34 // the checked bytes run
+)
+
+// The stages of acts that have no longer order of their own.
+const (
+	StageEnrolment Stage = 41 // enrolment and activation
+	StageAct       Stage = 42 // an act of the authorities: policy, enrolment, revocation
+)
+
+var stageNames = map[Stage]string{
+	StageLimits: "limits", StageDecode: "decode", StageCaller: "enrolled AK and initiator key",
+	StageChallenge: "challenge", StageQuote: "quote", StageBinding: "key bindings", StageFacts: "event log and facts",
+	StageRevocation: "revocation", StageAppraisal: "appraisal", StageAuthorization: "authorization and lineage",
+	StageTransaction: "transaction", StageMint: "mint",
+	StagePresent: "artifact present", StageArtifactDecode: "artifact decode", StageSignature: "algorithm and signature",
+	StageType: "type and crit", StageReceipt: "receipt", StageTime: "time", StageAudience: "audience",
+	StagePins: "issuer and policy pins", StageGateRevocation: "gate revocation", StageScope: "scope and code",
+	StagePossession: "proof of possession and environment", StageUses: "uses", StageStartRecord: "start record",
+	StageRun: "run", StageEnrolment: "enrolment", StageAct: "authority act",
+}
+
+// String returns the stage in words.
+func (s Stage) String() string {
+	if n, ok := stageNames[s]; ok {
+		return n
+	}
+	return "unknown stage"
+}
+
+// Order is a fixed sequence of stages. The first failure in it gives the code, so that the same input and state
+// always give the same one.
+type Order []Stage
+
+// IssuanceOrder returns the check order of an issuance.
+func IssuanceOrder() Order {
+	return Order{StageLimits, StageDecode, StageCaller, StageChallenge, StageQuote, StageBinding, StageFacts,
+		StageRevocation, StageAppraisal, StageAuthorization, StageTransaction, StageMint}
+}
+
+// GateOrder returns the check order of a gate.
+func GateOrder() Order {
+	return Order{StagePresent, StageArtifactDecode, StageSignature, StageType, StageReceipt, StageTime, StageAudience,
+		StagePins, StageGateRevocation, StageScope, StagePossession, StageUses, StageStartRecord, StageRun}
+}
+
+// State is what became of one check: the registered values of the EAT claim measres (RFC 9711, section 4.2.17).
+type State uint8
+
+// The states of a check.
+const (
+	Success State = 1
+	Fail    State = 2
+	NotRun  State = 3
+	Absent  State = 4 // the check does not apply to this input
+)
+
+// Run is one passage through an order. It refuses to run a stage before all earlier ones have succeeded, and it never
+// goes on after a failure. The zero Run allows nothing.
+type Run struct {
+	order  Order
+	states []State
+	next   int
+	denied *Denial
+}
+
+// Begin starts a passage through the order.
+func (o Order) Begin() *Run {
+	r := &Run{order: o, states: make([]State, len(o))}
+	for i := range r.states {
+		r.states[i] = NotRun
+	}
+	return r
+}
+
+// Check runs f, which stands for the given stages: the next ones of the order. If f fails, the passage ends with a
+// denial that names the failing stage (the one that the denial itself names, if it is among the given ones). A panic
+// in f is the denial Internal.
+func (r *Run) Check(f func() error, stages ...Stage) (err error) {
+	if r.denied != nil {
+		return r.denied
+	}
+	if len(stages) == 0 || !r.isNext(stages) {
+		return r.fail(New(Internal, "check out of order"), stages)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = r.fail(New(Internal, "a check stopped unexpectedly"), stages)
+		}
+	}()
+	if err := f(); err != nil {
+		return r.fail(wrap(err), stages)
+	}
+	for range stages {
+		r.states[r.next] = Success
+		r.next++
+	}
+	return nil
+}
+
+func (r *Run) isNext(stages []Stage) bool {
+	if r.next+len(stages) > len(r.order) {
+		return false
+	}
+	for i, s := range stages {
+		if r.order[r.next+i] != s {
+			return false
+		}
+	}
+	return true
+}
+
+// wrap keeps a fault's text beside its denial, so that the log can show it and the caller cannot.
+func wrap(err error) *Denial { return Of(err) }
+
+func (r *Run) fail(d *Denial, stages []Stage) error {
+	if len(stages) > 0 {
+		d = d.At(stages[0])
+	}
+	r.denied = d
+	for r.next < len(r.order) && r.order[r.next] != d.Stage && contains(stages, r.order[r.next]) {
+		r.states[r.next] = Success
+		r.next++
+	}
+	if r.next < len(r.order) {
+		r.states[r.next] = Fail
+	}
+	return d
+}
+
+func contains(stages []Stage, s Stage) bool {
+	for _, x := range stages {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Allowed returns nil only if every stage of the order has succeeded. This is the only source of an allow.
+func (r *Run) Allowed() error {
+	switch {
+	case r.denied != nil:
+		return r.denied
+	case len(r.order) == 0 || r.next != len(r.order):
+		return New(Internal, "checks are missing")
+	}
+	return nil
+}
+
+// States returns the state of every check, by stage number.
+func (r *Run) States() map[uint64]uint8 {
+	m := make(map[uint64]uint8, len(r.order))
+	for i, s := range r.order {
+		m[uint64(s)] = uint8(r.states[i])
+	}
+	return m
+}
+
+// Describe returns one line for each stage and its state, for people.
+func (r *Run) Describe() []string {
+	words := [...]string{Success: "success", Fail: "fail", NotRun: "not run", Absent: "absent"}
+	lines := make([]string, len(r.order))
+	for i, s := range r.order {
+		lines[i] = fmt.Sprintf("%-36s %s", s, words[r.states[i]])
+	}
+	return lines
+}
