@@ -13,20 +13,20 @@ import (
 // Reason is the machine-readable cause of a refusal: one of the constants of this package. Its zero value means Internal.
 type Reason uint16
 
-// Condition groups reasons into the eight conditions that are always denied, and Undecidable.
+// Condition groups reasons into the eight conditions that are always denied, and ConditionUndecidable.
 type Condition uint8
 
 // The conditions, in the order of the code ranges 1xx to 9xx.
 const (
-	Undecidable        Condition = 9 // also the condition of the zero Reason
-	Missing            Condition = 1
-	Expired            Condition = 2
-	BadProof           Condition = 3
-	PolicyMismatch     Condition = 4
-	Replay             Condition = 5
-	RuntimeIntegrity   Condition = 6
-	EnvironmentMismatch Condition = 7
-	Revoked            Condition = 8
+	ConditionMissing             Condition = 1
+	ConditionExpired             Condition = 2
+	ConditionBadProof            Condition = 3
+	ConditionPolicyMismatch      Condition = 4
+	ConditionReplay              Condition = 5
+	ConditionRuntimeIntegrity    Condition = 6
+	ConditionEnvironmentMismatch Condition = 7
+	ConditionRevoked             Condition = 8
+	ConditionUndecidable         Condition = 9 // also the condition of the zero Reason
 )
 
 var conditionNames = [...]string{
@@ -37,7 +37,7 @@ var conditionNames = [...]string{
 // String returns the condition in words: all that a stranger is told.
 func (c Condition) String() string {
 	if c == 0 || int(c) >= len(conditionNames) {
-		c = Undecidable
+		c = ConditionUndecidable
 	}
 	return conditionNames[c]
 }

@@ -126,7 +126,7 @@ func (r *Run) Check(f func() error, stages ...Stage) (err error) {
 		}
 	}()
 	if err := f(); err != nil {
-		return r.fail(wrap(err), stages)
+		return r.fail(Of(err), stages)
 	}
 	for range stages {
 		r.states[r.next] = Success
@@ -146,9 +146,6 @@ func (r *Run) isNext(stages []Stage) bool {
 	}
 	return true
 }
-
-// wrap keeps a fault's text beside its denial, so that the log can show it and the caller cannot.
-func wrap(err error) *Denial { return Of(err) }
 
 func (r *Run) fail(d *Denial, stages []Stage) error {
 	if len(stages) > 0 {
