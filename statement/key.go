@@ -1,0 +1,197 @@
+package statement
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// Algorithm is a COSE signature algorithm identifier.
+type Algorithm int64
+
+// The algorithms that are verified (RFC 9053, RFC 9864). Only ES256 and EdDSA are emitted.
+const (
+	ES256   Algorithm = -7  // with P-256, by profile
+	EdDSA   Algorithm = -8  // with Ed25519, by profile
+	ESP256  Algorithm = -9  // P-256
+	Ed25519 Algorithm = -19 // Ed25519
+	ES384   Algorithm = -35 // with P-384, by profile
+	ESP384  Algorithm = -51 // P-384
+)
+
+// Thumbprint is the SHA-256 COSE Key Thumbprint (RFC 9679) of a public key. It is the kid everywhere.
+type Thumbprint [32]byte
+
+// String returns the thumbprint in lower-case hexadecimal.
+func (t Thumbprint) String() string { return hex.EncodeToString(t[:]) }
+
+// Key is a public key that Writ can verify with: P-256, P-384 or Ed25519, with its point checked. The zero Key
+// verifies nothing.
+type Key struct {
+	pub   crypto.PublicKey
+	cose  []byte // deterministic CBOR of the required parameters, the input of the thumbprint
+	thumb Thumbprint
+}
+
+// coseKey holds the required parameters of an EC2 or OKP key (RFC 9053, section 7).
+type coseKey struct {
+	Kty int64  `cbor:"1,keyasint"`
+	Crv int64  `cbor:"-1,keyasint"`
+	X   []byte `cbor:"-2,keyasint"`
+	Y   []byte `cbor:"-3,keyasint,omitempty"`
+}
+
+// NewKey returns the Key of a *ecdsa.PublicKey on P-256 or P-384 or of an ed25519.PublicKey.
+func NewKey(pub crypto.PublicKey) (Key, error) {
+	var ck coseKey
+	switch p := pub.(type) {
+	case *ecdsa.PublicKey:
+		crv, size := int64(1), 32
+		switch p.Curve {
+		case elliptic.P256():
+		case elliptic.P384():
+			crv, size = 2, 48
+		default:
+			return Key{}, denial.New(denial.AlgNotAllowed, "a curve other than P-256 and P-384")
+		}
+		if _, err := p.ECDH(); err != nil {
+			return Key{}, denial.New(denial.AlgKeyMismatch, "the point is not on its curve")
+		}
+		ck = coseKey{Kty: 2, Crv: crv, X: p.X.FillBytes(make([]byte, size)), Y: p.Y.FillBytes(make([]byte, size))}
+	case ed25519.PublicKey:
+		if len(p) != ed25519.PublicKeySize {
+			return Key{}, denial.New(denial.AlgKeyMismatch, "an Ed25519 key of the wrong length")
+		}
+		ck = coseKey{Kty: 1, Crv: 6, X: bytes.Clone(p)}
+	default:
+		return Key{}, denial.New(denial.AlgNotAllowed, "a key type other than EC2 and OKP")
+	}
+	enc, err := Marshal(ck)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{pub: pub, cose: enc, thumb: sha256.Sum256(enc)}, nil
+}
+
+// ParseKey reads a COSE_Key that holds exactly the required parameters of a public key.
+func ParseKey(data []byte) (Key, error) {
+	var ck coseKey
+	if err := Unmarshal(data, &ck); err != nil {
+		return Key{}, err
+	}
+	switch {
+	case ck.Kty == 2 && ck.Crv == 1 && len(ck.X) == 32 && len(ck.Y) == 32:
+		return NewKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(ck.X), Y: new(big.Int).SetBytes(ck.Y)})
+	case ck.Kty == 2 && ck.Crv == 2 && len(ck.X) == 48 && len(ck.Y) == 48:
+		return NewKey(&ecdsa.PublicKey{Curve: elliptic.P384(), X: new(big.Int).SetBytes(ck.X), Y: new(big.Int).SetBytes(ck.Y)})
+	case ck.Kty == 1 && ck.Crv == 6 && len(ck.X) == 32 && ck.Y == nil:
+		return NewKey(ed25519.PublicKey(ck.X))
+	}
+	return Key{}, denial.New(denial.AlgNotAllowed, "a COSE key of an unsupported type or curve")
+}
+
+// Valid reports whether the key is not the zero Key.
+func (k Key) Valid() bool { return k.pub != nil }
+
+// Public returns the key as *ecdsa.PublicKey or ed25519.PublicKey.
+func (k Key) Public() crypto.PublicKey { return k.pub }
+
+// Thumbprint returns the kid of the key.
+func (k Key) Thumbprint() Thumbprint { return k.thumb }
+
+// Equal reports whether both are the same valid key.
+func (k Key) Equal(o Key) bool { return k.Valid() && o.Valid() && k.thumb == o.thumb }
+
+// COSE returns the COSE_Key in deterministic CBOR: the required parameters only.
+func (k Key) COSE() []byte { return bytes.Clone(k.cose) }
+
+// MarshalCBOR encodes the key as a COSE_Key map.
+func (k Key) MarshalCBOR() ([]byte, error) {
+	if !k.Valid() {
+		return nil, fmt.Errorf("encoding key: the key is empty")
+	}
+	return k.COSE(), nil
+}
+
+// UnmarshalCBOR decodes a COSE_Key map.
+func (k *Key) UnmarshalCBOR(data []byte) error {
+	parsed, err := ParseKey(data)
+	if err == nil {
+		*k = parsed
+	}
+	return err
+}
+
+// PEM returns the key as a PEM block PUBLIC KEY (SubjectPublicKeyInfo).
+func (k Key) PEM() ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(k.pub)
+	if err != nil {
+		return nil, fmt.Errorf("encoding public key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// ParsePEM reads one PEM block PUBLIC KEY.
+func ParsePEM(data []byte) (Key, error) {
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
+		return Key{}, fmt.Errorf("reading public key: want exactly one PEM block PUBLIC KEY")
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return Key{}, fmt.Errorf("reading public key: %w", err)
+	}
+	return NewKey(pub)
+}
+
+// algorithm returns what the key emits.
+func (k Key) algorithm() Algorithm {
+	switch p := k.pub.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P256() {
+			return ES256
+		}
+		return ES384
+	}
+	return EdDSA
+}
+
+// fits reports whether the algorithm may be used with the key: each algorithm is bound to one curve.
+func (k Key) fits(a Algorithm) bool {
+	switch p := k.pub.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P256() {
+			return a == ES256 || a == ESP256
+		}
+		return a == ES384 || a == ESP384
+	case ed25519.PublicKey:
+		return a == EdDSA || a == Ed25519
+	}
+	return false
+}
+
+// verify checks a signature over content: r||s of fixed length for ECDSA (RFC 9053, section 2.1).
+func (k Key) verify(content, sig []byte) bool {
+	switch p := k.pub.(type) {
+	case *ecdsa.PublicKey:
+		size := (p.Curve.Params().BitSize + 7) / 8
+		if len(sig) != 2*size {
+			return false
+		}
+		r, s := new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])
+		return ecdsa.Verify(p, hashFor(p, content), r, s)
+	case ed25519.PublicKey:
+		return ed25519.Verify(p, content, sig)
+	}
+	return false
+}

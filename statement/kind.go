@@ -1,0 +1,85 @@
+package statement
+
+// Kind says what a statement is. Its typ header (RFC 9596), and for log records its content type, are signed, so that
+// one kind can never pass for another. The zero Kind fits nothing.
+type Kind uint8
+
+// The kinds of statements.
+const (
+	_          Kind = iota
+	Artifact        // execution authorization artifact
+	Record          // audit record: denial, summary, enrolment, key birth, execution start and end
+	Genesis         // leaf 0: issuer, authorities, roles, thresholds, keys
+	Policy          // a policy, signed by policy authorities
+	Enrolment       // a host or an initiator, signed by enrolment authorities
+	Revocation      // a revocation, signed by revocation authorities
+	Request         // an initiator's request for one artifact
+	Possession      // proof of possession by a cnf key
+	Receipt         // RFC 9942 receipt, detached payload
+	StatusList      // token status list
+	Manifest        // hash envelope over a bundle's manifest (RFC 9995)
+	Capsule         // evidence capsule of one decision (RFC 9999)
+	kinds
+)
+
+// MaxStatement is the greatest size of a log entry in bytes (C2SP tlog-tiles: uint16 length).
+const MaxStatement = 65535
+
+const (
+	mediaStatement = "application/scitt-statement+cose"
+	vendor         = "application/vnd.writ."
+)
+
+// form is what the protected header of a kind holds beyond alg (1), kid (4), CWT claims (15) and typ (16).
+type form struct {
+	name     string
+	typ      string
+	content  string // label 3, if any
+	limit    int    // greatest size of the whole statement in bytes
+	detached bool   // the payload is nil on the wire
+	vds      int64  // label 395, if any
+	proofs   bool   // label 396 stands in the unprotected header
+	preimage string // label 259, with 258 = -16, if any
+}
+
+var forms = [kinds]form{
+	Artifact:   {name: "artifact", typ: vendor + "authz+cwt", limit: 8 << 10},
+	Record:     {name: "record", typ: mediaStatement, content: vendor + "audit+cbor", limit: MaxStatement},
+	Genesis:    {name: "genesis", typ: mediaStatement, content: vendor + "genesis+cbor", limit: MaxStatement},
+	Policy:     {name: "policy", typ: mediaStatement, content: vendor + "policy+cbor", limit: MaxStatement},
+	Enrolment:  {name: "enrolment", typ: mediaStatement, content: vendor + "enrolment+cbor", limit: MaxStatement},
+	Revocation: {name: "revocation", typ: mediaStatement, content: vendor + "revocation+cbor", limit: MaxStatement},
+	Request:    {name: "request", typ: vendor + "request+cwt", limit: 8 << 10},
+	Possession: {name: "proof of possession", typ: vendor + "pop+cwt", limit: 2 << 10},
+	Receipt:    {name: "receipt", typ: "application/scitt-receipt+cose", limit: 8 << 10, detached: true, vds: 1, proofs: true},
+	StatusList: {name: "status list", typ: "application/statuslist+cwt", limit: 1 << 20},
+	Manifest:   {name: "manifest", typ: mediaStatement, preimage: vendor + "manifest+cbor", limit: 2 << 10},
+	Capsule:    {name: "capsule", typ: vendor + "capsule+cose", content: "application/cmw+cbor", limit: 9 << 20},
+}
+
+func (k Kind) form() form {
+	if k >= kinds {
+		return form{}
+	}
+	return forms[k]
+}
+
+// String returns the name of the kind.
+func (k Kind) String() string {
+	if n := k.form().name; n != "" {
+		return n
+	}
+	return "unknown kind"
+}
+
+// MediaType returns the value of the kind's typ header.
+func (k Kind) MediaType() string { return k.form().typ }
+
+// Kinds returns every kind.
+func Kinds() []Kind {
+	var all []Kind
+	for k := Artifact; k < kinds; k++ {
+		all = append(all, k)
+	}
+	return all
+}

@@ -1,0 +1,171 @@
+package statement
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// ToBeSigned is a Sig_structure (RFC 9052, section 4.4) that this package built. A Signer gets nothing else to sign.
+type ToBeSigned struct {
+	kind  Kind
+	bytes []byte
+}
+
+// Kind returns the kind of the statement to be signed, so that a key of another purpose can refuse.
+func (t ToBeSigned) Kind() Kind { return t.kind }
+
+// Bytes returns the encoded Sig_structure, never empty except in the zero ToBeSigned.
+func (t ToBeSigned) Bytes() []byte { return t.bytes }
+
+// Signer is one private key. Sign hashes the structure itself; there is no way to have a digest signed. It returns
+// r||s of fixed length for ECDSA, 64 bytes for Ed25519. It must refuse a kind that its key is not for with WrongType,
+// and an empty structure with Internal.
+type Signer interface {
+	Key() Key
+	Sign(ctx context.Context, tbs ToBeSigned) ([]byte, error)
+}
+
+// toBeSigned encodes ["Signature1", protected, h”, payload].
+func toBeSigned(protected, payload []byte) []byte {
+	b := make([]byte, 0, len(protected)+len(payload)+32)
+	b = append(b, 0x84, 0x6a)
+	b = append(b, "Signature1"...)
+	b = appendHead(b, len(protected))
+	b = append(b, protected...)
+	b = append(b, 0x40)
+	b = appendHead(b, len(payload))
+	return append(b, payload...)
+}
+
+// appendHead appends the head of a byte string of n bytes.
+func appendHead(b []byte, n int) []byte {
+	const major = 2 << 5
+	switch {
+	case n < 24:
+		return append(b, major|byte(n))
+	case n < 1<<8:
+		return append(b, major|24, byte(n))
+	case n < 1<<16:
+		return append(b, major|25, byte(n>>8), byte(n))
+	}
+	return append(b, major|26, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+// Sign makes a statement of the kind and returns its leaf: the tagged COSE_Sign1 with an empty unprotected map. For a
+// detached kind the payload is signed and left out. The signature is verified before it is returned; one that does
+// not verify is HSMUnavailable (H08).
+func Sign(ctx context.Context, s Signer, kind Kind, c Claims, payload []byte) ([]byte, error) {
+	f := kind.form()
+	if f.name == "" || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
+		return nil, fmt.Errorf("signing %s: kind, iss, sub and payload are needed", kind)
+	}
+	protected, err := f.protected(s.Key(), c)
+	if err != nil {
+		return nil, err
+	}
+	tbs := ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload)}
+	sig, err := s.Sign(ctx, tbs)
+	if err != nil {
+		return nil, fmt.Errorf("signing %s: %w", kind, err)
+	}
+	if !s.Key().verify(tbs.bytes, sig) {
+		return nil, denial.New(denial.HSMUnavailable, "the signer returned a signature that does not verify")
+	}
+	leaf := assemble(protected, nil, payload, sig, f.detached)
+	if len(leaf) > f.limit {
+		return nil, denial.New(denial.StructureLimit, "a %s has at most %d bytes", kind, f.limit)
+	}
+	return leaf, nil
+}
+
+func (f form) protected(k Key, c Claims) ([]byte, error) {
+	kid := k.Thumbprint()
+	m := map[int64]any{labelAlg: k.algorithm(), labelKeyID: kid[:], labelClaims: c, labelType: f.typ}
+	if f.content != "" {
+		m[labelContent] = f.content
+	}
+	if f.vds != 0 {
+		m[labelVDS] = f.vds
+	}
+	if f.preimage != "" {
+		m[labelHashAlg], m[labelPreimage] = algSHA256, f.preimage
+	}
+	return Marshal(m)
+}
+
+func assemble(protected, unprotected, payload, sig []byte, detached bool) []byte {
+	b := make([]byte, 0, len(protected)+len(payload)+len(sig)+16)
+	b = appendHead(append(b, 0xd2, 0x84), len(protected))
+	b = append(b, protected...)
+	if unprotected == nil {
+		unprotected = []byte{0xa0}
+	}
+	b = append(b, unprotected...)
+	if detached {
+		b = append(b, 0xf6)
+	} else {
+		b = append(appendHead(b, len(payload)), payload...)
+	}
+	return append(appendHead(b, len(sig)), sig...)
+}
+
+// WithProofs returns a receipt with the encoded map under label 396 of its unprotected header (RFC 9942).
+func WithProofs(leaf, proofs []byte) ([]byte, error) {
+	e, err := Decode(leaf, len(leaf))
+	if err != nil {
+		return nil, err
+	}
+	header, err := Marshal(map[int64]any{labelProofs: RawItem(proofs)})
+	if err != nil {
+		return nil, err
+	}
+	return e.withUnprotected(header), nil
+}
+
+// NewSigner returns a Signer over a private key in memory: *ecdsa.PrivateKey on P-256 or ed25519.PrivateKey. It is
+// for the keys of people and of software initiators, never for the issuer's.
+func NewSigner(priv crypto.Signer) (Signer, error) {
+	key, err := NewKey(priv.Public())
+	if err != nil {
+		return nil, err
+	}
+	switch priv.(type) {
+	case *ecdsa.PrivateKey, ed25519.PrivateKey:
+		return softSigner{key, priv}, nil
+	}
+	return nil, fmt.Errorf("making signer: a private key other than ECDSA and Ed25519")
+}
+
+type softSigner struct {
+	key  Key
+	priv crypto.Signer
+}
+
+func (s softSigner) Key() Key { return s.key }
+
+func (s softSigner) Sign(_ context.Context, tbs ToBeSigned) ([]byte, error) {
+	if len(tbs.bytes) == 0 {
+		return nil, denial.New(denial.Internal, "nothing to sign")
+	}
+	switch p := s.priv.(type) {
+	case ed25519.PrivateKey:
+		return ed25519.Sign(p, tbs.bytes), nil
+	case *ecdsa.PrivateKey:
+		r, ss, err := ecdsa.Sign(rand.Reader, p, hashFor(&p.PublicKey, tbs.bytes))
+		if err != nil {
+			return nil, fmt.Errorf("signing: %w", err)
+		}
+		size := (p.Curve.Params().BitSize + 7) / 8
+		sig := make([]byte, 2*size)
+		r.FillBytes(sig[:size])
+		ss.FillBytes(sig[size:])
+		return sig, nil
+	}
+	return nil, denial.New(denial.Internal, "an unsupported private key")
+}
