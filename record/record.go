@@ -1,0 +1,181 @@
+package record
+
+import (
+	"context"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Event is what an audit record tells of. The numbers are never reused.
+type Event uint64
+
+// The events. 3, 6, 8 and 9 are kept free: presentations, revocations, policies and authorities are told by their own
+// statements.
+const (
+	EventDenial  Event = 1
+	EventSummary Event = 2 // refusals of strangers, counted by code
+	EventStart   Event = 4 // a gate starts a program
+	EventEnd     Event = 5 // the program has ended
+	EventEnrol   Event = 7 // an AK was activated and bound to a host
+	EventKey     Event = 10
+)
+
+var events = map[Event]string{EventDenial: "denial", EventSummary: "summary", EventStart: "execution start",
+	EventEnd: "execution end", EventEnrol: "enrolment", EventKey: "key birth"}
+
+// String returns the event in words.
+func (e Event) String() string {
+	if n, ok := events[e]; ok {
+		return n
+	}
+	return "unknown event"
+}
+
+// Outcome is what was decided.
+type Outcome uint64
+
+// The outcomes.
+const (
+	Permitted Outcome = 0
+	Denied    Outcome = 1
+	Failed    Outcome = 2 // an error, refused like a denial
+)
+
+// Record is the audit record of FORMATS.md section 4: the payload of a statement of kind Record.
+type Record struct {
+	Version      uint64            `cbor:"0,keyasint"`
+	Event        Event             `cbor:"1,keyasint"`
+	Outcome      Outcome           `cbor:"2,keyasint"`
+	Reasons      []uint64          `cbor:"3,keyasint"` // denial codes, first cause first; empty unless denied
+	Time         uint64            `cbor:"4,keyasint"` // seconds since 1970 UTC
+	Emitter      Emitter           `cbor:"5,keyasint"`
+	Previous     []byte            `cbor:"6,keyasint"`           // digest of this gate's previous record, null for the first and for the issuer
+	RequestID    []byte            `cbor:"7,keyasint,omitempty"` // 16 bytes
+	CTI          []byte            `cbor:"8,keyasint,omitempty"` // of the artifact presented
+	Artifact     []byte            `cbor:"9,keyasint,omitempty"` // its digest, 32 bytes
+	Workload     string            `cbor:"10,keyasint,omitempty"`
+	Initiator    string            `cbor:"11,keyasint,omitempty"`
+	Policy       *PolicyRef        `cbor:"12,keyasint,omitempty"`
+	Input        []byte            `cbor:"13,keyasint,omitempty"` // SHA-256 of the canonical decision input
+	Evidence     []byte            `cbor:"14,keyasint,omitempty"` // SHA-256 of the evidence as submitted
+	Request      []byte            `cbor:"15,keyasint,omitempty"` // SHA-256 of the signed request as submitted
+	Checks       map[uint64]uint8  `cbor:"18,keyasint,omitempty"` // stage number to state (RFC 9711 measres values)
+	Stage        uint64            `cbor:"20,keyasint,omitempty"` // stage that refused
+	Detail       string            `cbor:"21,keyasint,omitempty"` // our own words, never a peer's
+	Requirements []string          `cbor:"22,keyasint,omitempty"` // names of every policy requirement that did not hold
+	Counts       map[uint64]uint64 `cbor:"23,keyasint,omitempty"` // summary: code to number of refusals
+	Since        uint64            `cbor:"24,keyasint,omitempty"` // summary: start of the counting
+	Enrolled     *Enrolled         `cbor:"25,keyasint,omitempty"`
+	Birth        *Birth            `cbor:"26,keyasint,omitempty"`
+	Execution    *Execution        `cbor:"27,keyasint,omitempty"`
+}
+
+// Emitter is who wrote a record: a URI, a random epoch of 16 bytes, and a number that rises by one within the epoch.
+type Emitter struct {
+	_     struct{} `cbor:",toarray"`
+	URI   string
+	Epoch []byte
+	Seq   uint64
+}
+
+// PolicyRef names a policy and its hash (32 bytes).
+type PolicyRef struct {
+	_    struct{} `cbor:",toarray"`
+	ID   string
+	Hash []byte
+}
+
+// Enrolled tells of an activation: the AK is in the TPM whose EK the enrolment names.
+type Enrolled struct {
+	Host      string         `cbor:"1,keyasint"`
+	AK        []byte         `cbor:"2,keyasint"` // TPM2B_PUBLIC
+	EK        []byte         `cbor:"3,keyasint"` // SHA-256 of TPMT_PUBLIC
+	Method    string         `cbor:"4,keyasint"` // "chain" or "list"
+	Enrolment []byte         `cbor:"5,keyasint"` // SHA-256 of the enrolment act's payload
+	GateKey   *statement.Key `cbor:"6,keyasint,omitempty"`
+	Request   []byte         `cbor:"7,keyasint"` // SHA-256 of the enrolment request, kept as a blob: EK, certificates, AK
+}
+
+// Birth tells of a key made on a token, as read back from it.
+type Birth struct {
+	Purpose    string            `cbor:"1,keyasint"`
+	Key        statement.Key     `cbor:"2,keyasint"`
+	Attributes map[string]string `cbor:"3,keyasint"` // PKCS#11 attribute to value, in words
+	Token      map[string]string `cbor:"4,keyasint"` // module, manufacturer, model, serial, label
+}
+
+// Execution tells of one run under a gate.
+type Execution struct {
+	ID     []byte `cbor:"1,keyasint"`           // execution id of the artifact, 16 bytes
+	Use    uint64 `cbor:"2,keyasint"`           // 1 for the first use of the artifact
+	Code   []byte `cbor:"3,keyasint,omitempty"` // SHA-256 of the bytes that ran
+	Args   []byte `cbor:"4,keyasint,omitempty"` // digest of the parameters
+	Start  []byte `cbor:"5,keyasint,omitempty"` // at the end: digest of the start record
+	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or minus the signal
+}
+
+// Check refuses a record that is incomplete or contradicts itself.
+func (r *Record) Check() error {
+	switch {
+	case r.Version != Version:
+		return denial.New(denial.UnsupportedVersion, "record version %d", r.Version)
+	case events[r.Event] == "":
+		return denial.New(denial.UnsupportedVersion, "a record of an unknown event")
+	case r.Time == 0 || !absolute(r.Emitter.URI) || len(r.Emitter.Epoch) != 16:
+		return denial.New(denial.ClaimAbsent, "a record needs a time and an emitter")
+	case r.Previous != nil && len(r.Previous) != 32:
+		return denial.New(denial.PayloadForm, "the digest of the previous record has 32 bytes")
+	case (r.Outcome == Permitted) != (len(r.Reasons) == 0) || r.Outcome > Failed:
+		return denial.New(denial.PayloadForm, "a record has reasons exactly if it denies")
+	case (r.Event == EventDenial) != (r.Outcome != Permitted):
+		return denial.New(denial.PayloadForm, "a denial record denies, and only a denial record")
+	case (r.Event == EventStart || r.Event == EventEnd) != (r.Execution != nil):
+		return denial.New(denial.PayloadForm, "an execution stands in start and end records only")
+	case (r.Event == EventEnrol) != (r.Enrolled != nil) || (r.Event == EventKey) != (r.Birth != nil):
+		return denial.New(denial.PayloadForm, "the record's details do not fit its event")
+	}
+	return nil
+}
+
+// Sign checks and signs the record. The subject is an execution URI, or the emitter where there is none.
+func (r *Record) Sign(ctx context.Context, s statement.Signer, subject string) ([]byte, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	payload, err := statement.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Sign(ctx, s, statement.Record, statement.Claims{Issuer: r.Emitter.URI, Subject: subject, IssuedAt: r.Time}, payload)
+}
+
+// Read decodes and checks the record in a verified statement. The header's iss must be the emitter and its iat the
+// record's time (311).
+func Read(v *statement.Verified) (*Record, error) {
+	var r Record
+	if v.Kind() != statement.Record {
+		return nil, denial.New(denial.WrongType, "the statement is not a record")
+	}
+	if err := v.Unmarshal(&r); err != nil {
+		return nil, err
+	}
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	if c := v.Claims(); c.Issuer != r.Emitter.URI || c.IssuedAt != r.Time {
+		return nil, denial.New(denial.WrongType, "header and record name different emitters or times")
+	}
+	return &r, nil
+}
+
+// FillDenial writes a denial and the states of the checks into the record.
+func (r *Record) FillDenial(d *denial.Denial, states map[uint64]uint8) {
+	r.Event, r.Outcome = EventDenial, Denied
+	if d.Reason.Condition() == denial.ConditionUndecidable {
+		r.Outcome = Failed
+	}
+	r.Reasons = []uint64{uint64(d.Reason.Code())}
+	r.Stage, r.Detail, r.Requirements = uint64(d.Stage), d.Detail, d.Requirements
+	r.Checks = states
+}
