@@ -88,8 +88,8 @@ type Authorities struct {
 	quorums map[Role]Quorum
 }
 
-// Authorities returns the people of a genesis that Check accepts.
-func (g *Genesis) Authorities() (*Authorities, error) {
+// NewAuthorities returns the people of a genesis that Check accepts.
+func NewAuthorities(g *Genesis) (*Authorities, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func VerifyGenesis(b Bundle, want statement.Digest) (*Genesis, *Act, error) {
 	if err := statement.Unmarshal(env.Payload(), &g); err != nil {
 		return nil, nil, err
 	}
-	as, err := g.Authorities()
+	as, err := NewAuthorities(&g)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -143,7 +143,11 @@ func (r *Record) Sign(ctx context.Context, s statement.Signer, subject string) (
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
-	payload, err := statement.Marshal(r)
+	signed := *r
+	if signed.Reasons == nil {
+		signed.Reasons = []uint64{} // an empty array, not null
+	}
+	payload, err := statement.Marshal(signed)
 	if err != nil {
 		return nil, err
 	}
