@@ -48,12 +48,16 @@ func Marshal(v any) ([]byte, error) {
 }
 
 // Unmarshal decodes data into v after Scan. A key that v does not know is UnsupportedVersion, a value of the wrong
-// type PayloadForm.
+// type PayloadForm. A type in v with an UnmarshalCBOR of its own may refuse with its own reason.
 func Unmarshal(data []byte, v any) error {
 	if err := Scan(data); err != nil {
 		return err
 	}
 	if err := decMode.Unmarshal(data, v); err != nil {
+		var own *denial.Denial
+		if errors.As(err, &own) {
+			return own
+		}
 		var unknown *cbor.UnknownFieldError
 		if errors.As(err, &unknown) {
 			return denial.New(denial.UnsupportedVersion, "a map holds a key that this version does not know")
