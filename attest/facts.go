@@ -1,0 +1,84 @@
+package attest
+
+import (
+	"bytes"
+	"encoding/hex"
+	"maps"
+	"slices"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Facts are what verified evidence shows. Only Verify makes them; the zero Facts shows nothing.
+type Facts struct {
+	claims   Claims
+	evidence statement.Digest
+	ak       []byte
+	cnf      signer
+}
+
+// newFacts checks what Verify lists under its third stage and puts the facts together.
+func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
+	clock := q.attest.ClockInfo
+	if !clock.Safe {
+		return nil, denial.New(denial.EvidenceStale, "the TPM's clock may have gone back: quote again when it has settled")
+	}
+	boot, err := replay(ev.log, want.Selection.Bank, q.pcrs)
+	if err != nil {
+		return nil, err
+	}
+	pcr := make(map[int64]string, len(q.pcrs))
+	for i, v := range q.pcrs {
+		pcr[i] = hex.EncodeToString(v)
+	}
+	bind := make([]int64, len(want.Bind))
+	for i, p := range want.Bind {
+		bind[i] = int64(p)
+	}
+	return &Facts{
+		evidence: ev.digest,
+		ak:       q.ak.name,
+		cnf:      *cnf,
+		claims: Claims{
+			AK:        hex.EncodeToString(q.ak.name),
+			Bank:      want.Selection.Bank,
+			PCR:       pcr,
+			PCRDigest: hex.EncodeToString(q.digest),
+			Clock: Clock{
+				Milliseconds: clock.Clock,
+				Resets:       uint64(clock.ResetCount),
+				Restarts:     uint64(clock.RestartCount),
+				Safe:         true,
+			},
+			Firmware:    q.attest.FirmwareVersion,
+			SecureBoot:  boot.SecureBoot,
+			BootApps:    boot.BootApps,
+			CommandLine: boot.CommandLine,
+			CNF:         CNF{Name: hex.EncodeToString(cnf.name), AuthPolicy: hex.EncodeToString(cnf.authPolicy), PCRs: bind},
+			Log:         boot.Log,
+		},
+	}, nil
+}
+
+// Claims returns a copy of the facts as plain data.
+func (f *Facts) Claims() Claims {
+	c := f.claims
+	c.PCR = maps.Clone(c.PCR)
+	c.SecureBoot.Authorities = slices.Clone(c.SecureBoot.Authorities)
+	c.BootApps = slices.Clone(c.BootApps)
+	c.CommandLine = slices.Clone(c.CommandLine)
+	c.CNF.PCRs = slices.Clone(c.CNF.PCRs)
+	return c
+}
+
+// CNF returns the certified confirmation key, its TPM Name and its authPolicy.
+func (f *Facts) CNF() (key statement.Key, name, authPolicy []byte) {
+	return f.cnf.key, bytes.Clone(f.cnf.name), bytes.Clone(f.cnf.authPolicy)
+}
+
+// AKName returns the TPM Name of the AK that signed the quote.
+func (f *Facts) AKName() []byte { return bytes.Clone(f.ak) }
+
+// Evidence returns SHA-256 of the evidence that the facts were drawn from.
+func (f *Facts) Evidence() statement.Digest { return f.evidence }
