@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -28,6 +29,7 @@ func modes() (cbor.EncMode, cbor.DecMode) {
 		UTF8:              cbor.UTF8RejectInvalid,
 		NaN:               cbor.NaNDecodeForbidden,
 		Inf:               cbor.InfDecodeForbidden,
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	if err != nil {
 		panic(err) // constant options: cannot fail
@@ -39,32 +41,55 @@ func modes() (cbor.EncMode, cbor.DecMode) {
 type RawItem = cbor.RawMessage
 
 // Marshal encodes v in core deterministic CBOR (RFC 8949, section 4.2.1). Struct fields carry `cbor:"1,keyasint"` tags.
+// What Scan would refuse is an error: nothing is emitted that Writ cannot read.
 func Marshal(v any) ([]byte, error) {
 	b, err := encMode.Marshal(v)
+	if err == nil {
+		err = Scan(b)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encoding CBOR: %w", err)
 	}
 	return b, nil
 }
 
-// Unmarshal decodes data into v after Scan. A key that v does not know is UnsupportedVersion, a value of the wrong
-// type PayloadForm. A type in v with an UnmarshalCBOR of its own may refuse with its own reason.
+// Unmarshal decodes data into v, a pointer to a zero value. It checks, in this order: Scan; no key that v does not
+// know (911); every value of its type (312, or the code of a type's own decoder); and that encoding v again gives the
+// same bytes. The last check finds what the decoder lets pass: a byte string of another length than its array, null or
+// an array of numbers in place of a byte string, a zero where an optional value is left out (312). A key of the
+// top-level map that is not optional (omitempty) and is absent, or null without being a pointer, is ClaimAbsent (104).
 func Unmarshal(data []byte, v any) error {
 	if err := Scan(data); err != nil {
 		return err
 	}
 	if err := decMode.Unmarshal(data, v); err != nil {
-		var own *denial.Denial
-		if errors.As(err, &own) {
-			return own
-		}
+		var d *denial.Denial
 		var unknown *cbor.UnknownFieldError
-		if errors.As(err, &unknown) {
+		switch {
+		case errors.As(err, &d):
+			return d
+		case errors.As(err, &unknown):
 			return denial.New(denial.UnsupportedVersion, "a map holds a key that this version does not know")
 		}
 		return denial.New(denial.PayloadForm, "a value has the wrong type or length")
 	}
-	return nil
+	again, err := encMode.Marshal(v)
+	if err == nil && bytes.Equal(again, data) {
+		return nil
+	}
+	return differs(data, again)
+}
+
+// differs names the reason why data, decoded and encoded again, gives other bytes.
+func differs(data, again []byte) error {
+	before, _, _ := parseHeader(data)
+	after, _, _ := parseHeader(again)
+	for _, f := range after {
+		if v := before.find(f.label); v == nil || v[0] == 0xf6 {
+			return denial.New(denial.ClaimAbsent, "key %d is missing", f.label)
+		}
+	}
+	return denial.New(denial.PayloadForm, "a value has the wrong form or length")
 }
 
 // Peek returns the encoded value of an integer key of the top-level map in data, without checking the rest of it.

@@ -7,11 +7,13 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/governed-execution/writ/denial"
 )
@@ -19,7 +21,8 @@ import (
 // Algorithm is a COSE signature algorithm identifier.
 type Algorithm int64
 
-// The algorithms that are verified (RFC 9053, RFC 9864). Only ES256 and EdDSA are emitted.
+// The algorithms that are verified (RFC 9053, RFC 9864), each for the keys of one curve. Emitted are ES256, ES384 and
+// EdDSA; the issuer's keys emit ES256.
 const (
 	ES256   Algorithm = -7  // with P-256, by profile
 	EdDSA   Algorithm = -8  // with Ed25519, by profile
@@ -51,36 +54,28 @@ type coseKey struct {
 	Y   []byte `cbor:"-3,keyasint,omitempty"`
 }
 
-// NewKey returns the Key of a *ecdsa.PublicKey on P-256 or P-384 or of an ed25519.PublicKey.
+// NewKey returns the Key of a *ecdsa.PublicKey on P-256 or P-384 or of an ed25519.PublicKey. It keeps a copy.
 func NewKey(pub crypto.PublicKey) (Key, error) {
-	var ck coseKey
 	switch p := pub.(type) {
 	case *ecdsa.PublicKey:
-		crv, size := int64(1), 32
+		crv := int64(1)
 		switch p.Curve {
 		case elliptic.P256():
 		case elliptic.P384():
-			crv, size = 2, 48
+			crv = 2
 		default:
 			return Key{}, denial.New(denial.AlgNotAllowed, "a curve other than P-256 and P-384")
 		}
-		if _, err := p.ECDH(); err != nil {
+		point, err := p.Bytes()
+		if err != nil {
 			return Key{}, denial.New(denial.AlgKeyMismatch, "the point is not on its curve")
 		}
-		ck = coseKey{Kty: 2, Crv: crv, X: p.X.FillBytes(make([]byte, size)), Y: p.Y.FillBytes(make([]byte, size))}
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		return makeKey(coseKey{Kty: 2, Crv: crv, X: x, Y: y})
 	case ed25519.PublicKey:
-		if len(p) != ed25519.PublicKeySize {
-			return Key{}, denial.New(denial.AlgKeyMismatch, "an Ed25519 key of the wrong length")
-		}
-		ck = coseKey{Kty: 1, Crv: 6, X: bytes.Clone(p)}
-	default:
-		return Key{}, denial.New(denial.AlgNotAllowed, "a key type other than EC2 and OKP")
+		return makeKey(coseKey{Kty: 1, Crv: 6, X: bytes.Clone(p)})
 	}
-	enc, err := Marshal(ck)
-	if err != nil {
-		return Key{}, err
-	}
-	return Key{pub: pub, cose: enc, thumb: sha256.Sum256(enc)}, nil
+	return Key{}, denial.New(denial.AlgNotAllowed, "a key type other than EC2 and OKP")
 }
 
 // ParseKey reads a COSE_Key that holds exactly the required parameters of a public key.
@@ -89,21 +84,44 @@ func ParseKey(data []byte) (Key, error) {
 	if err := Unmarshal(data, &ck); err != nil {
 		return Key{}, err
 	}
+	return makeKey(ck)
+}
+
+// makeKey checks the type and curve (302) and the point (303).
+func makeKey(ck coseKey) (Key, error) {
+	pub, err := ck.public()
+	if err != nil {
+		return Key{}, err
+	}
+	enc, err := Marshal(ck)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{pub: pub, cose: enc, thumb: sha256.Sum256(enc)}, nil
+}
+
+func (ck coseKey) public() (pub crypto.PublicKey, err error) {
+	point := slices.Concat([]byte{4}, ck.X, ck.Y)
 	switch {
 	case ck.Kty == 2 && ck.Crv == 1 && len(ck.X) == 32 && len(ck.Y) == 32:
-		return NewKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(ck.X), Y: new(big.Int).SetBytes(ck.Y)})
+		pub, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	case ck.Kty == 2 && ck.Crv == 2 && len(ck.X) == 48 && len(ck.Y) == 48:
-		return NewKey(&ecdsa.PublicKey{Curve: elliptic.P384(), X: new(big.Int).SetBytes(ck.X), Y: new(big.Int).SetBytes(ck.Y)})
+		pub, err = ecdsa.ParseUncompressedPublicKey(elliptic.P384(), point)
 	case ck.Kty == 1 && ck.Crv == 6 && len(ck.X) == 32 && ck.Y == nil:
-		return NewKey(ed25519.PublicKey(ck.X))
+		pub, err = ed25519.PublicKey(ck.X), checkEd25519(ck.X)
+	default:
+		return nil, denial.New(denial.AlgNotAllowed, "a key of an unsupported type, curve or length")
 	}
-	return Key{}, denial.New(denial.AlgNotAllowed, "a COSE key of an unsupported type or curve")
+	if err != nil {
+		return nil, denial.New(denial.AlgKeyMismatch, "the point is not on its curve, or of small order")
+	}
+	return pub, nil
 }
 
 // Valid reports whether the key is not the zero Key.
 func (k Key) Valid() bool { return k.pub != nil }
 
-// Public returns the key as *ecdsa.PublicKey or ed25519.PublicKey.
+// Public returns the key as *ecdsa.PublicKey or ed25519.PublicKey, which nobody may change.
 func (k Key) Public() crypto.PublicKey { return k.pub }
 
 // Thumbprint returns the kid of the key.
@@ -144,7 +162,8 @@ func (k Key) PEM() ([]byte, error) {
 // ParsePEM reads one PEM block PUBLIC KEY.
 func ParsePEM(data []byte) (Key, error) {
 	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
+	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 ||
+		!bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN PUBLIC KEY-----")) {
 		return Key{}, fmt.Errorf("reading public key: want exactly one PEM block PUBLIC KEY")
 	}
 	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
@@ -194,4 +213,14 @@ func (k Key) verify(content, sig []byte) bool {
 		return ed25519.Verify(p, content, sig)
 	}
 	return false
+}
+
+// hashFor hashes content with the hash that goes with the curve.
+func hashFor(p *ecdsa.PublicKey, content []byte) []byte {
+	if p.Curve == elliptic.P384() {
+		h := sha512.Sum384(content)
+		return h[:]
+	}
+	h := sha256.Sum256(content)
+	return h[:]
 }

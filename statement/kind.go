@@ -35,10 +35,9 @@ type form struct {
 	name     string
 	typ      string
 	content  string // label 3, if any
-	limit    int    // greatest size of the whole statement in bytes
+	limit    int    // greatest size of the leaf in bytes
 	detached bool   // the payload is nil on the wire
 	vds      int64  // label 395, if any
-	proofs   bool   // label 396 stands in the unprotected header
 	preimage string // label 259, with 258 = -16, if any
 }
 
@@ -51,7 +50,7 @@ var forms = [kinds]form{
 	Revocation: {name: "revocation", typ: mediaStatement, content: vendor + "revocation+cbor", limit: MaxStatement},
 	Request:    {name: "request", typ: vendor + "request+cwt", limit: 8 << 10},
 	Possession: {name: "proof of possession", typ: vendor + "pop+cwt", limit: 2 << 10},
-	Receipt:    {name: "receipt", typ: "application/scitt-receipt+cose", limit: 8 << 10, detached: true, vds: 1, proofs: true},
+	Receipt:    {name: "receipt", typ: "application/scitt-receipt+cose", limit: 8 << 10, detached: true, vds: 1},
 	StatusList: {name: "status list", typ: "application/statuslist+cwt", limit: 1 << 20},
 	Manifest:   {name: "manifest", typ: mediaStatement, preimage: vendor + "manifest+cbor", limit: 2 << 10},
 	Capsule:    {name: "capsule", typ: vendor + "capsule+cose", content: "application/cmw+cbor", limit: 9 << 20},
@@ -62,6 +61,14 @@ func (k Kind) form() form {
 		return form{}
 	}
 	return forms[k]
+}
+
+// hashAlg is the value of label 258 (RFC 9995).
+func (f form) hashAlg() int64 {
+	if f.preimage == "" {
+		return 0
+	}
+	return algSHA256
 }
 
 // String returns the name of the kind.

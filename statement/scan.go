@@ -9,14 +9,15 @@ import (
 
 // Limits on any CBOR that is read.
 const (
-	MaxDepth = 8       // nested arrays, maps and tags
+	MaxDepth = 8       // arrays and maps inside each other
 	MaxMap   = 64      // pairs of one map
 	MaxArray = 1 << 13 // elements of one array
 )
 
 // Scan checks that data is one CBOR item in core deterministic encoding: definite lengths (309), shortest heads (309),
-// map keys sorted (309) and unique (308), valid UTF-8 (309), no floats, no tags and no simple values but false, true
-// and null (309), the limits of this package (313), nothing behind it (310). It reads each byte once.
+// map keys that are integers or strings (309), sorted (309) and unique (308), valid UTF-8 (309), no floats, no tags and
+// no simple values but false, true and null (309), the limits of this package (313), nothing behind it (310). It reads
+// each byte once and believes no declared length.
 func Scan(data []byte) error {
 	s := scanner{data: data}
 	if err := s.item(0); err != nil {
@@ -64,13 +65,14 @@ func (s *scanner) head() (major byte, arg uint64, err error) {
 	return major, arg, nil
 }
 
+// item reads one item that stands inside depth arrays and maps.
 func (s *scanner) item(depth int) error {
-	if depth > MaxDepth {
-		return denial.New(denial.StructureLimit, "nested deeper than %d", MaxDepth)
-	}
 	major, arg, err := s.head()
 	if err != nil {
 		return err
+	}
+	if depth == MaxDepth && (major == 4 || major == 5) {
+		return denial.New(denial.StructureLimit, "nested deeper than %d", MaxDepth)
 	}
 	switch major {
 	case 0, 1:
@@ -121,7 +123,7 @@ func (s *scanner) pairs(n uint64, depth int) error {
 	var last []byte
 	for i := uint64(0); i < n; i++ {
 		start := s.pos
-		if err := s.item(depth + 1); err != nil {
+		if err := s.key(); err != nil {
 			return err
 		}
 		key := s.data[start:s.pos]
@@ -135,6 +137,20 @@ func (s *scanner) pairs(n uint64, depth int) error {
 		if err := s.item(depth + 1); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// key reads a map key.
+func (s *scanner) key() error {
+	major, arg, err := s.head()
+	switch {
+	case err != nil:
+		return err
+	case major > 3:
+		return denial.New(denial.NotCanonical, "a map key that is neither an integer nor a string")
+	case major > 1:
+		return s.text(major, arg)
 	}
 	return nil
 }

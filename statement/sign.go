@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"math"
 
 	"github.com/governed-execution/writ/denial"
 )
@@ -31,7 +32,8 @@ type Signer interface {
 	Sign(ctx context.Context, tbs ToBeSigned) ([]byte, error)
 }
 
-// toBeSigned encodes ["Signature1", protected, h”, payload].
+// toBeSigned encodes the array of "Signature1", the protected header, an empty byte string and the payload (RFC 9052,
+// section 4.4).
 func toBeSigned(protected, payload []byte) []byte {
 	b := make([]byte, 0, len(protected)+len(payload)+32)
 	b = append(b, 0x84, 0x6a)
@@ -58,30 +60,32 @@ func appendHead(b []byte, n int) []byte {
 }
 
 // Sign makes a statement of the kind and returns its leaf: the tagged COSE_Sign1 with an empty unprotected map. For a
-// detached kind the payload is signed and left out. The signature is verified before it is returned; one that does
-// not verify is HSMUnavailable (H08).
+// detached kind the payload is signed and left out. Before it is returned, the leaf is read back: it must decode, be of
+// the kind, and its signature must verify; a signature that does not is HSMUnavailable (H08).
 func Sign(ctx context.Context, s Signer, kind Kind, c Claims, payload []byte) ([]byte, error) {
-	f := kind.form()
-	if f.name == "" || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
-		return nil, fmt.Errorf("signing %s: kind, iss, sub and payload are needed", kind)
+	f, key := kind.form(), s.Key()
+	if f.name == "" || !key.Valid() || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
+		return nil, fmt.Errorf("signing %s: kind, key, iss, sub and payload are needed", kind)
 	}
-	protected, err := f.protected(s.Key(), c)
+	protected, err := f.protected(key, c)
 	if err != nil {
 		return nil, err
 	}
-	tbs := ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload)}
-	sig, err := s.Sign(ctx, tbs)
+	sig, err := s.Sign(ctx, ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload)})
 	if err != nil {
 		return nil, fmt.Errorf("signing %s: %w", kind, err)
 	}
-	if !s.Key().verify(tbs.bytes, sig) {
+	e, err := Decode(assemble(protected, payload, sig, f.detached), math.MaxInt)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.fits(kind); err != nil {
+		return nil, err
+	}
+	if !key.verify(toBeSigned(e.protected, payload), e.signature) {
 		return nil, denial.New(denial.HSMUnavailable, "the signer returned a signature that does not verify")
 	}
-	leaf := assemble(protected, nil, payload, sig, f.detached)
-	if len(leaf) > f.limit {
-		return nil, denial.New(denial.StructureLimit, "a %s has at most %d bytes", kind, f.limit)
-	}
-	return leaf, nil
+	return e.leaf, nil
 }
 
 func (f form) protected(k Key, c Claims) ([]byte, error) {
@@ -99,14 +103,10 @@ func (f form) protected(k Key, c Claims) ([]byte, error) {
 	return Marshal(m)
 }
 
-func assemble(protected, unprotected, payload, sig []byte, detached bool) []byte {
+func assemble(protected, payload, sig []byte, detached bool) []byte {
 	b := make([]byte, 0, len(protected)+len(payload)+len(sig)+16)
 	b = appendHead(append(b, 0xd2, 0x84), len(protected))
-	b = append(b, protected...)
-	if unprotected == nil {
-		unprotected = []byte{0xa0}
-	}
-	b = append(b, unprotected...)
+	b = append(append(b, protected...), 0xa0)
 	if detached {
 		b = append(b, 0xf6)
 	} else {
@@ -115,21 +115,8 @@ func assemble(protected, unprotected, payload, sig []byte, detached bool) []byte
 	return append(appendHead(b, len(sig)), sig...)
 }
 
-// WithProofs returns a receipt with the encoded map under label 396 of its unprotected header (RFC 9942).
-func WithProofs(leaf, proofs []byte) ([]byte, error) {
-	e, err := Decode(leaf, len(leaf))
-	if err != nil {
-		return nil, err
-	}
-	header, err := Marshal(map[int64]any{labelProofs: RawItem(proofs)})
-	if err != nil {
-		return nil, err
-	}
-	return e.withUnprotected(header), nil
-}
-
-// NewSigner returns a Signer over a private key in memory: *ecdsa.PrivateKey on P-256 or ed25519.PrivateKey. It is
-// for the keys of people and of software initiators, never for the issuer's.
+// NewSigner returns a Signer over a private key in memory: *ecdsa.PrivateKey on P-256 or P-384, or ed25519.PrivateKey.
+// It signs every kind: it is for the keys of people and of software initiators, never for the issuer's.
 func NewSigner(priv crypto.Signer) (Signer, error) {
 	key, err := NewKey(priv.Public())
 	if err != nil {
