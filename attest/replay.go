@@ -1,8 +1,18 @@
 package attest
 
-import "github.com/governed-execution/writ/denial"
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"maps"
+	"slices"
 
-// bootFacts is what an event log that replayed to quoted PCR values shows. Nothing in it rests on data that no digest covers.
+	"github.com/governed-execution/writ/denial"
+)
+
+// bootFacts is what an event log that replayed to quoted PCR values shows. Nothing in it rests on data that no digest
+// covers, and nothing on a PCR that was not quoted. Its slices are never nil.
 type bootFacts struct {
 	SecureBoot  SecureBoot
 	BootApps    []BootApp
@@ -10,7 +20,178 @@ type bootFacts struct {
 	Log         Log
 }
 
-// replay checks an event log against the quoted PCR values of one bank and returns the facts that the log proves.
+// replay checks an event log against the quoted PCR values of one bank and returns the facts that the log proves. Its
+// checks are those of replayBanks.
 func replay(log []byte, bank string, pcrs map[int64][]byte) (*bootFacts, error) {
-	return nil, denial.New(denial.LogMalformed, "no event log can be read")
+	return replayBanks(log, bank, map[string]map[int64][]byte{bank: pcrs})
+}
+
+// replayBanks checks an event log against the quoted PCR values of every quoted bank and returns the facts that the log
+// proves, with digests of the given bank. The caller has verified the quotes. It checks, in this order:
+//  1. the log has the right form and is not too large (parseLog: 605, 607, 611, 908);
+//  2. there are quoted values in the given bank (604), and each quoted bank, in the order of their names, is one that
+//     may be trusted (611) and that the log declares (612: firmware left that bank open);
+//
+// then for each quoted bank in that order:
+//  3. each quoted PCR has events, all with a digest in this bank, or still its reset value (604);
+//  4. in PCRs 0 to 7 each event is of a type that belongs there (607), has data that its digest covers where that data
+//     means something (606) and is well-formed (605), and each PCR has exactly one separator, after which PCR 7 takes
+//     only authorities (607);
+//  5. each quoted PCR equals the value that its events give (603);
+//
+// and at last:
+//  6. if Secure Boot is on, some key verified something (609).
+//
+// Whether Secure Boot must be on, and with which keys, is for policy to say.
+func replayBanks(log []byte, bank string, quoted map[string]map[int64][]byte) (*bootFacts, error) {
+	l, err := parseLog(log)
+	if err != nil {
+		return nil, err
+	}
+	if len(quoted[bank]) == 0 {
+		return nil, denial.New(denial.LogUncovered, "no PCR is quoted in the bank of the facts")
+	}
+	names := slices.Sorted(maps.Keys(quoted))
+	checks := make(map[string]*bankReplay, len(names))
+	for _, name := range names {
+		if checks[name], err = newBankReplay(l, name, quoted[name]); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range names {
+		if err := checks[name].verify(); err != nil {
+			return nil, err
+		}
+	}
+	return checks[bank].facts()
+}
+
+// bankReplay is the replay of a log against the quoted values of one bank.
+type bankReplay struct {
+	log    *bootLog
+	bank   int // column in the log
+	hash   hash.Hash
+	sum    []byte // scratch space for one digest
+	quoted map[int64][]byte
+	values [pcrCount][]byte // by the log, of PCRs that it extends
+	rules  firmwareRules
+}
+
+func newBankReplay(l *bootLog, name string, quoted map[int64][]byte) (*bankReplay, error) {
+	if name != "sha256" && name != "sha384" {
+		return nil, denial.New(denial.BankNotAllowed, "a quoted bank is neither sha256 nor sha384")
+	}
+	column := l.bank(name)
+	if column < 0 {
+		return nil, denial.New(denial.BankUncapped, "bank %s is quoted, but firmware did not log it", name)
+	}
+	h := l.banks[column].hash.New()
+	return &bankReplay{log: l, bank: column, hash: h, sum: make([]byte, 0, h.Size()), quoted: quoted}, nil
+}
+
+// verify makes the checks 3 to 5 of replayBanks.
+func (b *bankReplay) verify() error {
+	if err := b.checkCoverage(); err != nil {
+		return err
+	}
+	for i := range b.log.events {
+		if e := &b.log.events[i]; b.measures(e) {
+			if err := b.checkEvent(i, e); err != nil {
+				return err
+			}
+			b.extend(e.pcr, b.log.digest(i, b.bank))
+		}
+	}
+	if err := b.checkSeparators(); err != nil {
+		return err
+	}
+	for _, pcr := range slices.Sorted(maps.Keys(b.quoted)) {
+		if b.logged(pcr) && !bytes.Equal(b.values[pcr], b.quoted[pcr]) {
+			return denial.New(denial.LogReplayMismatch, "PCR %d is not what the event log gives", pcr)
+		}
+	}
+	return nil
+}
+
+// measures reports whether an event extended a quoted PCR.
+func (b *bankReplay) measures(e *logEvent) bool {
+	_, quoted := b.quoted[int64(e.pcr)]
+	return quoted && e.extends()
+}
+
+// logged reports whether the log extends a PCR, once verify has walked over it.
+func (b *bankReplay) logged(pcr int64) bool {
+	return pcr >= 0 && pcr < pcrCount && b.values[pcr] != nil
+}
+
+// checkCoverage makes the check 3 of replayBanks.
+func (b *bankReplay) checkCoverage() error {
+	var events [pcrCount]bool
+	for i := range b.log.events {
+		e := &b.log.events[i]
+		if !b.measures(e) {
+			continue
+		}
+		if b.log.digest(i, b.bank) == nil {
+			return denial.New(denial.LogUncovered, "event %d has no digest in a quoted bank", i+1)
+		}
+		events[e.pcr] = true
+	}
+	for _, pcr := range slices.Sorted(maps.Keys(b.quoted)) {
+		if pcr < 0 || pcr >= pcrCount {
+			return denial.New(denial.LogUncovered, "PCR %d does not exist", pcr)
+		}
+		if !events[pcr] && !bytes.Equal(b.quoted[pcr], b.reset(uint32(pcr))) {
+			return denial.New(denial.LogUncovered, "PCR %d has a value, but no event in the log", pcr)
+		}
+	}
+	return nil
+}
+
+// reset returns the value of a PCR before its first event (PC Client Platform TPM Profile, section "PCR Attributes").
+func (b *bankReplay) reset(pcr uint32) []byte {
+	v := make([]byte, b.hash.Size())
+	switch {
+	case pcr == 0:
+		v[len(v)-1] = b.log.start
+	case pcr >= 17 && pcr <= 22: // set by a dynamic launch only
+		for i := range v {
+			v[i] = 0xFF
+		}
+	}
+	return v
+}
+
+// extend changes a PCR as TPM2_PCR_Extend does.
+func (b *bankReplay) extend(pcr uint32, digest []byte) {
+	if b.values[pcr] == nil {
+		b.values[pcr] = b.reset(pcr)
+	}
+	b.hash.Reset()
+	b.hash.Write(b.values[pcr])
+	b.hash.Write(digest)
+	b.values[pcr] = b.hash.Sum(b.values[pcr][:0])
+}
+
+// covers reports whether digest is the digest of the data in this bank.
+func (b *bankReplay) covers(digest, data []byte) bool {
+	b.hash.Reset()
+	b.hash.Write(data)
+	b.sum = b.hash.Sum(b.sum[:0])
+	return bytes.Equal(b.sum, digest)
+}
+
+// facts reads the facts from events of quoted PCRs. It runs after verify.
+func (b *bankReplay) facts() (*bootFacts, error) {
+	sb, err := b.secureBoot()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b.log.raw)
+	return &bootFacts{
+		SecureBoot:  sb,
+		BootApps:    b.bootApps(),
+		CommandLine: b.commandLines(),
+		Log:         Log{Events: int64(len(b.log.events)), Digest: hex.EncodeToString(sum[:])},
+	}, nil
 }

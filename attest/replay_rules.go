@@ -1,0 +1,115 @@
+package attest
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// firmwareRules is what checkEvent has seen so far in PCRs 0 to 7.
+type firmwareRules struct {
+	separated [8]bool
+	variables map[variableKey]bool // measured into PCR 7 as configuration
+}
+
+type variableKey struct {
+	guid efiGUID
+	name string
+}
+
+// checkEvent makes the check 4 of replayBanks for one event that extended a quoted PCR.
+func (b *bankReplay) checkEvent(i int, e *logEvent) error {
+	if e.pcr > 7 {
+		return nil
+	}
+	if e.kind == evSeparator {
+		return b.checkSeparator(i, e)
+	}
+	if !slices.Contains(firmwareEvents[e.pcr], e.kind) {
+		return denial.New(denial.EventUnexpected, "event %d is of a type that does not belong in PCR %d", i+1, e.pcr)
+	}
+	switch e.kind {
+	case evAction, evOmitBootDevices:
+		if err := b.checkText(i, e); err != nil {
+			return err
+		}
+	case evVariableConfig:
+		if e.pcr == 7 {
+			return b.checkVariable(i, e)
+		}
+	}
+	if e.pcr == 7 && b.rules.separated[7] && e.kind != evAuthority && e.kind != evSPDMAuthority {
+		return denial.New(denial.EventUnexpected, "event %d changes PCR 7 after its separator", i+1)
+	}
+	return nil
+}
+
+// checkSeparator takes the one event that ends the firmware's part of a PCR. Its data must be zeros or ones (PC Client
+// Platform Firmware Profile, section "EV_SEPARATOR"): 1 says that firmware met an error.
+func (b *bankReplay) checkSeparator(i int, e *logEvent) error {
+	if !b.covers(b.log.digest(i, b.bank), e.data) {
+		return denial.New(denial.EventDigestMismatch, "event %d is a separator with another digest", i+1)
+	}
+	if !bytes.Equal(e.data, []byte{0, 0, 0, 0}) && !bytes.Equal(e.data, []byte{0xFF, 0xFF, 0xFF, 0xFF}) {
+		return denial.New(denial.EventUnexpected, "event %d is a separator with an unknown value", i+1)
+	}
+	if b.rules.separated[e.pcr] {
+		return denial.New(denial.EventUnexpected, "event %d is a second separator in PCR %d", i+1, e.pcr)
+	}
+	b.rules.separated[e.pcr] = true
+	return nil
+}
+
+// checkSeparators makes sure that each quoted PCR of the firmware has its separator.
+func (b *bankReplay) checkSeparators() error {
+	for pcr := range int64(8) {
+		if _, quoted := b.quoted[pcr]; quoted && !b.rules.separated[pcr] {
+			return denial.New(denial.EventUnexpected, "PCR %d has no separator", pcr)
+		}
+	}
+	return nil
+}
+
+// maxAction bounds the text of an action. Those of the profile have up to 47 bytes.
+const maxAction = 128
+
+// checkText takes an event that is nothing but the text that its digest covers. Were that not checked, an image could be
+// hidden as an action.
+func (b *bankReplay) checkText(i int, e *logEvent) error {
+	if !b.covers(b.log.digest(i, b.bank), e.data) {
+		return denial.New(denial.EventDigestMismatch, "event %d is an action with another digest", i+1)
+	}
+	for _, c := range e.data {
+		if c < ' ' || c > '~' {
+			return denial.New(denial.EventUnexpected, "event %d is an action that is not plain text", i+1)
+		}
+	}
+	if len(e.data) == 0 || len(e.data) > maxAction {
+		return denial.New(denial.EventUnexpected, "event %d is an action that is empty or too long", i+1)
+	}
+	return nil
+}
+
+// checkVariable takes a variable that PCR 7 holds: covered, well-formed, once, and before the separator.
+func (b *bankReplay) checkVariable(i int, e *logEvent) error {
+	if !b.covers(b.log.digest(i, b.bank), e.data) {
+		return denial.New(denial.EventDigestMismatch, "event %d is a variable with another digest", i+1)
+	}
+	v, err := parseVariable(e.data)
+	if err != nil {
+		return err
+	}
+	if err := v.check(); err != nil {
+		return err
+	}
+	key := variableKey{v.guid, v.name}
+	if b.rules.separated[7] || b.rules.variables[key] {
+		return denial.New(denial.EventUnexpected, "event %d measures a variable twice or after the separator", i+1)
+	}
+	if b.rules.variables == nil {
+		b.rules.variables = make(map[variableKey]bool)
+	}
+	b.rules.variables[key] = true
+	return nil
+}
