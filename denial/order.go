@@ -147,17 +147,27 @@ func (r *Run) isNext(stages []Stage) bool {
 	return true
 }
 
+// fail ends the passage. A denial that names one of the stages shows the ones before it as succeeded. One that names an
+// earlier stage of the order, which a later check found out, shows that stage as failed.
 func (r *Run) fail(d *Denial, stages []Stage) error {
 	if len(stages) > 0 {
 		d = d.At(stages[0])
 	}
 	r.denied = d
-	for r.next < len(r.order) && r.order[r.next] != d.Stage && contains(stages, r.order[r.next]) {
-		r.states[r.next] = Success
-		r.next++
+	if contains(stages, d.Stage) {
+		for r.next < len(r.order) && r.order[r.next] != d.Stage {
+			r.states[r.next] = Success
+			r.next++
+		}
 	}
-	if r.next < len(r.order) {
-		r.states[r.next] = Fail
+	failed := r.next
+	for i, s := range r.order[:r.next] {
+		if s == d.Stage {
+			failed = i
+		}
+	}
+	if failed < len(r.order) {
+		r.states[failed] = Fail
 	}
 	return d
 }
