@@ -1,0 +1,130 @@
+package receipt
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/governed-execution/writ/statement"
+)
+
+// inclusion is the content of one inclusion proof (RFC 9942, section 5.2).
+type inclusion struct {
+	_     struct{} `cbor:",toarray"`
+	Size  uint64
+	Index uint64
+	Path  [][]byte
+}
+
+// consistency is the content of one consistency proof (RFC 9942, section 5.3).
+type consistency struct {
+	_    struct{} `cbor:",toarray"`
+	From uint64
+	To   uint64
+	Path [][]byte
+}
+
+type inclusions struct {
+	Proofs [][]byte `cbor:"-1,keyasint"`
+}
+
+type consistencies struct {
+	Proofs [][]byte `cbor:"-2,keyasint"`
+}
+
+// root computes the root that the proof leads to from a leaf. It refuses an index that is not below the size, an empty
+// path, a node that is not a hash and a path that is not exactly as long as size and index demand.
+func (p inclusion) root(leaf Hash) (Hash, error) {
+	if err := checkPath(p.Path); err != nil {
+		return Hash{}, err
+	}
+	root, err := proof.RootFromInclusionProof(rfc6962.DefaultHasher, p.Index, p.Size, leaf[:], p.Path)
+	if err != nil {
+		return Hash{}, err
+	}
+	return Hash(root), nil
+}
+
+// root computes the newer root that the proof leads to from the older one, having checked that it leads to that too.
+func (p consistency) root(old Hash) (Hash, error) {
+	if err := checkPath(p.Path); err != nil {
+		return Hash{}, err
+	}
+	if p.From == 0 || p.From >= p.To {
+		return Hash{}, fmt.Errorf("reading consistency proof: sizes %d and %d", p.From, p.To)
+	}
+	// The proof is an inclusion path of the greatest perfect subtree that ends at From. The path starts with that
+	// subtree, unless it is the whole older tree (RFC 9162, section 2.1.4.2).
+	level := bits.TrailingZeros64(p.From)
+	seed, path := p.Path[0], p.Path[1:]
+	if p.From == 1<<level {
+		seed, path = old[:], p.Path
+	}
+	index, size := (p.From-1)>>level, (p.To-1)>>level+1
+	root, err := proof.RootFromInclusionProof(rfc6962.DefaultHasher, index, size, seed, path)
+	if err != nil {
+		return Hash{}, err
+	}
+	return Hash(root), proof.VerifyConsistency(rfc6962.DefaultHasher, p.From, p.To, p.Path, old[:], root)
+}
+
+func checkPath(path [][]byte) error {
+	if len(path) == 0 {
+		return fmt.Errorf("reading proof: the path is empty")
+	}
+	for _, node := range path {
+		if len(node) != len(Hash{}) {
+			return fmt.Errorf("reading proof: a node of %d bytes", len(node))
+		}
+	}
+	return nil
+}
+
+func parseInclusion(proofs []byte) (p inclusion, err error) {
+	var set inclusions
+	if err := statement.Unmarshal(proofs, &set); err != nil {
+		return p, err
+	}
+	if len(set.Proofs) != 1 {
+		return p, fmt.Errorf("reading inclusion proof: %d proofs in one receipt", len(set.Proofs))
+	}
+	return p, statement.Unmarshal(set.Proofs[0], &p)
+}
+
+func parseConsistency(proofs []byte) (p consistency, err error) {
+	var set consistencies
+	if err := statement.Unmarshal(proofs, &set); err != nil {
+		return p, err
+	}
+	if len(set.Proofs) != 1 {
+		return p, fmt.Errorf("reading consistency proof: %d proofs in one receipt", len(set.Proofs))
+	}
+	return p, statement.Unmarshal(set.Proofs[0], &p)
+}
+
+// encode returns the map of label 396 with one proof.
+func (p inclusion) encode() ([]byte, error) {
+	enc, err := statement.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Marshal(inclusions{[][]byte{enc}})
+}
+
+func (p consistency) encode() ([]byte, error) {
+	enc, err := statement.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Marshal(consistencies{[][]byte{enc}})
+}
+
+func nodes(path []Hash) [][]byte {
+	list := make([][]byte, len(path))
+	for i := range path {
+		list[i] = path[i][:]
+	}
+	return list
+}
