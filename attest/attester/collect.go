@@ -1,0 +1,88 @@
+package attester
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/statement"
+)
+
+// BootLogPath is where Linux shows the event log of the firmware.
+const BootLogPath = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
+// CollectOptions say what evidence is wanted, and for what.
+type CollectOptions struct {
+	Challenge     attest.Nonce     // from the verifier, on the connection that the evidence will be sent on
+	RequestDigest statement.Digest // of the signed request that the evidence is for
+	Exporter      [32]byte         // TLS exporter of that connection
+	Selection     attest.Selection // the PCRs that the policy names
+	Bind          []int            // those of them that the cnf key is bound to
+	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
+	EventLogPath  string           // default BootLogPath
+}
+
+// Collection is evidence with the key that it is about.
+type Collection struct {
+	Evidence []byte // evidence collection, as attest.DecodeEvidence reads it
+	CNF      *Key   // the new cnf key; save it, it proves possession of the artifact
+}
+
+// Collect makes evidence: a quote, and a new cnf key that is bound to quoted values and certified by the AK, both over
+// the qualifying data of this challenge, request and connection.
+func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error) {
+	for _, p := range o.Bind {
+		if !slices.Contains(o.Selection.PCRs, p) {
+			return nil, fmt.Errorf("collecting evidence: the cnf key cannot be bound to PCR %d, which is not quoted", p)
+		}
+	}
+	log, err := o.bootLog()
+	if err != nil {
+		return nil, err
+	}
+	qualifying := attest.QualifyingData(o.Challenge, o.RequestDigest, o.Exporter)
+	parts := attest.EvidenceParts{Bank: o.Selection.Bank, Challenge: o.Challenge, Request: o.RequestDigest, BootLog: log}
+	var cnf *Key
+	err = t.use(ctx, func(c *call) error {
+		ak, err := c.createAK()
+		if err != nil {
+			return err
+		}
+		defer ak.free()
+		q, err := c.quote(ak, o.Selection, qualifying)
+		if err != nil {
+			return err
+		}
+		if cnf, err = c.createCNF(attest.Selection{Bank: o.Selection.Bank, PCRs: o.Bind}, q.PCRs); err != nil {
+			return fmt.Errorf("making cnf key: %w", err)
+		}
+		parts.Quote, parts.Signature, parts.PCRs, parts.AK, parts.CNF = q.Attest, q.Signature, q.PCRs, q.AK, cnf.Public
+		parts.Certify, err = c.certify(ak, cnf, qualifying)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("collecting evidence: %w", err)
+	}
+	evidence, err := parts.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("collecting evidence: %w", err)
+	}
+	return &Collection{Evidence: evidence, CNF: cnf}, nil
+}
+
+func (o CollectOptions) bootLog() ([]byte, error) {
+	if o.EventLog != nil {
+		return o.EventLog, nil
+	}
+	path := o.EventLogPath
+	if path == "" {
+		path = BootLogPath
+	}
+	log, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading boot log: %w", err)
+	}
+	return log, nil
+}
