@@ -1,0 +1,278 @@
+package artifact
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+)
+
+func TestStatusRoundTrip(t *testing.T) {
+	k := newKit(t)
+	l := k.statusList()
+	l.Values = make([]StatusValue, 7)
+	for i := range l.Values {
+		l.Values[i] = StatusValue(i * 2)
+	}
+	raw := k.statusToken(l)
+	s, err := VerifyStatus(raw, k.trust, t0, issued)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.URI() != listURI || s.IssuedAt() != issued || s.Digest() != statement.DigestOf(raw) {
+		t.Errorf("got %s at %d", s.URI(), s.IssuedAt())
+	}
+	for i, want := range l.Values {
+		if got, err := s.Value(StatusRef{uint64(i), listURI}); err != nil || got != want {
+			t.Errorf("entry %d: got %d, %v, want %d", i, got, err, want)
+		}
+	}
+	for name, ref := range map[string]StatusRef{"out of range": {8, listURI}, "far out of range": {1 << 63, listURI}, "another list": {0, listURI + "0"}, "no list": {}} {
+		_, err := s.Value(ref)
+		if !denial.Is(err, denial.RevocationUnknown) {
+			t.Errorf("%s: got %v, want 806", name, err)
+		}
+	}
+	_, err = (*Status)(nil).Value(StatusRef{0, listURI})
+	refused(t, err, denial.RevocationUnknown)
+	_, err = (&Status{}).Value(StatusRef{})
+	refused(t, err, denial.RevocationUnknown)
+}
+
+// TestStatusRefuses breaks one thing of a valid token at a time.
+func TestStatusRefuses(t *testing.T) {
+	k := newKit(t)
+	make := func(f func(*statusClaims)) []byte {
+		l := k.statusList()
+		packed, err := packStatus(l.Values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := statusClaims{Issuer: l.Issuer, URI: l.URI, Expires: l.Expires, IssuedAt: l.IssuedAt, Profile: StatusProfile, List: statusBody{statusBits, packed}, TTL: l.TTL}
+		f(&c)
+		return k.sign(k.status, statement.StatusList, issuerURI, listURI, payload(t, &c))
+	}
+	good := make(func(*statusClaims) {})
+	body := statusPayload(t, good)
+	patched := func(label int64, raw string) []byte {
+		return k.sign(k.status, statement.StatusList, issuerURI, listURI, patch(t, body, label, raw))
+	}
+	now := uint64(t0.Unix())
+	rows := []struct {
+		name string
+		raw  []byte
+		code denial.Reason // zero: accepted
+	}{
+		{"valid", good, 0},
+		{"as old as the trust file accepts", make(func(c *statusClaims) { c.IssuedAt, c.TTL = now-60, 900 }), 0},
+		{"P14 older", make(func(c *statusClaims) { c.IssuedAt, c.TTL = now-61, 900 }), denial.RevocationUnknown},
+		{"older than its own ttl", make(func(c *statusClaims) { c.TTL = 9 }), denial.RevocationUnknown},
+		{"at its exp", make(func(c *statusClaims) { c.Expires = now }), denial.RevocationUnknown},
+		{"from the future", make(func(c *statusClaims) { c.IssuedAt = now + 61 }), denial.RevocationUnknown},
+		{"empty", nil, denial.WrongType},
+		{"too long", append(bytes.Clone(good), bytes.Repeat([]byte{0}, maxStatus)...), denial.StructureLimit},
+		{"one byte changed", flip(good, len(good)-1), denial.SignatureInvalid},
+		{"artifact key", k.sign(k.artifact, statement.StatusList, issuerURI, listURI, body), denial.WrongType},
+		{"unknown key", k.sign(k.person, statement.StatusList, issuerURI, listURI, body), denial.KeyUnknown},
+		{"another kind", k.sign(k.status, statement.Record, issuerURI, listURI, body), denial.WrongType},
+		{"header of another list", k.sign(k.status, statement.StatusList, issuerURI, listURI+"0", body), denial.IdentityConflict},
+		{"header of another issuer", k.sign(k.status, statement.StatusList, personURI, listURI, body), denial.IdentityConflict},
+		{"another issuer", k.sign(k.status, statement.StatusList, personURI, listURI, patch(t, body, 1, text(personURI))), denial.IdentityConflict},
+		{"C25 iat absent", patched(claimIat, ""), denial.ClaimAbsent},
+		{"C25 exp null", patched(claimExp, "f6"), denial.ClaimAbsent},
+		{"C26 iat text", patched(claimIat, "6131"), denial.TimeMalformed},
+		{"C32 another profile", patched(265, text(Profile)), denial.UnsupportedVersion},
+		{"C32 unknown claim", patched(10, "00"), denial.UnsupportedVersion},
+		{"two bits an entry", make(func(c *statusClaims) { c.List.Bits = 2 }), denial.UnsupportedVersion},
+		{"no ttl", make(func(c *statusClaims) { c.TTL = 0 }), denial.ClaimAbsent},
+		{"not zlib", make(func(c *statusClaims) { c.List.List = []byte("list") }), denial.PayloadForm},
+		{"zlib cut short", make(func(c *statusClaims) { c.List.List = c.List.List[:len(c.List.List)-1] }), denial.PayloadForm},
+		{"zlib with a wrong checksum", make(func(c *statusClaims) { c.List.List[len(c.List.List)-1] ^= 1 }), denial.PayloadForm},
+		{"bytes behind zlib", make(func(c *statusClaims) { c.List.List = append(c.List.List, 0) }), denial.TrailingData},
+		{"a list that inflates too far", make(func(c *statusClaims) { c.List.List = deflated(t, maxStatusList+1) }), denial.StructureLimit},
+		{"the longest list", make(func(c *statusClaims) { c.List.List = deflated(t, maxStatusList) }), 0},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			s, err := VerifyStatus(r.raw, k.trust, t0, 0)
+			if r.code == 0 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			refused(t, err, r.code)
+			if s != nil {
+				t.Error("a refused list was returned")
+			}
+		})
+	}
+	_, err := VerifyStatus(good, nil, t0, 0)
+	refused(t, err, denial.KeyUnknown)
+	_, err = VerifyStatus(good, &Trust{}, t0, 0)
+	refused(t, err, denial.KeyUnknown)
+	_, err = VerifyStatus(good, k.trust, time.Time{}, 0)
+	refused(t, err, denial.RevocationUnknown)
+}
+
+func statusPayload(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	env, err := statement.Decode(raw, maxStatus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env.Payload()
+}
+
+func deflated(t *testing.T, n int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zlib.NewWriter(&b)
+	if _, err := w.Write(make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestP14_OlderListIsRollback: the caller passes the iat of the newest list that it has accepted.
+func TestP14_OlderListIsRollback(t *testing.T) {
+	k := newKit(t)
+	raw := k.statusToken(k.statusList())
+	if _, err := VerifyStatus(raw, k.trust, t0, issued); err != nil {
+		t.Fatalf("the same list again: %v", err)
+	}
+	_, err := VerifyStatus(raw, k.trust, t0, issued+1)
+	refused(t, err, denial.StateRollback)
+}
+
+func TestStatusKeyOutsideValidity(t *testing.T) {
+	k := newKit(t)
+	raw := k.statusToken(k.statusList())
+	k.trust.Keys[2].NotAfter = time.Unix(int64(issued), 0)
+	_, err := VerifyStatus(raw, k.trust, t0, 0)
+	refused(t, err, denial.KeyOutsideValidity)
+}
+
+func TestRevocationAgeIsBoundedWhateverTheTrustFileSays(t *testing.T) {
+	k := newKit(t)
+	k.trust.RevocationAge = 24 * time.Hour
+	l := k.statusList()
+	l.Expires, l.TTL = issued+7200, 7200
+	_, err := VerifyStatus(k.statusToken(l), k.trust, time.Unix(int64(issued), 0).Add(MaxRevocationAge+time.Second), 0)
+	refused(t, err, denial.RevocationUnknown)
+}
+
+// TestRevocationIsRefusedForAnotherList: a fresh list that is not the one the artifact names shows nothing.
+func TestRevocationIsRefusedForAnotherList(t *testing.T) {
+	k := newKit(t)
+	l := k.statusList()
+	l.URI += "0"
+	s, err := VerifyStatus(k.statusToken(l), k.trust, t0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := k.want()
+	want.Status = s
+	_, err = Verify(k.mint(k.claims()), want)
+	refused(t, err, denial.RevocationUnknown)
+}
+
+func TestSignStatusRefuses(t *testing.T) {
+	k := newKit(t)
+	for name, f := range map[string]func(*StatusList){
+		"a value of five bits": func(l *StatusList) { l.Values[0] = 16 },
+		"too many entries":     func(l *StatusList) { l.Values = make([]StatusValue, MaxStatuses+1) },
+		"no time":              func(l *StatusList) { l.IssuedAt = 0 },
+		"no ttl":               func(l *StatusList) { l.TTL = 0 },
+	} {
+		l := k.statusList()
+		f(&l)
+		if _, err := SignStatus(t.Context(), k.status, l); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+}
+
+// corpus returns a file of the corpus, and skips without it.
+func corpus(t *testing.T, path string) []byte {
+	t.Helper()
+	root := os.Getenv("WRIT_CORPUS")
+	if root == "" {
+		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1" {
+			t.Fatal("WRIT_CORPUS is not set")
+		}
+		t.Skip("WRIT_CORPUS is not set")
+	}
+	data, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestCorpusStatusLists inflates the lists of draft-ietf-oauth-status-list and reads their entries: 1, 2 and, by the same
+// function, 4 bits an entry.
+func TestCorpusStatusLists(t *testing.T) {
+	files := map[string]uint64{"status_list_encoding_cbor.md": 1, "status_list_encoding2_cbor.md": 2}
+	arrays := regexp.MustCompile(`byte_array = \[(.*)\]`)
+	encoded := regexp.MustCompile(`encoded:\s*([0-9a-f]+)`)
+	for name, bits := range files {
+		text := string(corpus(t, "statuslist/draft-status-list/"+name))
+		want, err := hex.DecodeString(strings.NewReplacer("0x", "", ",", "", " ", "").Replace(arrays.FindStringSubmatch(text)[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cbor, err := hex.DecodeString(encoded.FindStringSubmatch(text)[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, lst, ok := bytes.Cut(cbor, []byte("\x63lst")) // then the head of a byte string shorter than 24
+		if !ok || lst[0]>>5 != 2 || int(lst[0]&0x1f) != len(lst)-1 {
+			t.Fatalf("%s: no lst", name)
+		}
+		got, err := inflate(lst[1:])
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: got %x, %v, want %x", name, got, err, want)
+		}
+		checkEntries(t, got, bits)
+	}
+}
+
+// checkEntries compares entry with the figures of the draft, which show the statuses of both lists.
+func checkEntries(t *testing.T, list []byte, bits uint64) {
+	t.Helper()
+	want := map[uint64][]uint8{
+		1: {1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1},
+		2: {1, 2, 0, 3, 0, 1, 0, 1, 1, 2, 3, 3},
+	}[bits]
+	for i, w := range want {
+		if got, ok := entry(list, bits, uint64(i)); !ok || got != w {
+			t.Errorf("%d bits, entry %d: got %d, want %d", bits, i, got, w)
+		}
+	}
+	if _, ok := entry(list, bits, uint64(len(want))); ok {
+		t.Errorf("%d bits: an entry out of range", bits)
+	}
+}
+
+// TestFourBitLayout: the first of two entries stands in the low bits, as the draft's figure for two bits shows.
+func TestFourBitLayout(t *testing.T) {
+	packed, err := packStatus([]StatusValue{1, 2, 15})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := inflate(packed); err != nil || !bytes.Equal(got, []byte{0x21, 0x0f}) {
+		t.Errorf("got %x, %v, want 210f", got, err)
+	}
+}

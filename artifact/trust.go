@@ -1,0 +1,139 @@
+package artifact
+
+import (
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Bounds of a trust file.
+const (
+	DefaultRevocationAge = 60 * time.Second
+	MaxRevocationAge     = 15 * time.Minute
+	DefaultLifetime      = time.Hour
+	MaxLifetime          = 24 * time.Hour
+)
+
+// Purpose is what an issuer's key is for. One key has one purpose.
+type Purpose string
+
+// The purposes.
+const (
+	PurposeArtifact Purpose = "artifact"
+	PurposeRecord   Purpose = "record"
+	PurposeLog      Purpose = "log"
+	PurposeStatus   Purpose = "status"
+)
+
+// kinds returns the kinds of statements that a key of the purpose may sign; none for an unknown purpose.
+func (p Purpose) kinds() []statement.Kind {
+	switch p {
+	case PurposeArtifact:
+		return []statement.Kind{statement.Artifact}
+	case PurposeRecord:
+		return []statement.Kind{statement.Record, statement.Manifest, statement.Capsule}
+	case PurposeLog:
+		return []statement.Kind{statement.Receipt}
+	case PurposeStatus:
+		return []statement.Kind{statement.StatusList}
+	}
+	return nil
+}
+
+// Trust is what a relying party or auditor holds to be true, out of band: the trust file. Whoever can change it decides
+// what is believed. The zero Trust and the nil one believe nothing: every signature is KeyUnknown.
+type Trust struct {
+	Version       uint64           // of the file; rises with every change
+	Expires       time.Time        // from then on it refuses everything (206)
+	Genesis       statement.Digest // statement digest of leaf 0
+	Issuer        string           // URI
+	Log           string           // URI: sub of tree heads
+	Audience      string           // of this gate; empty where one file serves many
+	RevocationAge time.Duration    // greatest age of a status list, at most MaxRevocationAge
+	Lifetime      time.Duration    // greatest exp-iat of an artifact
+	Keys          []TrustKey
+	Policies      []Pin
+	TPMRoots      []TPMRoot
+}
+
+// TrustKey is a pinned key of the issuer. It is valid in [NotBefore, NotAfter); a zero time is no bound.
+type TrustKey struct {
+	Purpose   Purpose
+	Key       statement.Key
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// Pin accepts one policy. Both MinVersion and Hash hold where both are given.
+type Pin struct {
+	ID         string
+	MinVersion uint64
+	Hash       []byte // SHA-256; empty: any
+}
+
+// TPMRoot is a TPM vendor root that an auditor accepts: the name of a file, or one or more PEM certificates.
+type TPMRoot struct {
+	File string
+	PEM  string
+}
+
+// StatementKeys returns the pinned keys, each for the kinds of its purpose. Two keys with one thumbprint are
+// KeyAmbiguous (C22).
+func (t *Trust) StatementKeys() (statement.Keys, error) {
+	var keys statement.Keys
+	if t == nil {
+		return keys, nil
+	}
+	for _, k := range t.Keys {
+		if err := keys.Add(k.Key, k.Purpose.kinds()...); err != nil {
+			return statement.Keys{}, err
+		}
+	}
+	return keys, nil
+}
+
+// checkExpiry refuses a trust file that has expired, like a policy that has: 206.
+func (t *Trust) checkExpiry(now time.Time) error {
+	if !now.Before(t.Expires) {
+		return denial.New(denial.PolicyExpired, "the trust file has expired")
+	}
+	return nil
+}
+
+// checkKeyAt refuses a key that the file does not hold valid at each of the times, in seconds since 1970 UTC (C34).
+func (t *Trust) checkKeyAt(id statement.Thumbprint, times ...uint64) error {
+	for _, k := range t.Keys {
+		if k.Key.Thumbprint() != id {
+			continue
+		}
+		for _, s := range times {
+			at := time.Unix(int64(min(s, maxTime)), 0)
+			if at.Before(k.NotBefore) || !k.NotAfter.IsZero() && !at.Before(k.NotAfter) {
+				return denial.New(denial.KeyOutsideValidity, "the %s key was not valid then", k.Purpose)
+			}
+		}
+		return nil
+	}
+	return denial.New(denial.KeyUnknown, "no such key in the trust file")
+}
+
+// checkPolicy refuses a policy that no pin accepts: an unknown id or another hash is 401, a version below the least 402.
+func (t *Trust) checkPolicy(id string, version uint64, hash Digest) error {
+	for _, p := range t.Policies {
+		if p.ID != id {
+			continue
+		}
+		if version < p.MinVersion {
+			return denial.New(denial.PolicyRollback, "policy version %d, at least %d is accepted", version, p.MinVersion)
+		}
+		if len(p.Hash) > 0 && !hash.Equal(Digest{Algorithm: SHA256, Value: p.Hash}) {
+			return denial.New(denial.PolicyHashMismatch, "the policy has another hash than the pinned one")
+		}
+		return nil
+	}
+	return denial.New(denial.PolicyHashMismatch, "the trust file does not accept the policy")
+}
+
+// revocationAge returns the greatest accepted age of a status list.
+func (t *Trust) revocationAge() time.Duration { return min(t.RevocationAge, MaxRevocationAge) }

@@ -1,0 +1,168 @@
+package artifact
+
+import (
+	"encoding/base64"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// trustText returns a valid trust file by hand, as a person would write it.
+func trustText(k *kit) string {
+	id := k.artifact.Key().Thumbprint()
+	return fmt.Sprintf(`schema = 1
+version = 7
+expires = 2027-06-01T00:00:00Z
+genesis = "%064x"
+issuer = "https://issuer.example"
+log = "https://issuer.example/log"
+
+[[key]]
+purpose = "artifact"
+thumbprint = "%s"
+cose = "%s"
+not_before = 2026-01-01T00:00:00Z
+
+[[policy]]
+id = "https://issuer.example/policy/boot"
+min_version = 2
+`, 1, id, base64.RawURLEncoding.EncodeToString(k.artifact.Key().COSE()))
+}
+
+func TestTrustFileIsRead(t *testing.T) {
+	k := newKit(t)
+	tr, err := ParseTrust([]byte(trustText(k)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Version != 7 || tr.Genesis[31] != 1 || tr.RevocationAge != DefaultRevocationAge || tr.Lifetime != DefaultLifetime ||
+		len(tr.Keys) != 1 || !tr.Keys[0].Key.Equal(k.artifact.Key()) || !tr.Keys[0].NotAfter.IsZero() || tr.Policies[0].MinVersion != 2 {
+		t.Errorf("got %+v", tr)
+	}
+}
+
+func TestTrustFileRoundTrip(t *testing.T) {
+	k := newKit(t)
+	k.trust.Expires, k.trust.Audience = k.trust.Expires.UTC(), gateURI
+	k.trust.Keys[0].NotBefore, k.trust.Keys[0].NotAfter = t0.UTC(), t0.Add(time.Hour).UTC()
+	k.trust.TPMRoots = []TPMRoot{{File: "infineon.pem"}, {PEM: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}}
+	text, err := k.trust.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseTrust(text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	again, err := got.Marshal()
+	if err != nil || string(again) != string(text) {
+		t.Fatalf("written again: %v\n%s\nwant\n%s", err, again, text)
+	}
+	if !got.Expires.Equal(k.trust.Expires) || got.Audience != gateURI || len(got.Keys) != 3 || !got.Keys[0].NotAfter.Equal(k.trust.Keys[0].NotAfter) ||
+		!reflect.DeepEqual(got.TPMRoots, k.trust.TPMRoots) || len(got.Policies) != 2 || string(got.Policies[1].Hash) != string(k.trust.Policies[1].Hash) {
+		t.Errorf("got %+v, want %+v", got, k.trust)
+	}
+	want := k.want()
+	want.Trust = got
+	k.trust.Keys[0].NotBefore, k.trust.Keys[0].NotAfter = time.Time{}, time.Time{}
+	got.Keys[0].NotBefore = time.Time{}
+	if _, err := Verify(k.mint(k.claims()), want); err != nil {
+		t.Errorf("with the file that was read back: %v", err)
+	}
+}
+
+// TestTrustFileRefuses edits a valid file at one place each.
+func TestTrustFileRefuses(t *testing.T) {
+	k := newKit(t)
+	good := trustText(k)
+	entry := good[strings.Index(good, "[[key]]"):strings.Index(good, "[[policy]]")]
+	policy := good[strings.Index(good, "[[policy]]"):]
+	rows := []struct{ name, old, new, says string }{
+		{"unknown key", "version = 7", "version = 7\nverison = 8", `line 3: unknown key "verison"`},
+		{"unknown key in a table", "min_version = 2", "min_version = 2\nmax_version = 3", `line 17: unknown key`},
+		{"not TOML", "schema = 1", "schema =", "line 1"},
+		{"wrong type", "version = 7", `version = "7"`, "line 2"},
+		{"digest in capitals", "0000000001", "000000000A", "line 4"},
+		{"another schema", "schema = 1", "schema = 2", "schema 2"},
+		{"no version", "version = 7\n", "", "version"},
+		{"negative version", "version = 7", "version = -7", "version"},
+		{"no expiry", "expires = 2027-06-01T00:00:00Z\n", "", "expires"},
+		{"no genesis", good[strings.Index(good, "genesis"):strings.Index(good, "issuer =")], "", "genesis"},
+		{"issuer no URI", `"https://issuer.example"`, `"issuer"`, "issuer"},
+		{"log with a fragment", "/log\"", "/log#2\"", "fragment"},
+		{"revocation age too great", "version = 7", "version = 7\nmax_revocation_age = \"901s\"", "max_revocation_age"},
+		{"revocation age zero", "version = 7", "version = 7\nmax_revocation_age = \"0s\"", "line 3"},
+		{"lifetime too great", "version = 7", "version = 7\nmax_lifetime = \"25h\"", "max_lifetime"},
+		{"no key", entry, "", "at least one key"},
+		{"C22 the same key twice", entry, entry + entry, "306 KEY_AMBIGUOUS"},
+		{"unknown purpose", `purpose = "artifact"`, `purpose = "any"`, "unknown purpose"},
+		{"thumbprint of another key", `thumbprint = "` + k.artifact.Key().Thumbprint().String(), `thumbprint = "` + k.log.Key().Thumbprint().String(), "thumbprint"},
+		{"neither pem nor cose", `cose = "`, `pem = ""` + "\n# \"", "either pem or cose"},
+		{"malformed pem", `cose = "`, `pem = "x"` + "\n# \"", "PEM"},
+		{"key ends before it begins", "not_before = 2026-01-01T00:00:00Z", "not_before = 2026-01-01T00:00:00Z\nnot_after = 2025-01-01T00:00:00Z", "not_after"},
+		{"no policy", policy, "", "at least one"},
+		{"one policy twice", policy, policy + policy, "stands twice"},
+		{"policy without version and hash", "min_version = 2\n", "", "min_version or sha256"},
+		{"policy id no URI", `"https://issuer.example/policy/boot"`, `"boot"`, "not a URI"},
+		{"empty TPM root", "min_version = 2", "min_version = 2\n[[tpm_root]]", "tpm_root"},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			if !strings.Contains(good, r.old) {
+				t.Fatalf("the file does not hold %q", r.old)
+			}
+			_, err := ParseTrust([]byte(strings.Replace(good, r.old, r.new, 1)))
+			if err == nil || !strings.Contains(err.Error(), r.says) {
+				t.Errorf("got %v, want an error with %q", err, r.says)
+			}
+		})
+	}
+	for name, raw := range map[string]string{"empty": "", "too long": strings.Repeat("#", maxTrustFile+1)} {
+		if _, err := ParseTrust([]byte(raw)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestZeroTrustIsNotWritten(t *testing.T) {
+	if _, err := (&Trust{}).Marshal(); err == nil {
+		t.Error("a trust file that refuses everything was written")
+	}
+}
+
+// TestPolicyPins covers what a relying party accepts of one policy.
+func TestPolicyPins(t *testing.T) {
+	hash := digestOf(7)
+	tr := &Trust{Policies: []Pin{{ID: "urn:p:least", MinVersion: 3}, {ID: "urn:p:exact", Hash: hash.Value}, {ID: "urn:p:both", MinVersion: 3, Hash: hash.Value}}}
+	sha384 := Digest{Algorithm: SHA384, Value: fill(48, 7)}
+	rows := []struct {
+		id      string
+		version uint64
+		hash    Digest
+		code    denial.Reason
+	}{
+		{"urn:p:least", 3, digestOf(1), 0},
+		{"urn:p:least", 2, digestOf(1), denial.PolicyRollback},
+		{"urn:p:exact", 1, hash, 0},
+		{"urn:p:exact", 9, digestOf(1), denial.PolicyHashMismatch},
+		{"urn:p:exact", 9, sha384, denial.PolicyHashMismatch},
+		{"urn:p:both", 3, hash, 0},
+		{"urn:p:both", 2, hash, denial.PolicyRollback},
+		{"urn:p:both", 3, digestOf(1), denial.PolicyHashMismatch},
+		{"urn:p:other", 3, hash, denial.PolicyHashMismatch},
+		{"urn:p:LEAST", 3, hash, denial.PolicyHashMismatch},
+		{"", 3, hash, denial.PolicyHashMismatch},
+	}
+	for _, r := range rows {
+		err := tr.checkPolicy(r.id, r.version, r.hash)
+		if r.code != 0 {
+			refused(t, err, r.code)
+		} else if err != nil {
+			t.Errorf("%s version %d: %v", r.id, r.version, err)
+		}
+	}
+}

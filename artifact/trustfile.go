@@ -1,0 +1,244 @@
+package artifact
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/governed-execution/writ/statement"
+)
+
+// trustSchema is the version of the file's form.
+const trustSchema = 1
+
+const maxTrustFile = 1 << 20
+
+// trustFile is the trust file as TOML.
+type trustFile struct {
+	Schema        int64       `toml:"schema" comment:"form of this file"`
+	Version       int64       `toml:"version" comment:"rises with every change of this file"`
+	Expires       time.Time   `toml:"expires" comment:"from then on everything is refused"`
+	Genesis       hexBytes    `toml:"genesis" comment:"statement digest of leaf 0"`
+	Issuer        string      `toml:"issuer"`
+	Log           string      `toml:"log"`
+	Audience      string      `toml:"audience,omitempty"`
+	RevocationAge duration    `toml:"max_revocation_age,omitempty" comment:"greatest age of revocation data; default 60s, at most 15m"`
+	Lifetime      duration    `toml:"max_lifetime,omitempty" comment:"greatest lifetime of an artifact; default 1h, at most 24h"`
+	Keys          []keyEntry  `toml:"key"`
+	Policies      []pinEntry  `toml:"policy"`
+	TPMRoots      []rootEntry `toml:"tpm_root,omitempty"`
+}
+
+type keyEntry struct {
+	Purpose    Purpose   `toml:"purpose"`
+	Thumbprint hexBytes  `toml:"thumbprint"`
+	PEM        string    `toml:"pem,omitempty,multiline"`
+	COSE       string    `toml:"cose,omitempty"`
+	NotBefore  time.Time `toml:"not_before,omitempty"`
+	NotAfter   time.Time `toml:"not_after,omitempty"`
+}
+
+type pinEntry struct {
+	ID         string   `toml:"id"`
+	MinVersion int64    `toml:"min_version,omitempty"`
+	Hash       hexBytes `toml:"sha256,omitempty"`
+}
+
+type rootEntry struct {
+	File string `toml:"file,omitempty"`
+	PEM  string `toml:"pem,omitempty,multiline"`
+}
+
+// hexBytes are 32 bytes in lower-case hexadecimal.
+type hexBytes []byte
+
+func (h hexBytes) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h)), nil }
+
+func (h *hexBytes) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != 32 || hex.EncodeToString(b) != string(text) {
+		return errors.New("want 64 lower-case hexadecimal digits")
+	}
+	*h = b
+	return nil
+}
+
+// duration is a time.Duration as its text.
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < time.Second || v%time.Second != 0 {
+		return errors.New("want whole seconds, such as 60s or 15m")
+	}
+	*d = duration(v)
+	return nil
+}
+
+// ParseTrust reads a trust file. It is strict: an unknown key, a value out of bounds, a key whose thumbprint is not the
+// one that is written beside it, two keys with one thumbprint, or two pins for one policy are errors, with the line
+// where it is known. A file without keys or pins is an error too. Expiry is not judged here but at every use.
+func ParseTrust(data []byte) (*Trust, error) {
+	var f trustFile
+	if len(data) > maxTrustFile {
+		return nil, fmt.Errorf("reading trust file: more than %d bytes", maxTrustFile)
+	}
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
+		return nil, fmt.Errorf("reading trust file: %w", withLine(err))
+	}
+	t, err := f.trust()
+	if err != nil {
+		return nil, fmt.Errorf("reading trust file: %w", err)
+	}
+	if err := t.check(); err != nil {
+		return nil, fmt.Errorf("reading trust file: %w", err)
+	}
+	return t, nil
+}
+
+// withLine puts the line in front of an error of the TOML decoder.
+func withLine(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		line, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d: unknown key %q", line, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		line, column := at.Position()
+		return fmt.Errorf("line %d, column %d: %w", line, column, err)
+	}
+	return err
+}
+
+func (f *trustFile) trust() (*Trust, error) {
+	if f.Schema != trustSchema {
+		return nil, fmt.Errorf("schema %d, this version reads schema %d", f.Schema, trustSchema)
+	}
+	if f.Version < 1 || len(f.Genesis) != 32 {
+		return nil, errors.New("version and genesis are needed")
+	}
+	t := &Trust{Version: uint64(f.Version), Expires: f.Expires, Genesis: statement.Digest(f.Genesis), Issuer: f.Issuer,
+		Log: f.Log, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), Lifetime: time.Duration(f.Lifetime)}
+	if t.RevocationAge == 0 {
+		t.RevocationAge = DefaultRevocationAge
+	}
+	if t.Lifetime == 0 {
+		t.Lifetime = DefaultLifetime
+	}
+	for i, e := range f.Keys {
+		k, err := e.key()
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		}
+		t.Keys = append(t.Keys, TrustKey{Purpose: e.Purpose, Key: k, NotBefore: e.NotBefore, NotAfter: e.NotAfter})
+	}
+	for _, e := range f.Policies {
+		t.Policies = append(t.Policies, Pin{ID: e.ID, MinVersion: uint64(max(e.MinVersion, 0)), Hash: e.Hash})
+	}
+	for _, e := range f.TPMRoots {
+		t.TPMRoots = append(t.TPMRoots, TPMRoot(e))
+	}
+	return t, nil
+}
+
+func (e keyEntry) key() (k statement.Key, err error) {
+	switch {
+	case (e.PEM == "") == (e.COSE == ""):
+		return k, errors.New("either pem or cose is needed")
+	case e.PEM != "":
+		k, err = statement.ParsePEM([]byte(e.PEM))
+	default:
+		var raw []byte
+		if raw, err = base64.RawURLEncoding.Strict().DecodeString(e.COSE); err == nil {
+			k, err = statement.ParseKey(raw)
+		}
+	}
+	if err != nil {
+		return statement.Key{}, err
+	}
+	if id := k.Thumbprint(); !bytes.Equal(id[:], e.Thumbprint) {
+		return statement.Key{}, fmt.Errorf("the key has thumbprint %s", id)
+	}
+	return k, nil
+}
+
+// check refuses a trust file that is incomplete or out of bounds.
+func (t *Trust) check() error {
+	switch {
+	case t.Version == 0 || t.Expires.IsZero() || t.Genesis == statement.Digest{}:
+		return errors.New("version, expires and genesis are needed")
+	case !isURI(t.Issuer) || !isURI(t.Log) || strings.Contains(t.Log, "#") || t.Audience != "" && !isURI(t.Audience):
+		return errors.New("issuer and log must be URIs, log without a fragment, and audience one if it is given")
+	case t.RevocationAge < time.Second || t.RevocationAge > MaxRevocationAge:
+		return fmt.Errorf("max_revocation_age must be within 1s and %s", MaxRevocationAge)
+	case t.Lifetime < time.Second || t.Lifetime > MaxLifetime:
+		return fmt.Errorf("max_lifetime must be within 1s and %s", MaxLifetime)
+	case len(t.Keys) == 0 || len(t.Policies) == 0:
+		return errors.New("at least one key and one policy are needed")
+	}
+	for i, k := range t.Keys {
+		if k.Purpose.kinds() == nil || !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
+			return fmt.Errorf("key %d: unknown purpose, or not_after is not later than not_before", i+1)
+		}
+	}
+	if _, err := t.StatementKeys(); err != nil {
+		return err
+	}
+	return t.checkPins()
+}
+
+func (t *Trust) checkPins() error {
+	seen := map[string]bool{}
+	for i, p := range t.Policies {
+		switch {
+		case !isURI(p.ID) || seen[p.ID]:
+			return fmt.Errorf("policy %d: id is not a URI, or stands twice", i+1)
+		case p.MinVersion == 0 && len(p.Hash) == 0, len(p.Hash) != 0 && len(p.Hash) != 32:
+			return fmt.Errorf("policy %d: min_version or sha256 is needed", i+1)
+		}
+		seen[p.ID] = true
+	}
+	for i, r := range t.TPMRoots {
+		if (r.File == "") == (r.PEM == "") {
+			return fmt.Errorf("tpm_root %d: either file or pem is needed", i+1)
+		}
+	}
+	return nil
+}
+
+// Marshal returns the trust file as TOML that ParseTrust accepts.
+func (t *Trust) Marshal() ([]byte, error) {
+	if err := t.check(); err != nil {
+		return nil, fmt.Errorf("writing trust file: %w", err)
+	}
+	f := trustFile{Schema: trustSchema, Version: int64(t.Version), Expires: t.Expires.UTC(), Genesis: t.Genesis[:],
+		Issuer: t.Issuer, Log: t.Log, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), Lifetime: duration(t.Lifetime)}
+	for _, k := range t.Keys {
+		block, err := k.Key.PEM()
+		if err != nil {
+			return nil, fmt.Errorf("writing trust file: %w", err)
+		}
+		id := k.Key.Thumbprint()
+		f.Keys = append(f.Keys, keyEntry{Purpose: k.Purpose, Thumbprint: id[:], PEM: string(block), NotBefore: k.NotBefore, NotAfter: k.NotAfter})
+	}
+	for _, p := range t.Policies {
+		f.Policies = append(f.Policies, pinEntry{ID: p.ID, MinVersion: int64(p.MinVersion), Hash: p.Hash})
+	}
+	for _, r := range t.TPMRoots {
+		f.TPMRoots = append(f.TPMRoots, rootEntry(r))
+	}
+	out, err := toml.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("writing trust file: %w", err)
+	}
+	return out, nil
+}
