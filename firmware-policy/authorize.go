@@ -1,0 +1,172 @@
+package firmwarepolicy
+
+import (
+	"slices"
+	"sort"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// Ask is what an initiator wants, as its verified request, its enrolment and the enrolment of the host say. Policies
+// name its fields through the cel tags.
+type Ask struct {
+	Initiator     string            `cbor:"1,keyasint" cel:"initiator" toml:"initiator"`           // URI
+	InitiatorKind string            `cbor:"2,keyasint" cel:"initiator_kind" toml:"initiator_kind"` // human, service, agent or device
+	Host          string            `cbor:"3,keyasint" cel:"host" toml:"host"`                     // URI of the host, as enrolled
+	Labels        map[string]string `cbor:"4,keyasint" cel:"labels" toml:"labels"`                 // labels of the host, as enrolled
+	Audience      string            `cbor:"5,keyasint" cel:"audience" toml:"audience"`             // URI of one gate
+	Scope         []AskScope        `cbor:"6,keyasint" cel:"scope" toml:"scope"`
+	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"` // seconds
+	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`
+	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"` // how often the artifact may be delegated
+}
+
+// AskScope is one target of an ask.
+type AskScope struct {
+	Target     string   `cbor:"1,keyasint" cel:"target" toml:"target"`         // URI
+	Operations []string `cbor:"2,keyasint" cel:"operations" toml:"operations"` // some of Operations
+	Code       []string `cbor:"3,keyasint" cel:"code" toml:"code"`             // SHA-256 digests in hexadecimal
+	Parameters string   `cbor:"4,keyasint" cel:"parameters" toml:"parameters"` // SHA-256 digest in hexadecimal, or ""
+}
+
+// Grant is what a rule allowed: exactly what was asked for.
+type Grant struct {
+	Policy   Hash
+	Rule     string
+	Lifetime uint64 // seconds
+	Uses     uint64
+	Depth    uint64
+}
+
+// Authorize finds the first rule that allows all of the ask. It checks, in this order: there is a policy (108) with
+// rules (407); then for each rule, in the order of the policy: the initiator (405), the audience (411), the host's id
+// and labels (701), every scope (404), the lifetime (203), the uses (404), the depth (406), the condition (404).
+//
+// If no rule allows the ask, the refusal is that of the rule that got furthest, the first of them if several did, and
+// its Requirements are the rules that name the initiator. A condition that is reached and cannot be evaluated refuses
+// the ask at once (407): no later rule is asked.
+func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
+	if a == nil {
+		return nil, denial.New(denial.NoActivePolicy, "there is no authorization policy").At(denial.StageAuthorization)
+	}
+	if a.body == nil || len(a.body.Rules) == 0 || len(a.when) != len(a.body.Rules) {
+		return nil, denial.Of(refuse("the authorization policy has no rules")).At(denial.StageAuthorization)
+	}
+	vars := &askVars{ask: a.adapter.NativeToValue(&ask)}
+	best, bestStep := denial.New(denial.InitiatorDenied, "no rule names this initiator"), 0
+	var tried []string
+	for i := range a.body.Rules {
+		r := &a.body.Rules[i]
+		step, d := r.refuses(&ask, a.when[i], vars)
+		if d == nil {
+			return &Grant{Policy: a.hash, Rule: r.Name, Lifetime: ask.Lifetime, Uses: ask.Uses, Depth: ask.Depth}, nil
+		}
+		if step > 0 {
+			tried = append(tried, r.Name)
+		}
+		if d.Reason == denial.PolicyError {
+			best = d
+			break
+		}
+		if step > bestStep {
+			best, bestStep = d, step
+		}
+	}
+	sort.Strings(tried)
+	best.Requirements = tried
+	return nil, best.At(denial.StageAuthorization)
+}
+
+// refuses returns the first check that the ask fails, with how many it passed before, or nil if the rule allows it.
+func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *denial.Denial) {
+	checks := []struct {
+		ok     bool
+		reason denial.Reason
+		what   string
+	}{
+		{slices.Contains(r.Initiators, ask.Initiator), denial.InitiatorDenied, "initiator"},
+		{slices.Contains(r.Audiences, ask.Audience), denial.AudienceMismatch, "audience"},
+		{r.allowsHost(ask), denial.HostMismatch, "host"},
+		{r.allowsScope(ask.Scope), denial.ScopeDenied, "scope"},
+		{ask.Lifetime > 0 && ask.Lifetime <= r.Lifetime, denial.LifetimeTooLong, "lifetime"},
+		{ask.Uses > 0 && ask.Uses <= r.Uses, denial.ScopeDenied, "number of uses"},
+		{ask.Depth <= r.Depth, denial.DelegationExceeded, "delegation depth"},
+	}
+	for i, c := range checks {
+		if !c.ok {
+			return i, denial.New(c.reason, "rule %s does not allow this %s", r.Name, c.what)
+		}
+	}
+	if r.When == "" {
+		return 0, nil
+	}
+	holds, err := when.holds(vars)
+	if err != nil {
+		return len(checks), denial.New(denial.PolicyError, "the condition of rule %s cannot be evaluated", r.Name)
+	}
+	if !holds {
+		return len(checks), denial.New(denial.ScopeDenied, "the condition of rule %s does not hold", r.Name)
+	}
+	return 0, nil
+}
+
+func (r *rule) allowsHost(ask *Ask) bool {
+	if ask.Host == "" || len(r.HostIDs) > 0 && !slices.Contains(r.HostIDs, ask.Host) {
+		return false
+	}
+	for k, v := range r.Hosts {
+		if got, ok := ask.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *rule) allowsScope(asked []AskScope) bool {
+	for _, s := range asked {
+		if !slices.ContainsFunc(r.Scope, func(allowed scope) bool { return allowed.allows(&s) }) {
+			return false
+		}
+	}
+	return len(asked) > 0
+}
+
+// allows reports whether everything that is asked of one target lies within this scope. Where the scope lists code or
+// parameters, the ask must name some, all of them listed.
+func (s *scope) allows(asked *AskScope) bool {
+	if !s.covers(asked.Target) || len(asked.Operations) == 0 || !subset(asked.Operations, s.Operations) {
+		return false
+	}
+	if len(s.Code) > 0 && (len(asked.Code) == 0 || !subset(asked.Code, s.Code)) {
+		return false
+	}
+	return len(s.Parameters) == 0 || slices.Contains(s.Parameters, asked.Parameters)
+}
+
+func (s *scope) covers(target string) bool {
+	if strings.Contains(target, "*") || !plainPath(target) {
+		return false
+	}
+	above, wild := strings.CutSuffix(s.Target, "*")
+	if !wild {
+		return target == s.Target
+	}
+	return len(target) > len(above) && strings.HasPrefix(target, above)
+}
+
+func subset(some, of []string) bool {
+	return !slices.ContainsFunc(some, func(v string) bool { return !slices.Contains(of, v) })
+}
+
+// askVars resolves the one variable of a rule's condition.
+type askVars struct{ ask ref.Val }
+
+// ResolveName implements cel.Activation.
+func (v *askVars) ResolveName(name string) (any, bool) { return v.ask, name == "ask" }
+
+// Parent implements cel.Activation.
+func (*askVars) Parent() cel.Activation { return nil }

@@ -1,0 +1,116 @@
+package firmwarepolicy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says how bad a finding is.
+type Severity string
+
+// The severities. A policy with an error should not be signed.
+const (
+	SeverityError   Severity = "error"
+	SeverityWarning Severity = "warning"
+)
+
+// Finding is one remark of Lint.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
+}
+
+const (
+	soon         = 14 * 24 * 3600
+	longLifetime = 24 * 3600
+)
+
+// StablePCRs returns the PCRs that a host reaches with the same values at every boot of the same software: firmware (0),
+// option ROMs (2, 3), boot programs (4), Secure Boot (7), boot loader (8, 9), unified kernel image (11), machine owner
+// keys (14). The others move with settings, disks, use or time.
+func StablePCRs() []int { return []int{0, 2, 3, 4, 7, 8, 9, 11, 14} }
+
+// Lint says what is allowed in a policy but probably not meant, errors first. It judges expiry at the given second.
+func Lint(d *Document, now uint64) []Finding {
+	if d == nil {
+		return []Finding{{SeverityError, "there is no policy"}}
+	}
+	var l linter
+	switch expires := d.body.Expires; {
+	case now >= expires:
+		l.error("the policy expired at %s", instant(expires))
+	case expires-now < soon:
+		l.warn("the policy expires soon, at %s", instant(expires))
+	}
+	if d.appraisal != nil {
+		l.appraisal(d.appraisal)
+	}
+	if d.authorization != nil {
+		l.authorization(d.authorization)
+	}
+	slices.SortStableFunc(l.findings, func(a, b Finding) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
+	return l.findings
+}
+
+type linter struct{ findings []Finding }
+
+func (l *linter) error(format string, args ...any) {
+	l.findings = append(l.findings, Finding{SeverityError, fmt.Sprintf(format, args...)})
+}
+
+func (l *linter) warn(format string, args ...any) {
+	l.findings = append(l.findings, Finding{SeverityWarning, fmt.Sprintf(format, args...)})
+}
+
+func (l *linter) appraisal(a *Appraisal) {
+	u := a.uses
+	if !u.anyPCR(4, 11) && !u.any("facts.boot_apps", "facts.pcr_digest") {
+		l.error("no requirement says what may boot: firmware with Secure Boot on has started kernels that it did not measure " +
+			"as boot programs (CVE-2025-2296); require exact values of facts.pcr[4] or facts.pcr[11], or the digests in facts.boot_apps")
+	}
+	if !u.any("facts.secure_boot.enabled") && !u.anyPCR(7) && !u.any("facts.pcr_digest") {
+		l.warn("no requirement looks at Secure Boot: require facts.secure_boot.enabled, or exact values of facts.pcr[7]")
+	}
+	if u.any("facts.secure_boot.enabled") && !u.anyPCR(7) && !u.any("facts.secure_boot.db", "facts.pcr_digest") {
+		l.warn("Secure Boot must be on, but any keys will do: require facts.secure_boot.pk, kek, db and dbx, or exact values of facts.pcr[7]")
+	}
+	for _, path := range sortedKeys(u.ranged) {
+		if strings.HasPrefix(path, "facts.") && !u.sized[path] {
+			l.warn("a loop goes through %s, and all() holds for an empty list: require size(%s) > 0 as well", path, path)
+		}
+	}
+	for _, name := range sortedKeys(a.body.Reference) {
+		if !u.paths["ref."+name] {
+			l.warn("no requirement uses reference set %s", name)
+		}
+	}
+	l.bind(a.body.Bind)
+}
+
+func (l *linter) bind(bind []int64) {
+	for _, n := range bind {
+		if !slices.Contains(StablePCRs(), int(n)) {
+			l.warn("pcrs.bind has PCR %d, which changes without an attack: the cnf key will stop working", n)
+		}
+	}
+	if !slices.ContainsFunc(bind, func(n int64) bool { return n == 4 || n == 8 || n == 9 || n == 11 }) {
+		l.warn("pcrs.bind has none of the PCRs 4, 8, 9 and 11: the cnf key keeps working when another system boots")
+	}
+}
+
+func (l *linter) authorization(a *Authorization) {
+	for _, r := range a.body.Rules {
+		if len(r.Hosts) == 0 && len(r.HostIDs) == 0 {
+			l.warn("rule %s allows every enrolled host: name hosts by label or host_ids", r.Name)
+		}
+		if r.Lifetime > longLifetime {
+			l.warn("rule %s allows artifacts that live for %s: ask again instead", r.Name, span(r.Lifetime))
+		}
+		for _, s := range r.Scope {
+			if scheme, below, _ := strings.Cut(s.Target, ":"); strings.Trim(below, "/") == "*" {
+				l.warn("rule %s allows every target of scheme %s", r.Name, scheme)
+			}
+		}
+	}
+}
