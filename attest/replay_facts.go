@@ -9,8 +9,8 @@ import (
 )
 
 // secureBoot reads the Secure Boot state from PCR 7. That each variable event has the digest of its data, and comes once
-// and before the separator, was checked by checkVariable. Authorities are taken as digests, since some loaders log data
-// that they did not measure.
+// and before the separator, was checked by checkVariable. Authorities are named by their digests, since shim logs data
+// for them that it did not measure.
 func (b *bankReplay) secureBoot() (SecureBoot, error) {
 	sb := SecureBoot{Authorities: []string{}}
 	for i := range b.log.events {
@@ -20,7 +20,7 @@ func (b *bankReplay) secureBoot() (SecureBoot, error) {
 		}
 		digest := hex.EncodeToString(b.log.digest(i, b.bank))
 		switch e.kind {
-		case evAuthority:
+		case evAuthority, evSPDMAuthority:
 			sb.Authorities = append(sb.Authorities, digest)
 		case evVariableConfig:
 			v, err := parseVariable(e.data)

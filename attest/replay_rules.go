@@ -38,8 +38,10 @@ func (b *bankReplay) checkEvent(i int, e *logEvent) error {
 		if e.pcr == 7 {
 			return b.checkVariable(i, e)
 		}
+	case evAuthority, evSPDMAuthority:
+		return b.checkAuthority(i, e)
 	}
-	if e.pcr == 7 && b.rules.separated[7] && e.kind != evAuthority && e.kind != evSPDMAuthority {
+	if e.pcr == 7 && b.rules.separated[7] {
 		return denial.New(denial.EventUnexpected, "event %d changes PCR 7 after its separator", i+1)
 	}
 	return nil
@@ -111,5 +113,24 @@ func (b *bankReplay) checkVariable(i int, e *logEvent) error {
 		b.rules.variables = make(map[variableKey]bool)
 	}
 	b.rules.variables[key] = true
+	return nil
+}
+
+// checkAuthority takes what verified an image. After the separator nothing else can stand in PCR 7. Before it an event
+// of another type could pose as an authority, so there it must be one entry of db, and not db itself.
+func (b *bankReplay) checkAuthority(i int, e *logEvent) error {
+	if b.rules.separated[7] {
+		return nil
+	}
+	if !b.covers(b.log.digest(i, b.bank), e.data) {
+		return denial.New(denial.EventDigestMismatch, "event %d is an early authority with another digest", i+1)
+	}
+	v, err := parseVariable(e.data)
+	if err != nil {
+		return err
+	}
+	if _, err := parseSignatureLists(v.data); err == nil || v.secureBootVariable() != "db" {
+		return denial.New(denial.EventUnexpected, "event %d is an early authority that is not an entry of db", i+1)
+	}
 	return nil
 }
