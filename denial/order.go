@@ -1,6 +1,9 @@
 package denial
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Stage is one numbered check of a check order. The numbers stand in signed records and are never reused.
 type Stage uint8
@@ -93,7 +96,7 @@ const (
 )
 
 // Run is one passage through an order. It refuses to run a stage before all earlier ones have succeeded, and it never
-// goes on after a failure. The zero Run allows nothing.
+// goes on after a failure. The zero Run allows nothing. A Run is for one goroutine.
 type Run struct {
 	order  Order
 	states []State
@@ -103,7 +106,7 @@ type Run struct {
 
 // Begin starts a passage through the order.
 func (o Order) Begin() *Run {
-	r := &Run{order: o, states: make([]State, len(o))}
+	r := &Run{order: slices.Clone(o), states: make([]State, len(o))}
 	for i := range r.states {
 		r.states[i] = NotRun
 	}
@@ -111,15 +114,18 @@ func (o Order) Begin() *Run {
 }
 
 // Check runs f, which stands for the given stages: the next ones of the order. If f fails, the passage ends with a
-// denial that names the failing stage (the one that the denial itself names, if it is among the given ones). A panic
-// in f is the denial Internal.
+// denial that names the failing stage (the one that the denial itself names, if it is among the given or the earlier
+// ones, else the first of the given). A panic in f is the denial Internal. While f runs, and for ever if it never
+// returns, the passage is refused.
 func (r *Run) Check(f func() error, stages ...Stage) (err error) {
 	if r.denied != nil {
 		return r.denied
 	}
-	if len(stages) == 0 || !r.isNext(stages) {
-		return r.fail(New(Internal, "check out of order"), stages)
+	if !r.isNext(stages) {
+		r.denied = New(Internal, "check out of order")
+		return r.denied
 	}
+	r.denied = New(Internal, "a check has not ended")
 	defer func() {
 		if p := recover(); p != nil {
 			err = r.fail(New(Internal, "a check stopped unexpectedly"), stages)
@@ -128,57 +134,38 @@ func (r *Run) Check(f func() error, stages ...Stage) (err error) {
 	if err := f(); err != nil {
 		return r.fail(Of(err), stages)
 	}
-	for range stages {
-		r.states[r.next] = Success
-		r.next++
-	}
+	r.succeed(len(stages))
+	r.denied = nil
 	return nil
 }
 
+// isNext reports whether the stages, at least one, are the next ones of the order.
 func (r *Run) isNext(stages []Stage) bool {
-	if r.next+len(stages) > len(r.order) {
-		return false
-	}
-	for i, s := range stages {
-		if r.order[r.next+i] != s {
-			return false
-		}
-	}
-	return true
+	rest := r.order[r.next:]
+	return len(stages) > 0 && len(stages) <= len(rest) && slices.Equal(stages, rest[:len(stages)])
 }
 
-// fail ends the passage. A denial that names one of the stages shows the ones before it as succeeded. One that names an
-// earlier stage of the order, which a later check found out, shows that stage as failed.
+// fail ends the passage. The failing stage is the one that the denial names: one of the given stages, those before it
+// having succeeded, or an earlier stage of the order whose fault a later check found out. Otherwise it is the first of
+// the given stages.
 func (r *Run) fail(d *Denial, stages []Stage) error {
-	if len(stages) > 0 {
-		d = d.At(stages[0])
+	failed := slices.Index(r.order[:r.next+len(stages)], d.Stage)
+	if failed < 0 {
+		failed = r.next
 	}
-	r.denied = d
-	if contains(stages, d.Stage) {
-		for r.next < len(r.order) && r.order[r.next] != d.Stage {
-			r.states[r.next] = Success
-			r.next++
-		}
-	}
-	failed := r.next
-	for i, s := range r.order[:r.next] {
-		if s == d.Stage {
-			failed = i
-		}
-	}
-	if failed < len(r.order) {
-		r.states[failed] = Fail
-	}
-	return d
+	c := *d
+	c.Stage = r.order[failed]
+	r.denied = &c
+	r.succeed(failed - r.next)
+	r.states[failed] = Fail
+	return r.denied
 }
 
-func contains(stages []Stage, s Stage) bool {
-	for _, x := range stages {
-		if x == s {
-			return true
-		}
+func (r *Run) succeed(n int) {
+	for range n {
+		r.states[r.next] = Success
+		r.next++
 	}
-	return false
 }
 
 // Allowed returns nil only if every stage of the order has succeeded. This is the only source of an allow.
