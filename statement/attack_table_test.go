@@ -218,4 +218,3 @@ func keyAttacks(t *testing.T) []attack {
 		}},
 	)
 }
-
