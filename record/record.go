@@ -60,6 +60,9 @@ type Record struct {
 	Input        []byte            `cbor:"13,keyasint,omitempty"` // SHA-256 of the canonical decision input
 	Evidence     []byte            `cbor:"14,keyasint,omitempty"` // SHA-256 of the evidence as submitted
 	Request      []byte            `cbor:"15,keyasint,omitempty"` // SHA-256 of the signed request as submitted
+	Appraisal    *PolicyRef        `cbor:"16,keyasint,omitempty"`
+	Challenge    []byte            `cbor:"17,keyasint,omitempty"` // 32 bytes: with the exporter, what evidence is verified again with
+	Exporter     []byte            `cbor:"19,keyasint,omitempty"` // 32 bytes
 	Checks       map[uint64]uint8  `cbor:"18,keyasint,omitempty"` // stage number to state (RFC 9711 measres values)
 	Stage        uint64            `cbor:"20,keyasint,omitempty"` // stage that refused
 	Detail       string            `cbor:"21,keyasint,omitempty"` // our own words, never a peer's
@@ -111,6 +114,7 @@ type Execution struct {
 	Use    uint64 `cbor:"2,keyasint"`           // 1 for the first use of the artifact
 	Code   []byte `cbor:"3,keyasint,omitempty"` // SHA-256 of the bytes that ran
 	Args   []byte `cbor:"4,keyasint,omitempty"` // digest of the parameters
+	Script []byte `cbor:"7,keyasint,omitempty"` // SHA-256 of a script that Code interpreted
 	Start  []byte `cbor:"5,keyasint,omitempty"` // at the end: digest of the start record
 	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or minus the signal
 }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/statement"
+)
+
+// config is writd.toml. Whoever can change it can make the issuer load another module, log or TLS key; no artifact
+// verifies then at those who pinned genesis, but the service is theirs.
+type config struct {
+	URL         string       `toml:"url"`          // https address that hosts and gates use; stands in artifacts
+	Listen      string       `toml:"listen"`       // address and port of the public listener
+	AdminSocket string       `toml:"admin_socket"` // Unix socket for exports, metrics and health; default none
+	Log         string       `toml:"log"`          // database file
+	TLSCert     string       `toml:"tls_cert"`     // PEM chain
+	TLSKey      string       `toml:"tls_key"`      // PEM key, readable by the owner alone
+	TPMRoots    []string     `toml:"tpm_roots"`    // PEM files of TPM vendor roots; only those named in genesis count
+	Token       tokenConfig  `toml:"token"`
+	Limits      limitsConfig `toml:"limits"`
+}
+
+type tokenConfig struct {
+	Module   string `toml:"module"`   // PKCS#11 library
+	Token    string `toml:"token"`    // label or serial number
+	PINFile  string `toml:"pin_file"` // file with the user PIN, readable by the owner alone
+	PINFD    int    `toml:"pin_fd"`   // or an inherited descriptor, above 2
+	Sessions int    `toml:"sessions"` // at once; default 16
+}
+
+type limitsConfig struct {
+	Connections     int     `toml:"connections"`      // in all; default 1024
+	PeerConnections int     `toml:"peer_connections"` // from one address; default 64
+	Rate            float64 `toml:"rate"`             // requests a second, in all; default 2000
+	PeerRate        float64 `toml:"peer_rate"`        // from one address; default 200
+}
+
+func loadConfig(path string) (*config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	var c config
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
+		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, position(err))
+	}
+	for key, value := range map[string]string{"url": c.URL, "listen": c.Listen, "log": c.Log, "token.module": c.Token.Module, "token.token": c.Token.Token} {
+		if value == "" {
+			return nil, fmt.Errorf("%w: %s needs the key %s", errMisuse, path, key)
+		}
+	}
+	if (c.Token.PINFile == "") == (c.Token.PINFD == 0) {
+		return nil, fmt.Errorf("%w: %s needs either token.pin_file or token.pin_fd", errMisuse, path)
+	}
+	c.URL = strings.TrimSuffix(c.URL, "/")
+	return &c, nil
+}
+
+// position puts line and column in front of an error of the TOML decoder.
+func position(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		line, column := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d, column %d: unknown key %q", line, column, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		line, column := at.Position()
+		return fmt.Errorf("line %d, column %d: %w", line, column, err)
+	}
+	return err
+}
+
+func (c *config) openToken(ctx context.Context, retryPIN bool) (*hsm.Token, error) {
+	pin := hsm.PINFromFile(c.Token.PINFile)
+	if c.Token.PINFile == "" {
+		pin = hsm.PINFromFD(c.Token.PINFD)
+	}
+	return hsm.Open(ctx, hsm.Config{Module: c.Token.Module, Token: c.Token.Token, PIN: pin, MaxSessions: c.Token.Sessions, RetryPIN: retryPIN})
+}
+
+// roots reads every certificate in the files of tpm_roots.
+func (c *config) roots() ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for _, path := range c.TPMRoots {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading TPM roots: %w", err)
+		}
+		for {
+			var block *pem.Block
+			if block, data = pem.Decode(data); block == nil {
+				break
+			}
+			cert, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("reading TPM roots in %s: %w", path, err)
+			}
+			all = append(all, cert)
+		}
+	}
+	return all, nil
+}
+
+// signers finds the keys of a genesis on the token.
+func signers(ctx context.Context, token *hsm.Token, keys map[string]statement.Key) (map[hsm.Purpose]statement.Signer, error) {
+	out := map[hsm.Purpose]statement.Signer{}
+	for _, p := range hsm.Purposes() {
+		s, err := token.Signer(ctx, p, keys[p.String()].Thumbprint())
+		if err != nil {
+			return nil, err
+		}
+		out[p] = s
+	}
+	return out, nil
+}
+
+// expiry is for how long a trust file that writd prints is good.
+const expiry = 90 * 24 * time.Hour

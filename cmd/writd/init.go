@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
+)
+
+type initFlags struct {
+	issuer, draft, genesis string
+	authorities            []string
+	threshold              uint64
+	selfSigned             bool
+}
+
+func initCommand(path *string) *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the keys on the token, draft the genesis statement, and start the log with it",
+		Long: `Init has two steps, because people sign in between.
+
+First, writd init --issuer URI --authority PERSON=KEY.pub … --draft FILE makes one key for each purpose on the token and
+writes a draft of the genesis statement. The authorities sign it with "writ sign". Then writd init --genesis FILE
+verifies the signatures and the keys, and makes the log with genesis as leaf 0 and the birth of each key after it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(*path)
+			if err != nil {
+				return err
+			}
+			if (f.draft == "") == (f.genesis == "") {
+				return fmt.Errorf("%w: give either --draft or --genesis", errMisuse)
+			}
+			if f.draft != "" {
+				return draftGenesis(cmd, c, f)
+			}
+			return startLog(cmd, c, f.genesis)
+		},
+	}
+	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI that names the issuer")
+	cmd.Flags().StringArrayVar(&f.authorities, "authority", nil, "PERSON=FILE: the URI of a person and the person's public key (PEM); repeat")
+	cmd.Flags().Uint64Var(&f.threshold, "threshold", 2, "how many distinct persons must sign genesis, policies and enrolments; one may revoke")
+	cmd.Flags().StringVar(&f.draft, "draft", "", "write the draft of the genesis statement to this file")
+	cmd.Flags().StringVar(&f.genesis, "genesis", "", "start the log with this signed genesis")
+	cmd.Flags().BoolVar(&f.selfSigned, "self-signed-tls", false, "also make tls_cert and tls_key where they are missing")
+	return cmd
+}
+
+func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
+	token, err := c.openToken(cmd.Context(), false)
+	if err != nil {
+		return err
+	}
+	defer token.Close()
+	g := &record.Genesis{Version: record.Version, Issuer: f.issuer, Log: f.issuer + "/log", Time: uint64(time.Now().Unix()),
+		Epoch: make([]byte, 16), Keys: map[string]statement.Key{}, Quorums: map[record.Role]record.Quorum{}, Roots: [][]byte{}}
+	if _, err := rand.Read(g.Epoch); err != nil {
+		return fmt.Errorf("making epoch: %w", err)
+	}
+	if err := addAuthorities(g, f); err != nil {
+		return err
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return err
+	}
+	for _, r := range roots {
+		sum := sha256.Sum256(r.Raw)
+		g.Roots = append(g.Roots, sum[:])
+	}
+	for _, p := range hsm.Purposes() {
+		key, err := token.Create(cmd.Context(), p)
+		if err != nil {
+			return fmt.Errorf("making %s key: %w", p, err)
+		}
+		g.Keys[p.String()] = key
+		fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s made on token %q\n", p, key.Thumbprint(), c.Token.Token)
+	}
+	if err := g.Check(); err != nil {
+		return err
+	}
+	if f.selfSigned {
+		if err := selfSign(c); err != nil {
+			return err
+		}
+	}
+	return writeDraft(cmd, g, f.draft)
+}
+
+func writeDraft(cmd *cobra.Command, g *record.Genesis, path string) error {
+	payload, err := statement.Marshal(g)
+	if err != nil {
+		return err
+	}
+	draft, err := record.Draft{Kind: statement.Genesis.String(), Issuer: g.Issuer, Subject: g.Log, Payload: payload}.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, draft, 0o644); err != nil {
+		return fmt.Errorf("writing draft: %w", err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "genesis   %s drafted in %s\n", statement.DigestOf(payload), path)
+	return nil
+}
+
+func addAuthorities(g *record.Genesis, f initFlags) error {
+	var persons []string
+	for _, a := range f.authorities {
+		person, file, ok := strings.Cut(a, "=")
+		if !ok {
+			return fmt.Errorf("%w: --authority wants PERSON=FILE", errMisuse)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("reading authority key: %w", err)
+		}
+		key, err := statement.ParsePEM(data)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+		g.Authorities = append(g.Authorities, record.Authority{Person: person, Key: key})
+		if !slices.Contains(persons, person) {
+			persons = append(persons, person)
+		}
+	}
+	for _, role := range record.Roles() {
+		q := record.Quorum{Threshold: f.threshold, Persons: persons}
+		if role == record.RoleRevocation {
+			q.Threshold = 1 // narrowing may be single
+		}
+		g.Quorums[role] = q
+	}
+	return nil
+}
+
+// startLog appends genesis and the births to an empty log.
+func startLog(cmd *cobra.Command, c *config, path string) error {
+	ctx := cmd.Context()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading genesis: %w", err)
+	}
+	bundle, err := record.DecodeBundle(data)
+	if err != nil {
+		return err
+	}
+	g, act, err := record.VerifyGenesis(bundle, statement.Digest{})
+	if err != nil {
+		return err
+	}
+	token, err := c.openToken(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer token.Close()
+	keys, err := signers(ctx, token, g.Keys)
+	if err != nil {
+		return err
+	}
+	births, err := births(ctx, token, g)
+	if err != nil {
+		return err
+	}
+	log, err := tlog.Open(ctx, tlog.Options{Path: c.Log, Signer: keys[hsm.Log], Issuer: g.Issuer, LogID: g.Log})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if _, err := issuer.Bootstrap(ctx, log, bundle, keys[hsm.Record], births, time.Now()); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "genesis   %s signed by %s is leaf 0 of %s\n", act.Digest(), strings.Join(act.Persons(), " and "), g.Log)
+	fmt.Fprintf(cmd.OutOrStdout(), "log       %d entries, head signed by the log key\n", log.Head().Size)
+	return nil
+}
+
+// births reads the attributes of every key back from the token.
+func births(ctx context.Context, token *hsm.Token, g *record.Genesis) ([]record.Birth, error) {
+	var out []record.Birth
+	for _, p := range hsm.Purposes() {
+		a, err := token.Attributes(ctx, g.Keys[p.String()].Thumbprint())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, birthOf(a))
+	}
+	return out, nil
+}
+
+func birthOf(a hsm.Attributes) record.Birth {
+	b := strconv.FormatBool
+	return record.Birth{Purpose: a.Purpose.String(), Key: a.Key,
+		Attributes: map[string]string{"CKA_SENSITIVE": b(a.Sensitive), "CKA_ALWAYS_SENSITIVE": b(a.AlwaysSensitive),
+			"CKA_NEVER_EXTRACTABLE": b(a.NeverExtractable), "CKA_EXTRACTABLE": b(a.Extractable), "CKA_LOCAL": b(a.Local),
+			"CKA_MODIFIABLE": b(a.Modifiable), "CKA_COPYABLE": b(a.Copyable), "CKA_KEY_GEN_MECHANISM": a.Mechanism, "usage": strings.Join(a.Usage, ",")},
+		Token: map[string]string{"module": a.Token.Module, "library": a.Token.Library, "label": a.Token.Label, "serial": a.Token.Serial,
+			"manufacturer": a.Token.Manufacturer, "model": a.Token.Model}}
+}
+
+// selfSign makes a TLS certificate for the host in the URL, valid for a year, unless there is one.
+func selfSign(c *config) error {
+	if _, err := os.Stat(c.TLSCert); err == nil {
+		return nil
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("reading url: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("making TLS key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return fmt.Errorf("making TLS certificate: %w", err)
+	}
+	cert := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: "writd " + u.Hostname()},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if ip := net.ParseIP(u.Hostname()); ip != nil {
+		cert.IPAddresses = []net.IP{ip}
+	} else {
+		cert.DNSNames = []string{u.Hostname()}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("making TLS certificate: %w", err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("making TLS key: %w", err)
+	}
+	if err := os.WriteFile(c.TLSKey, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		return fmt.Errorf("writing TLS key: %w", err)
+	}
+	if err := os.WriteFile(c.TLSCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+		return fmt.Errorf("writing TLS certificate: %w", err)
+	}
+	return nil
+}
+
+func loadTLS(c *config) (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return cert, fmt.Errorf("reading TLS certificate and key: %w", err)
+	}
+	return cert, nil
+}

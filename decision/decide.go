@@ -1,0 +1,231 @@
+package decision
+
+import (
+	"bytes"
+	"encoding/hex"
+	"strings"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
+	"github.com/governed-execution/writ/record"
+)
+
+// ClockTolerance is by how many milliseconds the clock of a TPM may lie behind the furthest one seen of it: two
+// challenges of one host can be answered in the other order than they were quoted.
+const ClockTolerance = 60_000
+
+// Decision is the outcome. Its zero value is a denial.
+type Decision struct {
+	allowed bool
+	live    bool
+	denied  *denial.Denial
+	claims  artifact.Claims
+}
+
+// Permit is what may be minted. Only Decision.Permit makes it; the zero Permit has no claims and cannot be signed.
+type Permit struct{ claims artifact.Claims }
+
+// Claims returns the claims of the artifact, which follow from the input alone.
+func (p Permit) Claims() artifact.Claims { return p.claims }
+
+// Denied returns the denial, nil only for a permission.
+func (d Decision) Denied() *denial.Denial {
+	switch {
+	case d.allowed:
+		return nil
+	case d.denied == nil:
+		return denial.New(denial.Internal, "nothing was decided")
+	}
+	return d.denied
+}
+
+// Permit returns the permit of a decision that allows and was made on live facts.
+func (d Decision) Permit() (Permit, error) {
+	if err := d.Denied(); err != nil {
+		return Permit{}, err
+	}
+	if !d.live {
+		return Permit{}, denial.New(denial.Internal, "a decision that was made again permits nothing")
+	}
+	return Permit{d.claims}, nil
+}
+
+// Claims returns the claims of the artifact that the decision leads to, for comparison with the one in the log.
+func (d Decision) Claims() artifact.Claims { return d.claims }
+
+// Decide checks, in this order:
+//   - the policies are there (108) and are those that the input names (401);
+//   - bindings: the request names the certified confirmation key (702), the enrolled host (701) and initiator (405);
+//   - facts: the TPM's counters have not gone back (507);
+//   - revocation: host 803, initiator 805, policies 804;
+//   - appraisal: the policy has not expired (206), the evidence is young enough (205), every requirement holds;
+//   - authorization and lineage: the policy has not expired (206), the request has no parents (406), a rule allows it.
+//
+// Each denial names its stage.
+func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
+	steps := []struct {
+		stage denial.Stage
+		check func() error
+	}{
+		{denial.StageBinding, func() error { return bound(in, ap, az) }},
+		{denial.StageFacts, func() error { return notRolledBack(in) }},
+		{denial.StageRevocation, func() error { return notRevoked(in) }},
+		{denial.StageAppraisal, func() error { return appraise(in, ap) }},
+		{denial.StageAuthorization, func() error { return authorize(in, az) }},
+	}
+	for _, s := range steps {
+		if err := s.check(); err != nil {
+			return Decision{denied: denial.Of(err).At(s.stage)}
+		}
+	}
+	claims, err := claimsOf(in)
+	if err != nil {
+		return Decision{denied: denial.Of(err).At(denial.StageAuthorization)}
+	}
+	return Decision{allowed: true, live: in.live, claims: claims}
+}
+
+func bound(in *Input, ap, az *firmwarepolicy.Document) error {
+	if in == nil || ap == nil || az == nil {
+		return denial.New(denial.NoActivePolicy, "no policy is in force")
+	}
+	if in.Version != InputVersion {
+		return denial.New(denial.UnsupportedVersion, "decision input version %d", in.Version)
+	}
+	apHash, azHash := ap.Hash(), az.Hash()
+	if !bytes.Equal(in.Appraisal.Hash, apHash[:]) || !bytes.Equal(in.Authorization.Hash, azHash[:]) {
+		return denial.New(denial.PolicyHashMismatch, "the policies are not those that the input names")
+	}
+	thumb := in.CNF.Thumbprint()
+	switch {
+	case !in.CNF.Valid() || !bytes.Equal(in.Request.Confirmation.Key, thumb[:]):
+		return denial.New(denial.KeyBinding, "the request names another confirmation key than the certified one")
+	case in.Request.Host != in.Host.ID:
+		return denial.New(denial.HostMismatch, "the request is for another host")
+	case in.Request.Initiator != in.Initiator.ID:
+		return denial.New(denial.InitiatorDenied, "the request is by another initiator")
+	}
+	return nil
+}
+
+// notRolledBack compares the clock with the furthest one seen of the same AK (F14, F15). The counters of an AK in the
+// endorsement hierarchy are plain, so that they can be compared.
+func notRolledBack(in *Input) error {
+	now, seen := in.Facts.Clock, in.HighWater
+	switch {
+	case seen == nil:
+		return nil
+	case now.Resets < seen.Resets:
+		return denial.New(denial.BootRollback, "the TPM's reset count has gone back")
+	case now.Resets == seen.Resets && now.Restarts < seen.Restarts:
+		return denial.New(denial.BootRollback, "the TPM's restart count has gone back")
+	case now.Resets == seen.Resets && now.Restarts == seen.Restarts && now.Milliseconds+ClockTolerance < seen.Milliseconds:
+		return denial.New(denial.BootRollback, "the TPM's clock has gone back")
+	}
+	return nil
+}
+
+// Later returns the later of two clocks of one TPM; seen may be nil.
+func Later(now attest.Clock, seen *attest.Clock) attest.Clock {
+	if seen == nil || now.Resets != seen.Resets && now.Resets > seen.Resets {
+		return now
+	}
+	if now.Resets == seen.Resets && (now.Restarts > seen.Restarts || now.Restarts == seen.Restarts && now.Milliseconds > seen.Milliseconds) {
+		return now
+	}
+	return *seen
+}
+
+func notRevoked(in *Input) error {
+	for _, c := range []record.Cause{record.CauseHost, record.CauseInitiator, record.CausePolicy} {
+		for _, r := range in.Revoked {
+			if record.Cause(r) == c {
+				return denial.New(c.Reason(), "the %s is revoked", c)
+			}
+		}
+	}
+	if len(in.Revoked) > 0 {
+		return denial.New(denial.RevocationUnknown, "a cause of revocation that this version does not know")
+	}
+	return nil
+}
+
+func appraise(in *Input, doc *firmwarepolicy.Document) error {
+	if err := doc.CheckTime(in.Time); err != nil {
+		return err
+	}
+	p, err := doc.Appraisal()
+	if err != nil {
+		return err
+	}
+	if age := p.EvidenceAge(); in.Time < in.Challenged || in.Time-in.Challenged > age {
+		return denial.New(denial.EvidenceStale, "the evidence answers a challenge of more than %d s ago", age)
+	}
+	_, err = p.Appraise(in.Facts, firmwarepolicy.Host{ID: in.Host.ID, Labels: in.Host.Labels})
+	return err
+}
+
+func authorize(in *Input, doc *firmwarepolicy.Document) error {
+	if err := doc.CheckTime(in.Time); err != nil {
+		return err
+	}
+	p, err := doc.Authorization()
+	if err != nil {
+		return err
+	}
+	if len(in.Request.Parents) > 0 {
+		return denial.New(denial.DelegationExceeded, "delegation is not part of this version")
+	}
+	_, err = p.Authorize(askOf(in))
+	return err
+}
+
+func askOf(in *Input) firmwarepolicy.Ask {
+	r := in.Request
+	ask := firmwarepolicy.Ask{
+		Initiator: in.Initiator.ID, InitiatorKind: record.InitiatorKind(in.Initiator.Kind).String(),
+		Host: in.Host.ID, Labels: in.Host.Labels, Audience: r.Audience, Lifetime: r.Lifetime, Uses: r.Limits.MaxUses(),
+	}
+	if r.Limits != nil {
+		ask.Depth = r.Limits.Depth
+	}
+	for _, p := range r.Scope {
+		s := firmwarepolicy.AskScope{Target: p.Target, Operations: strings.Split(p.Terms.Operations.String(), "+")}
+		for _, d := range p.Terms.Code {
+			s.Code = append(s.Code, hex.EncodeToString(d.Value))
+		}
+		if p.Terms.Parameters != nil {
+			s.Parameters = hex.EncodeToString(p.Terms.Parameters.Value)
+		}
+		ask.Scope = append(ask.Scope, s)
+	}
+	return ask
+}
+
+// claimsOf writes the claims of the artifact. They hold nothing that the input does not.
+func claimsOf(in *Input) (artifact.Claims, error) {
+	encoded, err := in.Encode()
+	if err != nil {
+		return artifact.Claims{}, err
+	}
+	f, r := in.Facts, in.Request
+	resets, restarts := uint32(f.Clock.Resets), uint32(f.Clock.Restarts)
+	return artifact.Claims{
+		Issuer: in.Issuer, Subject: in.Host.ID, Audience: r.Audience,
+		Expires: in.Time + r.Lifetime, NotBefore: in.Time, IssuedAt: in.Time,
+		ID: in.ID, Confirmation: artifact.Confirmation{Key: in.CNF}, Scope: r.Scope,
+		Challenge: in.Challenge, UEID: artifact.UEID([32]byte(in.Host.EK)),
+		BootSeed:    artifact.BootSeed(unhex(f.AK), resets, restarts),
+		Status:      artifact.StatusClaim{List: artifact.StatusRef{Index: in.StatusIndex, URI: in.StatusURI}},
+		Environment: environmentOf(in),
+		Initiator: artifact.Initiator{Principal: in.Initiator.ID, Authority: in.Issuer, Kind: in.Initiator.Kind,
+			Credential: ref(in.Initiator.Enrolment)},
+		Policy: artifact.PolicyRef{ID: in.Authorization.ID, Hash: digestOf(in.Authorization.Hash), Version: in.Authorization.Version,
+			Input: artifact.SHA256Digest(statementDigest(encoded)), Request: digestOf(in.RequestDigest),
+			Appraisal: artifact.PolicyName{ID: in.Appraisal.ID, Hash: digestOf(in.Appraisal.Hash), Version: in.Appraisal.Version}},
+		Lineage:   artifact.Lineage{Root: in.ID, Parents: []artifact.Parent{}, Origin: in.Initiator.ID},
+		Execution: r.Execution, Limits: r.Limits,
+	}, nil
+}

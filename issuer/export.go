@@ -1,0 +1,54 @@
+package issuer
+
+import (
+	"context"
+	"encoding/hex"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
+)
+
+// SealCapsule signs an evidence capsule with the record key.
+func (i *Issuer) SealCapsule(ctx context.Context, subject string, payload []byte) ([]byte, error) {
+	return statement.Sign(ctx, i.record, statement.Capsule, i.claims(subject), payload)
+}
+
+// SealManifest signs the hash of a manifest with the record key, logs it, and returns it with its receipt.
+func (i *Issuer) SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error) {
+	leaf, err := statement.Sign(ctx, i.record, statement.Manifest, i.claims(subject), hash)
+	if err != nil {
+		return nil, err
+	}
+	done, err := i.log.Append(ctx, tlog.Entry{Leaf: leaf})
+	if err != nil {
+		return nil, err
+	}
+	return statement.Attach(leaf, done[0].Receipt)
+}
+
+func (i *Issuer) claims(subject string) statement.Claims {
+	return statement.Claims{Issuer: i.genesis.Issuer, Subject: subject, IssuedAt: uint64(i.now().Unix())}
+}
+
+// HostView is what the issuer knows of a host, for people.
+type HostView struct {
+	ID     string            `json:"id"`
+	Labels map[string]string `json:"labels"`
+	EK     string            `json:"ek"` // SHA-256 of TPMT_PUBLIC
+	AK     string            `json:"ak"` // TPM Name
+	Gate   string            `json:"gate,omitempty"`
+}
+
+// Host returns an enrolled host; NOT_ENROLLED if there is none with the id.
+func (i *Issuer) Host(ctx context.Context, id string) (*HostView, error) {
+	var h hostState
+	found, err := load(ctx, i.log, bucketHost, []byte(id), &h)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, denial.New(denial.NotEnrolled, "no host with this id has been enrolled")
+	}
+	return &HostView{ID: h.ID, Labels: h.Labels, EK: hex.EncodeToString(h.EK), AK: hex.EncodeToString(h.AKName), Gate: h.Gate}, nil
+}

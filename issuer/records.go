@@ -1,0 +1,214 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
+)
+
+// RecordSkew is how far a gate's clock may be from the issuer's, in seconds.
+const RecordSkew = 300
+
+// Take appends a gate's record. It checks, in this order: the statement decodes (3xx) and verifies with the key of an
+// enrolled gate (305, 301, 311); the record is complete and of a kind that gates write; its emitter is that gate; its
+// time is near (205); the host is not revoked (803); it continues the gate's chain (508); the very record that ended the chain is answered again. A start record also consumes
+// its use: the artifact is ours and for this gate (305, 411), not revoked (801 to 805), not expired (201), its use
+// number is within the artifact's (505) and unused (504). It returns the transparent statement.
+func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
+	v, gate, err := i.verifyGate(ctx, raw)
+	if err != nil {
+		return nil, i.refuseStranger(denial.Of(err).At(denial.StageStartRecord))
+	}
+	if digest := v.Digest(); bytes.Equal(digest[:], gate.Previous) {
+		return i.again(ctx, v) // the gate did not hear our answer
+	}
+	var rec *record.Record
+	for range MaxTries {
+		var entry tlog.Entry
+		if entry, rec, err = i.gateEntry(ctx, v, gate); err != nil {
+			break
+		}
+		var done []tlog.Appended
+		if done, err = i.log.Append(ctx, entry); err == nil {
+			return statement.Attach(entry.Leaf, done[0].Receipt)
+		}
+		if !errors.Is(err, tlog.ErrStale) {
+			break
+		}
+	}
+	d := denial.Of(err).At(denial.StageStartRecord)
+	about := &record.Record{Workload: gate.Host}
+	if rec != nil {
+		about.CTI, about.Artifact, about.RequestID = rec.CTI, rec.Artifact, rec.RequestID
+	}
+	return nil, i.refuse(ctx, about, d, nil, tlog.Entry{})
+}
+
+// again answers a record that stands in the log already.
+func (i *Issuer) again(ctx context.Context, v *statement.Verified) ([]byte, error) {
+	index, found, err := i.log.Find(ctx, v.Digest())
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, denial.New(denial.StoreFault, "a record of the chain is not in the log")
+	}
+	r, err := i.log.Receipt(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Attach(v.Leaf(), r)
+}
+
+func (i *Issuer) verifyGate(ctx context.Context, raw []byte) (*statement.Verified, gateState, error) {
+	var gate gateState
+	env, err := statement.Decode(raw, statement.MaxStatement)
+	if err != nil {
+		return nil, gate, err
+	}
+	kid, ok := env.KeyID()
+	if !ok {
+		return nil, gate, denial.New(denial.KeyUnknown, "kid is not a thumbprint")
+	}
+	found, err := load(ctx, i.log, bucketGate, kid[:], &gate)
+	if err != nil {
+		return nil, gate, err
+	}
+	if !found {
+		return nil, gate, denial.New(denial.KeyUnknown, "no enrolled gate has this key")
+	}
+	var keys statement.Keys
+	if err := keys.Add(gate.Key, statement.Record); err != nil {
+		return nil, gate, err
+	}
+	v, err := env.Verify(keys, statement.Record)
+	return v, gate, err
+}
+
+func (i *Issuer) gateEntry(ctx context.Context, v *statement.Verified, gate gateState) (tlog.Entry, *record.Record, error) {
+	rec, err := record.Read(v)
+	if err != nil {
+		return tlog.Entry{}, nil, err
+	}
+	if err := i.checkGateRecord(rec, gate); err != nil {
+		return tlog.Entry{}, rec, err
+	}
+	revoked, err := i.log.Counter(ctx, counterRevoked)
+	if err != nil {
+		return tlog.Entry{}, rec, err
+	}
+	if err := i.notRevoked(ctx, record.CauseHost, gate.Host); err != nil {
+		return tlog.Entry{}, rec, err
+	}
+	entry, err := chain(v, rec, gate)
+	if err != nil {
+		return tlog.Entry{}, rec, err
+	}
+	if rec.Event == record.EventStart {
+		entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterRevoked, Value: revoked})
+		err = i.consumeUse(ctx, rec, gate, &entry)
+	}
+	return entry, rec, err
+}
+
+func (i *Issuer) checkGateRecord(rec *record.Record, gate gateState) error {
+	now := uint64(i.now().Unix())
+	switch {
+	case rec.Event != record.EventStart && rec.Event != record.EventEnd && rec.Event != record.EventDenial:
+		return denial.New(denial.NotPermitted, "a gate writes starts, ends and denials only")
+	case rec.Emitter.URI != gate.Gate:
+		return denial.New(denial.NotPermitted, "the emitter is not this gate")
+	case rec.Event == record.EventStart && (rec.Time+RecordSkew < now || rec.Time > now+RecordSkew):
+		return denial.New(denial.EvidenceStale, "the gate's clock is more than %d s away", RecordSkew)
+	}
+	return nil
+}
+
+// chain makes the entry that continues the gate's chain: same epoch, next number, digest of the record before. A gate
+// that starts over, because its state is gone, must do so with a new epoch at zero, and only if it never wrote before.
+func chain(v *statement.Verified, rec *record.Record, gate gateState) (tlog.Entry, error) {
+	first := gate.Next == 0 && gate.Epoch == nil
+	if !first && !bytes.Equal(rec.Emitter.Epoch, gate.Epoch) || rec.Emitter.Seq != gate.Next || !bytes.Equal(rec.Previous, gate.Previous) {
+		return tlog.Entry{}, denial.New(denial.StateRollback, "the record does not continue the gate's chain at number %d", gate.Next)
+	}
+	digest := v.Digest()
+	thumb := gate.Key.Thumbprint()
+	next := gate
+	next.Epoch, next.Next, next.Previous = rec.Emitter.Epoch, gate.Next+1, digest[:]
+	row, err := put(bucketGate, thumb[:], next)
+	counter := "gate/" + thumb.String()
+	return tlog.Entry{
+		Leaf:   v.Leaf(),
+		Puts:   []tlog.Put{row},
+		Guards: []tlog.Guard{{Counter: counter, Value: gate.Next, Reason: denial.StateRollback}},
+		Bumps:  []string{counter},
+	}, err
+}
+
+func (i *Issuer) consumeUse(ctx context.Context, rec *record.Record, gate gateState, entry *tlog.Entry) error {
+	permit, err := i.permitOf(ctx, rec.CTI)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(permit.Digest, rec.Artifact) || permit.Gate != gate.Gate {
+		return denial.New(denial.AudienceMismatch, "the artifact is not for this gate")
+	}
+	if err := i.permitRevoked(ctx, permit); err != nil {
+		return err
+	}
+	switch n := rec.Execution.Use; {
+	case rec.Time >= permit.Expires:
+		return denial.New(denial.Expired, "the artifact has expired")
+	case n == 0 || n > permit.Uses:
+		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", permit.Uses)
+	default:
+		entry.Once = append(entry.Once, tlog.Once{Set: onceUse, Key: useKey(rec.CTI, n), Reason: denial.ArtifactReplayed})
+	}
+	return nil
+}
+
+// permitOf returns what the log knows of an artifact of ours.
+func (i *Issuer) permitOf(ctx context.Context, cti []byte) (permitState, error) {
+	var p permitState
+	idx, found, err := i.log.Value(ctx, bucketPermitOf, cti)
+	if err != nil {
+		return p, err
+	}
+	if found {
+		found, err = load(ctx, i.log, bucketPermit, idx, &p)
+	}
+	if err == nil && !found {
+		err = denial.New(denial.KeyUnknown, "no artifact of this issuer has this id")
+	}
+	return p, err
+}
+
+// permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is.
+func (i *Issuer) permitRevoked(ctx context.Context, p permitState) error {
+	if err := i.notRevoked(ctx, record.CauseArtifact, hex.EncodeToString(p.CTI)); err != nil {
+		return err
+	}
+	if err := i.notRevoked(ctx, record.CauseHost, p.Host); err != nil {
+		return err
+	}
+	for _, id := range p.Policies {
+		if err := i.notRevoked(ctx, record.CausePolicy, id); err != nil {
+			return err
+		}
+	}
+	return i.notRevoked(ctx, record.CauseInitiator, p.Initiator)
+}
+
+func (i *Issuer) notRevoked(ctx context.Context, c record.Cause, target string) error {
+	_, revoked, err := i.log.Value(ctx, bucketRevoked, revokedKey(c, target))
+	if err == nil && revoked {
+		err = denial.New(c.Reason(), "the %s is revoked", c)
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// Limits bound what strangers can cost. They hold before any cryptography.
+type Limits struct {
+	Connections     int     // at once, in all; default 1024
+	PeerConnections int     // at once from one address; default 64
+	Rate            float64 // requests a second, in all; default 2000
+	PeerRate        float64 // requests a second from one address; default 200
+}
+
+func (l *Limits) fill() {
+	if l.Connections == 0 {
+		l.Connections = 1024
+	}
+	if l.PeerConnections == 0 {
+		l.PeerConnections = 64
+	}
+	if l.Rate == 0 {
+		l.Rate = 2000
+	}
+	if l.PeerRate == 0 {
+		l.PeerRate = 200
+	}
+}
+
+// The greatest bodies in bytes (A07).
+const (
+	maxHeader = 16 << 10
+	maxBody   = 64 << 10
+	maxMint   = 8<<20 + maxBody // evidence and request
+	maxAct    = 1 << 20         // 16 statements of at most 65,535 bytes
+)
+
+// limitedListener closes connections over the limits before TLS begins (F06).
+type limitedListener struct {
+	net.Listener
+	limits Limits
+	mu     sync.Mutex
+	total  int
+	peers  map[string]int
+}
+
+// Accept returns the next connection within the limits.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		peer := peerOf(c.RemoteAddr().String())
+		if l.enter(peer) {
+			return &countedConn{Conn: c, leave: sync.OnceFunc(func() { l.exit(peer) })}, nil
+		}
+		c.Close()
+	}
+}
+
+func (l *limitedListener) enter(peer string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total >= l.limits.Connections || l.peers[peer] >= l.limits.PeerConnections {
+		return false
+	}
+	l.total++
+	l.peers[peer]++
+	return true
+}
+
+func (l *limitedListener) exit(peer string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if l.peers[peer]--; l.peers[peer] <= 0 {
+		delete(l.peers, peer)
+	}
+}
+
+type countedConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close closes the connection and gives its place back.
+func (c *countedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
+
+// peerOf returns the address without the port; IPv6 addresses are counted by /64, which one owner has whole.
+func peerOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+		return ip.Mask(net.CIDRMask(64, 128)).String()
+	}
+	return host
+}
+
+// limiter admits requests by the second, in all and by peer address.
+type limiter struct {
+	mu    sync.Mutex
+	all   *rate.Limiter
+	each  rate.Limit
+	peers map[string]*rate.Limiter
+}
+
+func newLimiter(l Limits) *limiter {
+	return &limiter{all: rate.NewLimiter(rate.Limit(l.Rate), int(l.Rate)), each: rate.Limit(l.PeerRate), peers: map[string]*rate.Limiter{}}
+}
+
+const maxPeers = 1 << 14 // remembered addresses
+
+func (l *limiter) allow(peer string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.peers[peer]
+	if !ok {
+		if len(l.peers) >= maxPeers {
+			clear(l.peers)
+		}
+		p = rate.NewLimiter(l.each, int(l.each))
+		l.peers[peer] = p
+	}
+	return p.AllowN(now, 1) && l.all.AllowN(now, 1)
+}
+
+// body reads at most limit bytes of a request with exactly the media type. It refuses, with 908: another media type
+// (A11), any content encoding (A09), a longer body, declared or not (A07, A08).
+func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
+	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case media == "" && r.Header.Get("Content-Type") != "":
+		return nil, denial.New(denial.RequestLimit, "this request takes no body")
+	case media != "" && (err != nil || got != media || len(params) > 0):
+		return nil, denial.New(denial.RequestLimit, "the body must be of type %s", media)
+	case r.Header.Get("Content-Encoding") != "":
+		return nil, denial.New(denial.RequestLimit, "encoded bodies are not taken")
+	case r.ContentLength > limit:
+		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
+	case err != nil:
+		return nil, denial.New(denial.RequestLimit, "the body did not arrive in time")
+	case media == "" && len(data) > 0:
+		return nil, denial.New(denial.RequestLimit, "this request takes no body")
+	}
+	return data, nil
+}
+
+func cut(route string) (method, path string, ok bool) { return strings.Cut(route, " ") }

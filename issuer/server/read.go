@@ -1,0 +1,86 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/governed-execution/writ/audit"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/issuer/wire"
+)
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.ParseUint(r.PathValue("list"), 10, 64)
+	if err != nil || strconv.FormatUint(n, 10) != r.PathValue("list") {
+		s.unknown(w, r)
+		return
+	}
+	token, err := s.issuer.Status(r.Context(), n)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, wire.MediaStatus, token)
+}
+
+func (s *Server) genesis(w http.ResponseWriter, r *http.Request) {
+	_, b, err := issuer.ReadGenesis(r.Context(), s.issuer.Log())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	data, err := b.Encode()
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, wire.MediaAct, data)
+}
+
+// export streams a bundle. The query names a range of log indices (from, to: half-open) or one execution.
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	q, err := audit.ParseQuery(r.URL.Query())
+	if err != nil {
+		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		return
+	}
+	bundle, err := audit.Build(r.Context(), s.issuer.Log(), s.issuer, q)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer bundle.Close()
+	w.Header().Set("Content-Type", "application/x-tar")
+	w.WriteHeader(http.StatusOK)
+	if err := bundle.Write(r.Context(), w); err != nil {
+		s.log.Error("export ended early", "error", err)
+		panic(http.ErrAbortHandler) // the reader must not take half a bundle for a whole one
+	}
+}
+
+func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {
+	host, err := s.issuer.Host(r.Context(), r.URL.Query().Get("id"))
+	if err != nil {
+		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		return
+	}
+	data, err := json.Marshal(host)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, "application/json", data)
+}
+
+// health answers 200 only if the token signs and the log takes entries.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if s.ready != nil {
+		if err := s.ready(); err != nil {
+			answer(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("unhealthy: "+denial.Of(err).Error()+"\n"))
+			return
+		}
+	}
+	answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
+}

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+)
+
+// routes is the whole route table. echo is named here and nowhere else.
+func (s *Server) routes() http.Handler {
+	return router(map[string]http.HandlerFunc{
+		"POST /v1/challenges":     s.challenge,
+		"POST /v1/artifacts":      s.mint,
+		"POST /v1/enrol":          s.enrol,
+		"POST /v1/enrol/activate": s.activate,
+		"POST /v1/acts/:kind":     s.act,
+		"POST /v1/records":        s.record,
+		"GET /v1/status/:list":    s.status,
+		"GET /v1/genesis":         s.genesis,
+	}, s.unknown)
+}
+
+// adminRoutes is the route table of the admin socket.
+func (s *Server) adminRoutes() http.Handler {
+	return router(map[string]http.HandlerFunc{
+		"GET /v1/exports": s.export,
+		"GET /v1/hosts":   s.hosts,
+		"GET /metrics":    metrics(s.issuer),
+		"GET /healthz":    s.health,
+	}, s.unknown)
+}
+
+// router matches a method and a path exactly. Path parameters reach handlers through http.Request.PathValue.
+func router(table map[string]http.HandlerFunc, unknown http.HandlerFunc) http.Handler {
+	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect() // never a header (A05)
+	e.HideBanner, e.HidePort = true, true
+	for route, h := range table {
+		method, path, _ := cut(route)
+		e.Add(method, path, adapt(h))
+	}
+	e.HTTPErrorHandler = func(_ error, c echo.Context) { unknown(c.Response(), c.Request()) }
+	return e
+}
+
+func adapt(h http.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		for _, name := range c.ParamNames() {
+			c.Request().SetPathValue(name, c.Param(name))
+		}
+		h(c.Response(), c.Request())
+		return nil
+	}
+}

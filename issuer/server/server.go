@@ -1,0 +1,307 @@
+// Package server serves an issuer over TLS 1.3, and its admin routes over a Unix socket. It holds limits and wire
+// formats; every decision is made in package issuer.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/issuer/wire"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Options are what a server needs.
+type Options struct {
+	Issuer      *issuer.Issuer
+	Certificate tls.Certificate // of the public listener
+	Limits      Limits
+	Logger      *slog.Logger
+	Health      func() error // nil: always healthy; also asked for readiness of token and log
+}
+
+// Server is an HTTP front of an issuer.
+type Server struct {
+	issuer  *issuer.Issuer
+	limits  Limits
+	limiter *limiter
+	log     *slog.Logger
+	ready   func() error
+	public  *http.Server
+	admin   *http.Server
+}
+
+// SummaryPeriod is how often refused strangers are summarised in the log.
+const SummaryPeriod = time.Minute
+
+// New returns a server that does not listen yet.
+func New(o Options) *Server {
+	o.Limits.fill()
+	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits), log: o.Logger, ready: o.Health}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.public = s.httpServer(s.guard(s.routes()))
+	s.public.ConnContext = withConnection
+	s.public.TLSConfig = &tls.Config{
+		Certificates:           []tls.Certificate{o.Certificate},
+		MinVersion:             tls.VersionTLS13, // A24; no 0-RTT in crypto/tls
+		SessionTicketsDisabled: true,             // A25
+		NextProtos:             []string{"http/1.1"},
+	}
+	s.admin = s.httpServer(s.adminRoutes())
+	s.admin.WriteTimeout = time.Hour // exports stream
+	return s
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           s.recover(h),
+		ReadHeaderTimeout: 5 * time.Second, // A06
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       60 * time.Second, // as long as a challenge lives
+		MaxHeaderBytes:    maxHeader,
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+type connectionKey struct{}
+
+func withConnection(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, issuer.NewConnection())
+}
+
+// Serve serves the public routes on one listener and the admin routes on another, which may be nil, until ctx ends.
+// Then it finishes what is in flight, and logs the last summary.
+func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
+	fault := make(chan error, 2)
+	go func() {
+		l := &limitedListener{Listener: public, limits: s.limits, peers: map[string]int{}}
+		fault <- s.public.ServeTLS(l, "", "")
+	}()
+	if admin != nil {
+		go func() { fault <- s.admin.Serve(admin) }()
+	}
+	tick := time.NewTicker(SummaryPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.summarise(ctx)
+		case err := <-fault:
+			return errors.Join(err, s.shutdown())
+		case <-ctx.Done():
+			return s.shutdown()
+		}
+	}
+}
+
+func (s *Server) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := errors.Join(s.public.Shutdown(ctx), s.admin.Shutdown(ctx))
+	s.summarise(ctx)
+	return err
+}
+
+func (s *Server) summarise(ctx context.Context) {
+	if err := s.issuer.Summarise(ctx); err != nil {
+		s.log.Error("summary not logged", "error", err)
+	}
+}
+
+// guard limits rates before anything else happens (A12, A13).
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.limiter.allow(peerOf(r.RemoteAddr), time.Now()) {
+			w.Header().Set("Retry-After", "1")
+			s.stranger(w, r, denial.New(denial.Overloaded, "too many requests"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recover turns a panic into 901: counted, answered, and the process lives (A23).
+func (s *Server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("handler stopped unexpectedly", "route", r.Pattern, "panic", p)
+				s.stranger(w, r, denial.New(denial.Internal, "a handler stopped unexpectedly"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// stranger refuses what the issuer never saw.
+func (s *Server) stranger(w http.ResponseWriter, r *http.Request, d *denial.Denial) {
+	s.issuer.CountStranger(d)
+	s.refuse(w, r, &issuer.Refusal{Denial: d})
+}
+
+// refuse answers with problem details: everything for a known caller, the condition for a stranger.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var ref *issuer.Refusal
+	if !errors.As(err, &ref) {
+		s.log.Error("request went wrong", "error", err)
+		d := denial.Of(err)
+		s.issuer.CountStranger(d)
+		ref = &issuer.Refusal{Denial: d}
+	}
+	s.log.Info("denied", "code", ref.Denial.Reason.Code(), "reason", ref.Denial.Reason.String(), "stage", ref.Denial.Stage.String(),
+		"known", ref.Known, "logged", ref.Logged, "index", ref.Index)
+	writeProblem(w, ref)
+}
+
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	s.stranger(w, r, denial.New(denial.NotPermitted, "no such route"))
+}
+
+func answer(w http.ResponseWriter, status int, media string, data []byte) {
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // the caller went away: nothing is left to tell
+}
+
+func (s *Server) answerCBOR(w http.ResponseWriter, r *http.Request, media string, v any) {
+	data, err := statement.Marshal(v)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, media, data)
+}
+
+func connection(r *http.Request) *issuer.Connection {
+	return r.Context().Value(connectionKey{}).(*issuer.Connection)
+}
+
+// exporter derives the 32 bytes that evidence on this connection is bound to.
+func exporter(r *http.Request) (out [32]byte, err error) {
+	if r.TLS == nil {
+		return out, denial.New(denial.ChannelBinding, "not a TLS connection")
+	}
+	key, err := r.TLS.ExportKeyingMaterial(wire.ExporterLabel, nil, len(out))
+	if err != nil {
+		return out, denial.New(denial.ChannelBinding, "the connection has no exporter")
+	}
+	return [32]byte(key), nil
+}
+
+func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
+	_, err := body(w, r, "", 0)
+	if err != nil {
+		s.stranger(w, r, denial.Of(err))
+		return
+	}
+	ch, err := s.issuer.Challenge(r.Context(), connection(r))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.answerCBOR(w, r, wire.MediaChallenge, ch)
+}
+
+func (s *Server) mint(w http.ResponseWriter, r *http.Request) {
+	raw, err := body(w, r, wire.MediaMint, maxMint)
+	if err != nil {
+		s.stranger(w, r, denial.Of(err).At(denial.StageLimits))
+		return
+	}
+	var m wire.Mint
+	if err := statement.Unmarshal(raw, &m); err != nil {
+		s.stranger(w, r, denial.Of(err).At(denial.StageDecode))
+		return
+	}
+	channel, err := exporter(r)
+	if err != nil {
+		s.stranger(w, r, denial.Of(err))
+		return
+	}
+	out, err := s.issuer.Mint(r.Context(), connection(r), channel, m.Request, m.Evidence)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.log.Info("minted", "index", out.Index)
+	answer(w, http.StatusCreated, wire.MediaArtifact, out.Artifact)
+}
+
+// relay reads a body, hands it to the issuer, and answers with the bytes that come back.
+func (s *Server) relay(w http.ResponseWriter, r *http.Request, media string, limit int64, act func([]byte) (string, []byte, error)) {
+	raw, err := body(w, r, media, limit)
+	if err != nil {
+		s.stranger(w, r, denial.Of(err))
+		return
+	}
+	out, data, err := act(raw)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusCreated, out, data)
+}
+
+func (s *Server) enrol(w http.ResponseWriter, r *http.Request) {
+	s.relay(w, r, wire.MediaEnrol, maxBody, func(raw []byte) (string, []byte, error) {
+		cred, err := s.issuer.BeginEnrolment(r.Context(), connection(r), raw)
+		if err != nil {
+			return "", nil, err
+		}
+		data, err := statement.Marshal(wire.Credential{Blob: cred.Blob, Secret: cred.Secret})
+		return wire.MediaCredential, data, err
+	})
+}
+
+func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
+	s.relay(w, r, wire.MediaActivation, maxBody, func(raw []byte) (string, []byte, error) {
+		var a wire.Activation
+		if err := statement.Unmarshal(raw, &a); err != nil {
+			return "", nil, err
+		}
+		data, err := s.issuer.FinishEnrolment(r.Context(), connection(r), a.Secret)
+		return wire.MediaStatement, data, err
+	})
+}
+
+var actKinds = map[string]statement.Kind{"policy": statement.Policy, "enrolment": statement.Enrolment, "revocation": statement.Revocation}
+
+func (s *Server) act(w http.ResponseWriter, r *http.Request) {
+	kind, ok := actKinds[r.PathValue("kind")]
+	if !ok {
+		s.unknown(w, r)
+		return
+	}
+	s.relay(w, r, wire.MediaAct, maxAct, func(raw []byte) (string, []byte, error) {
+		b, err := record.DecodeBundle(raw)
+		if err != nil {
+			return "", nil, err
+		}
+		out, err := s.issuer.Apply(r.Context(), kind, b)
+		if err != nil {
+			return "", nil, err
+		}
+		data, err := record.Bundle(out).Encode()
+		return wire.MediaAct, data, err
+	})
+}
+
+func (s *Server) record(w http.ResponseWriter, r *http.Request) {
+	s.relay(w, r, wire.MediaStatement, statement.MaxStatement, func(raw []byte) (string, []byte, error) {
+		data, err := s.issuer.Take(r.Context(), raw)
+		return wire.MediaStatement, data, err
+	})
+}
