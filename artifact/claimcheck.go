@@ -39,9 +39,6 @@ func (c *Claims) check() error {
 	case !c.Confirmation.Key.Valid(): // reached by Encode only
 		return denial.New(denial.KeyBinding, "the artifact names no confirmation key")
 	}
-	if err := c.Scope.Check(); err != nil {
-		return err
-	}
 	if err := c.checkHost(); err != nil {
 		return err
 	}

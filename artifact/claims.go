@@ -188,6 +188,9 @@ func (c Claims) Encode() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if err := c.Scope.Check(); err != nil {
+		return nil, err
+	}
 	return statement.Marshal(&c)
 }
 

@@ -67,7 +67,7 @@ func SignPossession(ctx context.Context, s statement.Signer, p Possession) ([]by
 // one encoding; holder, audience, artifact, nonce and parameters are the expected ones; iat is within PossessionWindow
 // of now. The gate must issue each nonce once and use it once.
 func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Digest, now time.Time) error {
-	if a == nil || a.digest == (statement.Digest{}) || nonce == (GateNonce{}) {
+	if a == nil || len(a.leaf) == 0 || nonce == (GateNonce{}) {
 		return denial.New(denial.KeyBinding, "no verified artifact, or no nonce, to prove possession for")
 	}
 	v, err := a.verifyHolder(raw)
@@ -78,6 +78,7 @@ func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Diges
 	if err := decodeStrict(v.Payload(), &c); err != nil {
 		return denial.New(denial.KeyBinding, "the proof of possession is malformed")
 	}
+	digest := a.Digest()
 	t, ok := seconds(now)
 	const window = uint64(PossessionWindow / time.Second)
 	switch {
@@ -85,7 +86,7 @@ func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Diges
 		return denial.New(denial.KeyBinding, "the proof is by another holder")
 	case c.Audience != a.claims.Audience:
 		return denial.New(denial.KeyBinding, "the proof is for another gate")
-	case !bytes.Equal(c.Artifact, a.digest[:]):
+	case !bytes.Equal(c.Artifact, digest[:]):
 		return denial.New(denial.KeyBinding, "the proof is for another artifact")
 	case !bytes.Equal(c.Nonce, nonce[:]):
 		return denial.New(denial.KeyBinding, "the proof answers another nonce")

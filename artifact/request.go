@@ -67,8 +67,8 @@ func (l *Limits) MaxUses() uint64 {
 	return l.Uses
 }
 
-// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request and
-// execution id, lifetime (312), confirmation key (702), scope (see Scope.Check), limits and parents (312, 313).
+// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request id and
+// lifetime (312), confirmation key (702), execution (312), parents (313, 327). The scope is checked where it is decoded.
 func (c *RequestClaims) check() error {
 	switch {
 	case c.Profile != RequestProfile:
@@ -86,9 +86,6 @@ func (c *RequestClaims) check() error {
 		return denial.New(denial.PayloadForm, "a request needs an id of 16 bytes and a lifetime")
 	case len(c.Confirmation.Key) != 32:
 		return denial.New(denial.KeyBinding, "the request names no confirmation key")
-	}
-	if err := c.Scope.Check(); err != nil {
-		return err
 	}
 	if err := c.Execution.check(); err != nil {
 		return err
@@ -128,6 +125,9 @@ func SignRequest(ctx context.Context, s statement.Signer, c RequestClaims) ([]by
 		c.Parents = []ParentDigest{}
 	}
 	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := c.Scope.Check(); err != nil {
 		return nil, err
 	}
 	payload, err := statement.Marshal(&c)

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -218,26 +217,29 @@ func ascending[T any](list []T, compare func(a, b T) int) bool {
 // cleanFile reports whether target is no file: URI, or one whose path is absolute and clean, without escapes, host,
 // query or fragment: so that no loader or interpreter hides behind a second spelling.
 func cleanFile(target string) bool {
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "file" {
-		return err == nil
+	p, isFile := filePath(target)
+	return !isFile || path.IsAbs(p) && !strings.HasPrefix(p, "//") && p != "/" && path.Clean(p) == p && !strings.ContainsAny(p, "%?#")
+}
+
+// filePath returns the path of a file: target, in the spelling file:/path or file:///path (RFC 8089).
+func filePath(target string) (string, bool) {
+	p, isFile := strings.CutPrefix(target, "file:")
+	if rest, empty := strings.CutPrefix(p, "//"); empty {
+		p = rest // a host before the path leaves it relative, which cleanFile refuses
 	}
-	plain := u.Host == "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
-	return plain && !strings.ContainsAny(target, "%#") && path.IsAbs(u.Path) && u.Path != "/" && path.Clean(u.Path) == u.Path
+	return p, isFile
 }
 
 // fileBase returns the last element of the path of a file: target.
 func fileBase(target string) (string, bool) {
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "file" {
-		return "", false
-	}
-	return path.Base(u.Path), true
+	p, isFile := filePath(target)
+	return path.Base(p), isFile
 }
 
-// MarshalCBOR encodes the scope as the byte string that claims hold.
+// MarshalCBOR encodes the scope as the byte string that claims hold, without Check: UnmarshalCBOR makes it, and so does
+// whoever encodes claims.
 func (s Scope) MarshalCBOR() ([]byte, error) {
-	inner, err := s.Encode()
+	inner, err := statement.Marshal([]Permission(s))
 	if err != nil {
 		return nil, err
 	}

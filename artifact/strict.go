@@ -1,7 +1,7 @@
 package artifact
 
 import (
-	"net/url"
+	"strings"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -118,18 +118,25 @@ func seconds(t time.Time) (uint64, bool) {
 	return uint64(max(s, 0)), s > 0
 }
 
-// isURI reports whether s is an absolute URI of printable ASCII of acceptable length.
+// isURI reports whether s is an absolute URI of acceptable length: a scheme in lower case (RFC 3986, section 3.1), a
+// colon, and printable ASCII behind it. URIs are compared byte by byte, so no more of their structure is looked at.
 func isURI(s string) bool {
-	if len(s) == 0 || len(s) > maxURI {
+	scheme, rest, ok := strings.Cut(s, ":")
+	if !ok || rest == "" || len(s) > maxURI || scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' {
 		return false
 	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
+	for i := range len(scheme) {
+		c := scheme[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '+' && c != '-' && c != '.' {
 			return false
 		}
 	}
-	u, err := url.Parse(s)
-	return err == nil && u.Scheme != ""
+	for i := range len(rest) {
+		if rest[i] <= ' ' || rest[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // equalHeader checks that the CWT claims of the header repeat iss and sub of the payload, and nothing else (RFC 9597,

@@ -29,7 +29,6 @@ type Want struct {
 type Artifact struct {
 	claims Claims
 	leaf   []byte
-	digest statement.Digest
 	key    statement.Key
 	proof  receipt.Proof
 	status StatusView
@@ -47,7 +46,7 @@ type StatusView struct {
 func (a *Artifact) Claims() Claims { return a.claims }
 
 // Digest returns the statement digest.
-func (a *Artifact) Digest() statement.Digest { return a.digest }
+func (a *Artifact) Digest() statement.Digest { return statement.DigestOf(a.leaf) }
 
 // Leaf returns the log entry: the statement with an empty unprotected header.
 func (a *Artifact) Leaf() []byte { return append([]byte(nil), a.leaf...) }
@@ -142,7 +141,7 @@ func (c *check) signatureAndType() (err error) {
 	if err != nil {
 		return atStage(err)
 	}
-	c.a.leaf, c.a.digest, c.a.key = v.Leaf(), v.Digest(), v.Key()
+	c.a.leaf, c.a.key = v.Leaf(), v.Key()
 	if c.a.claims, err = DecodeClaims(v.Payload()); err == nil {
 		err = equalHeader(v.Claims(), c.a.claims.Issuer, c.a.claims.Subject)
 	}
