@@ -53,12 +53,18 @@ type bootLog struct {
 	raw     []byte
 	banks   []logBank
 	events  []logEvent
-	digests [][]byte // one row an event, one column a bank; nil where an event has no digest in a bank
+	digests []uint32 // offsets in raw, one row an event, one column a bank; 0 where an event has no digest in a bank
 	start   byte     // last byte of PCR 0 before its first event
 }
 
 // digest returns the digest of an event in a bank, nil if it has none.
-func (l *bootLog) digest(event, bank int) []byte { return l.digests[event*len(l.banks)+bank] }
+func (l *bootLog) digest(event, bank int) []byte {
+	at := int(l.digests[event*len(l.banks)+bank])
+	if at == 0 {
+		return nil
+	}
+	return l.raw[at : at+l.banks[bank].size]
+}
 
 // bank returns the column of a bank, -1 if the log does not declare it.
 func (l *bootLog) bank(name string) int {
@@ -258,7 +264,7 @@ func (l *bootLog) parseEvents(r *logReader) error {
 func (l *bootLog) parseDigests(r *logReader) error {
 	row := len(l.digests)
 	for range l.banks {
-		l.digests = append(l.digests, nil)
+		l.digests = append(l.digests, 0)
 	}
 	n := r.u32()
 	if r.short || n < 1 || n > uint32(len(l.banks)) {
@@ -267,8 +273,9 @@ func (l *bootLog) parseDigests(r *logReader) error {
 	for range n {
 		id, found := r.u16(), false
 		for i, b := range l.banks {
-			if b.id == id && l.digests[row+i] == nil {
-				l.digests[row+i], found = r.take(uint64(b.size)), true
+			if b.id == id && l.digests[row+i] == 0 {
+				l.digests[row+i], found = uint32(len(l.raw)-len(r.rest)), true
+				r.take(uint64(b.size))
 			}
 		}
 		if !found || r.short {

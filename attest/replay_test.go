@@ -52,7 +52,7 @@ func expect(t *testing.T, err error, want denial.Reason) {
 	}
 }
 
-func unhex(t *testing.T, s string) []byte {
+func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
