@@ -118,15 +118,28 @@ func (c *call) activate(kind EKKind, cred attest.Credential) ([]byte, error) {
 		CredentialBlob: tpm2.TPM2BIDObject{Buffer: cred.Blob},
 		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: cred.Secret},
 	}.Execute(c)
-	for _, refused := range []tpm2.TPMRC{tpm2.TPMRCIntegrity, tpm2.TPMRCValue, tpm2.TPMRCSize, tpm2.TPMRCECCPoint} {
-		if errors.Is(err, refused) {
-			return nil, denial.New(denial.ActivationFailed, "the TPM refused the credential: it is not for this EK and this AK")
-		}
+	if c.refused(err) {
+		return nil, denial.New(denial.ActivationFailed, "the TPM refused the credential: it is not for this EK and this AK")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("activating credential: %w", err)
 	}
 	return r.CertInfo.Buffer, nil
+}
+
+// refused reports whether an error of TPM2_ActivateCredential is about the credential. libtpms answers TPM_RC_FAILURE to
+// an RSA ciphertext for another key; a TPM that has really failed answers so to every command.
+func (c *call) refused(err error) bool {
+	for _, code := range []tpm2.TPMRC{tpm2.TPMRCIntegrity, tpm2.TPMRCValue, tpm2.TPMRCSize, tpm2.TPMRCECCPoint} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	if !errors.Is(err, tpm2.TPMRCFailure) {
+		return false
+	}
+	_, err = tpm2.ReadClock{}.Execute(c)
+	return err == nil
 }
 
 // loadEKOf loads the EK of a kind, or the preferred one for the zero EKKind.

@@ -3,6 +3,7 @@ package attester
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,12 +19,14 @@ const (
 	cleanupTimeout = 5 * time.Second
 	headerSize     = 10   // tag, size, code
 	maxResponse    = 4096 // TPM2_PT_MAX_RESPONSE_SIZE of the PC client platform
+	oneClient      = "swtpm serves one client at a time, does another program hold it?"
 )
 
 // link is the connection to a TPM, kept open. It is not safe for concurrent use.
 type link struct {
-	path string             // empty once the TPM is closed
-	rw   io.ReadWriteCloser // nil where there is no connection
+	path   string             // empty once the TPM is closed
+	rw     io.ReadWriteCloser // nil where there is no connection
+	device bool
 }
 
 func (l *link) connected() bool { return l.rw != nil }
@@ -39,7 +42,9 @@ func (l *link) connect(ctx context.Context) error {
 	case info.Mode()&os.ModeSocket != 0:
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", l.path)
-		if err != nil {
+		if errors.Is(err, syscall.EAGAIN) {
+			return fmt.Errorf("dialing TPM: others wait already: %s: %w", oneClient, err)
+		} else if err != nil {
 			return fmt.Errorf("dialing TPM: %w", err)
 		}
 		l.rw = conn
@@ -50,7 +55,7 @@ func (l *link) connect(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("opening device: %w", &os.PathError{Op: "open", Path: l.path, Err: err})
 		}
-		l.rw = os.NewFile(uintptr(fd), l.path)
+		l.rw, l.device = os.NewFile(uintptr(fd), l.path), true
 	default:
 		return fmt.Errorf("finding TPM: %s is neither a device nor a socket", l.path)
 	}

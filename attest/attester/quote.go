@@ -31,8 +31,8 @@ func selection(s attest.Selection) (tpm2.TPMLPCRSelection, error) {
 	}
 	indexes := make([]uint, len(s.PCRs))
 	for i, p := range s.PCRs {
-		if p < 0 || p > 23 {
-			return tpm2.TPMLPCRSelection{}, fmt.Errorf("selecting PCRs: there is no PCR %d", p)
+		if p < 0 || p > 23 || i > 0 && p <= s.PCRs[i-1] {
+			return tpm2.TPMLPCRSelection{}, fmt.Errorf("selecting PCRs: PCR %d does not exist or is out of order", p)
 		}
 		indexes[i] = uint(p)
 	}

@@ -40,7 +40,7 @@ func Open(ctx context.Context, path string) (*TPM, error) {
 	return t, nil
 }
 
-// Close ends the connection. Keys and sessions that an interrupted method left in the TPM are flushed.
+// Close ends the connection. Keys and sessions that an interrupted method left in a TPM on a socket are flushed.
 func (t *TPM) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
@@ -66,7 +66,7 @@ func (t *TPM) use(ctx context.Context, f func(*call) error) error {
 		}
 		if err := c.flushAll(); err != nil {
 			_ = t.link.close()
-			return fmt.Errorf("sending the first command (swtpm serves one client at a time: does another program hold it?): %w", err)
+			return fmt.Errorf("sending the first command: %s: %w", oneClient, err)
 		}
 	}
 	return f(c)
@@ -106,12 +106,17 @@ func (c *call) flush(handle tpm2.TPMHandle) {
 	}
 }
 
-// flushAll removes every transient object and loaded session. Behind a resource manager these are this client's own.
+// flushAll removes every transient object and session from a TPM on a socket, which has this one client: they can only
+// be left over from an interrupted method. Those of a device may be the kernel's or another program's; there the
+// resource manager removes what this client leaves.
 func (c *call) flushAll() error {
 	for _, class := range []tpm2.TPMHT{tpm2.TPMHTTransient, tpm2.TPMHTHMACSession, tpm2.TPMHTPolicySession} {
 		handles, err := c.handles(class)
 		if err != nil {
 			return err
+		}
+		if c.link.device {
+			continue
 		}
 		for _, h := range handles {
 			if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(c); err != nil {
