@@ -36,7 +36,8 @@ func (r EnrolRequest) Encode() ([]byte, error) {
 }
 
 // DecodeEnrolRequest reads an enrolment request. It checks, in this order: size (908); one strict encoding and no
-// unknown member (308-313, 911); both keys are there (317); the number of certificates (313); a gate key comes with its
+// unknown member (308-313, 911); both keys are there (104, 317); an array of certificates (312), not too many
+// (313); a gate key comes with its
 // certification, or neither does (702).
 func DecodeEnrolRequest(raw []byte) (*EnrolRequest, error) {
 	return guarded(func() (*EnrolRequest, error) {
@@ -50,14 +51,14 @@ func DecodeEnrolRequest(raw []byte) (*EnrolRequest, error) {
 		if len(r.EK) == 0 || len(r.AK) == 0 {
 			return nil, denial.New(denial.QuoteMalformed, "EK or AK is missing")
 		}
+		if r.Chain == nil {
+			return nil, denial.New(denial.PayloadForm, "no certificates are an empty array")
+		}
 		if len(r.Chain) > maxChain {
 			return nil, denial.New(denial.StructureLimit, "more than %d certificates", maxChain)
 		}
 		if (len(r.GateKey) == 0) != (r.Certify == nil) {
 			return nil, denial.New(denial.KeyBinding, "a gate key and its certification belong together")
-		}
-		if again, err := r.Encode(); err != nil || !bytes.Equal(again, raw) {
-			return nil, denial.New(denial.NotCanonical, "the request has another encoding than its content")
 		}
 		return &r, nil
 	})
@@ -120,7 +121,7 @@ func checkEnrolment(r *EnrolRequest, o EnrolOptions) (*Candidate, error) {
 	if c.ek, c.ekDigest = ek, sha256.Sum256(area); c.ekDigest != o.EKDigest {
 		return nil, denial.New(denial.NotEnrolled, "no enrolment names this EK")
 	}
-	if err := checkEK(ek); err != nil {
+	if err := checkEK(ek, area); err != nil {
 		return nil, err
 	}
 	if c.device, err = checkChain(r.Chain, ek, o); err == nil {
@@ -144,8 +145,8 @@ func checkEnrolment(r *EnrolRequest, o EnrolOptions) (*Candidate, error) {
 }
 
 // checkEK checks the public area of an EK (TCG EK Credential Profile, annex B).
-func checkEK(ek *tpm2.TPMTPublic) error {
-	if !hasExactly(ek, attrResident|attrRestricted|attrDecrypt, attrUserWithAuth|attrAdminWithPolicy|attrNoDA) {
+func checkEK(ek *tpm2.TPMTPublic, area []byte) error {
+	if !hasExactly(area, attrResident|attrRestricted|attrDecrypt, attrUserWithAuth|attrAdminWithPolicy|attrNoDA) {
 		return denial.New(denial.EKUntrusted, "the EK must be a restricted decryption key, made in this TPM and fixed to it")
 	}
 	if _, err := publicKey(ek); err != nil {
@@ -162,7 +163,7 @@ func checkEK(ek *tpm2.TPMTPublic) error {
 	}
 	bits, errBits := sym.KeyBits.AES()
 	mode, errMode := sym.Mode.AES()
-	if sym.Algorithm != tpm2.TPMAlgAES || errBits != nil || errMode != nil || *bits < 128 || *mode != tpm2.TPMAlgCFB {
+	if errBits != nil || errMode != nil || *bits != 128 && *bits != 192 && *bits != 256 || *mode != tpm2.TPMAlgCFB {
 		return denial.New(denial.EKWeak, "the EK does not protect with AES in CFB mode")
 	}
 	return nil

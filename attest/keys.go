@@ -31,10 +31,10 @@ const (
 	attrResident = attrFixedTPM | attrFixedParent | attrSensitiveDataOrigin // made in this TPM, never leaves it
 )
 
-// hasExactly reports whether all required attributes are set, and no other but the optional ones. Reserved bits are
-// other ones.
-func hasExactly(pub *tpm2.TPMTPublic, required, optional uint32) bool {
-	got := binary.BigEndian.Uint32(tpm2.Marshal(pub.ObjectAttributes))
+// hasExactly reports whether in a parsed TPMT_PUBLIC all required attributes are set, and no other but the optional
+// ones. Reserved bits are other ones.
+func hasExactly(area []byte, required, optional uint32) bool {
+	got := binary.BigEndian.Uint32(area[4:]) // after type and nameAlg
 	return got&required == required && got&^(required|optional) == 0
 }
 
@@ -186,7 +186,7 @@ func checkAK(public []byte) (*attestationKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !hasExactly(pub, attrResident|attrRestricted|attrSign, attrUserWithAuth|attrAdminWithPolicy|attrNoDA) {
+	if !hasExactly(area, attrResident|attrRestricted|attrSign, attrUserWithAuth|attrAdminWithPolicy|attrNoDA) {
 		return nil, denial.New(denial.AKAttributes, "the AK must be a restricted signing key, made in this TPM and fixed to it")
 	}
 	name, err := nameOf(pub, area)
@@ -225,7 +225,7 @@ func checkSigner(public []byte, required uint32) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !hasExactly(pub, attrResident|attrSign|required, attrNoDA) {
+	if !hasExactly(area, attrResident|attrSign|required, attrNoDA) {
 		return nil, denial.New(denial.KeyBinding, "a key does not have the attributes that its use needs")
 	}
 	if pub.NameAlg != tpm2.TPMAlgSHA256 {
