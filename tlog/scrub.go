@@ -1,0 +1,160 @@
+package tlog
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Scrub reads everything and computes it again. It checks, in this order: the tables and indices fit each other; each
+// entry has its place, its leaf hash and its digest; each node is that of its leaves, and there are no others; each head
+// has the root of the tree of its size, no earlier time than the one before it, and a signature of the log key or a
+// retired one if it is stored signed; each blob has its digest. What does not fit is StoreFault, or LogInconsistent for a
+// head, and then nothing more is appended or signed until the log is opened again.
+func (l *Log) Scrub(ctx context.Context) error {
+	err := l.View(ctx, func(r Reader) error { return l.scrub(ctx, r) })
+	if denial.Is(err, denial.StoreFault) || denial.Is(err, denial.LogInconsistent) {
+		l.broken.Store(true)
+	}
+	return err
+}
+
+func (l *Log) scrub(ctx context.Context, r Reader) error {
+	var verdict string
+	if _, err := r.one(ctx, []any{&verdict}, "PRAGMA integrity_check(1)"); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return denial.New(denial.StoreFault, "the tables of the log are damaged")
+	}
+	size, err := r.size(ctx)
+	if err != nil {
+		return err
+	}
+	heads, err := l.scrubTree(ctx, r, size)
+	if err != nil {
+		return err
+	}
+	if err := l.scrubHeads(ctx, r, heads); err != nil {
+		return err
+	}
+	return scrubBlobs(ctx, r)
+}
+
+// scrubTree builds the tree from the entries, compares every node and returns the roots of the sizes that have heads.
+func (l *Log) scrubTree(ctx context.Context, r Reader, size uint64) (map[uint64]receipt.Hash, error) {
+	roots := map[uint64]receipt.Hash{}
+	if err := r.each(ctx, func(scan func(...any) error) error {
+		var n uint64
+		err := scan(&n)
+		roots[n] = receipt.Hash{}
+		return readFault(err)
+	}, "SELECT size FROM heads"); err != nil {
+		return nil, err
+	}
+	var inner, stored uint64
+	tree := ranges.NewEmptyRange(0)
+	if err := r.each(ctx, func(scan func(...any) error) error {
+		created, err := scrubLeaf(scan, tree)
+		if err != nil {
+			return err
+		}
+		inner += uint64(len(created)) - 1
+		if err := r.compare(ctx, created); err != nil {
+			return err
+		}
+		if _, ok := roots[tree.End()]; ok {
+			roots[tree.End()], err = rootOf(tree.End(), tree.Hashes())
+		}
+		return err
+	}, "SELECT idx, hash, digest, entry FROM leaves ORDER BY idx"); err != nil {
+		return nil, err
+	}
+	if _, err := r.one(ctx, []any{&stored}, "SELECT count(*) FROM nodes"); err != nil {
+		return nil, err
+	}
+	if tree.End() != size || stored != inner {
+		return nil, denial.New(denial.StoreFault, "the log has entries or nodes too many or too few")
+	}
+	return roots, nil
+}
+
+type node struct {
+	id   compact.NodeID
+	hash []byte
+}
+
+// scrubLeaf checks one row and appends it to the tree. It returns the leaf and the nodes that it completes.
+func scrubLeaf(scan func(...any) error, tree *compact.Range) (created []node, err error) {
+	var index uint64
+	var hash, digest, entry []byte
+	if err := scan(&index, &hash, &digest, &entry); err != nil {
+		return nil, readFault(err)
+	}
+	wantHash, wantDigest := receipt.LeafHash(entry), statement.DigestOf(entry)
+	if index != tree.End() || !bytes.Equal(hash, wantHash[:]) || !bytes.Equal(digest, wantDigest[:]) {
+		return nil, denial.New(denial.StoreFault, "entry %d is missing or damaged", tree.End())
+	}
+	err = tree.Append(hash, func(id compact.NodeID, hash []byte) { created = append(created, node{id, hash}) })
+	return created, err
+}
+
+// compare compares nodes with what is stored.
+func (r Reader) compare(ctx context.Context, created []node) error {
+	ids := make([]compact.NodeID, len(created))
+	for i := range created {
+		ids[i] = created[i].id
+	}
+	stored, err := r.nodes(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i := range created {
+		if !bytes.Equal(stored[i], created[i].hash) {
+			return denial.New(denial.StoreFault, "a node of the tree is damaged")
+		}
+	}
+	return nil
+}
+
+func (l *Log) scrubHeads(ctx context.Context, r Reader, roots map[uint64]receipt.Hash) error {
+	keys, err := l.trusted()
+	if err != nil {
+		return err
+	}
+	var last uint64
+	return r.each(ctx, func(scan func(...any) error) error {
+		var h SignedHead
+		var root []byte
+		if err := scan(&h.Size, &root, &h.Time, &h.Signed); err != nil {
+			return readFault(err)
+		}
+		h.Root = roots[h.Size]
+		if !bytes.Equal(root, h.Root[:]) || h.Time < last {
+			return denial.New(denial.LogInconsistent, "the head of %d entries has another root or an earlier time", h.Size)
+		}
+		last = h.Time
+		if h.Signed == nil {
+			return nil
+		}
+		return l.checkClaims(h, keys)
+	}, "SELECT size, root, time, signed FROM heads ORDER BY size")
+}
+
+func scrubBlobs(ctx context.Context, r Reader) error {
+	return r.each(ctx, func(scan func(...any) error) error {
+		var digest, data []byte
+		if err := scan(&digest, &data); err != nil {
+			return readFault(err)
+		}
+		if want := statement.DigestOf(data); !bytes.Equal(digest, want[:]) {
+			return denial.New(denial.StoreFault, "a blob is damaged")
+		}
+		return nil
+	}, "SELECT digest, data FROM blobs")
+}

@@ -1,0 +1,266 @@
+package tlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Limits of one transaction, and how much is written before the write-ahead log is copied into the database.
+const (
+	maxBatch        = 256
+	maxBatchBytes   = 16 << 20
+	checkpointBytes = 8 << 20
+)
+
+// request is one call of Append.
+type request struct {
+	ctx     context.Context
+	entries []Entry
+	weight  int
+	first   uint64 // index of the first entry
+	refused error
+	done    chan answer // buffered: a caller who gave up blocks nobody
+}
+
+type answer struct {
+	appended []Appended
+	err      error
+}
+
+// batch is one transaction on its way: what it adds, and for the signer the requests that wait for its head.
+type batch struct {
+	head     receipt.Head
+	requests []*request
+	edge     [][]byte                  // of the tree after it
+	known    map[compact.NodeID][]byte // the edge before it and every node that it completes
+	leaves   []any                     // rows
+	nodes    []any                     // rows
+	weight   int
+	caughtUp chan error // if set, the batch is empty and asks whether the backlog is signed
+}
+
+// runWriter is the writer goroutine.
+func (l *Log) runWriter() {
+	defer close(l.batches)
+	for r := range l.queue {
+		l.write(l.gather(r))
+	}
+}
+
+// gather takes what waits in the queue besides the first request.
+func (l *Log) gather(first *request) []*request {
+	requests, bytes := []*request{first}, first.weight
+	for len(requests) < maxBatch && bytes < maxBatchBytes {
+		select {
+		case r, ok := <-l.queue:
+			if !ok {
+				return requests
+			}
+			requests, bytes = append(requests, r), bytes+r.weight
+		default:
+			return requests
+		}
+	}
+	return requests
+}
+
+// write appends the requests in one transaction, answers those that are refused and leaves the others to the signer.
+func (l *Log) write(requests []*request) {
+	b, err := l.appendBatch(requests)
+	for _, r := range requests {
+		if err != nil {
+			r.done <- answer{err: err}
+		} else if r.refused != nil {
+			r.done <- answer{err: r.refused}
+		}
+	}
+	if err == nil && len(b.requests) > 0 {
+		l.batches <- b
+		l.checkpoint(b.weight)
+	}
+}
+
+// appendBatch stages and commits the requests. Any error concerns them all.
+func (l *Log) appendBatch(requests []*request) (*batch, error) {
+	if l.broken.Load() {
+		return nil, denial.New(denial.AuditUnavailable, "the log stopped after a fault of its store")
+	}
+	if l.behind.Load() {
+		if err := l.catchUp(); err != nil {
+			return nil, err
+		}
+	}
+	now, err := l.clock()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.db.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, l.undo(err)
+	}
+	newest, err := l.updateHeads()
+	if err != nil {
+		return nil, l.undo(err)
+	}
+	b, err := l.stage(requests, now)
+	if err != nil || len(b.requests) == 0 {
+		return b, l.undo(err)
+	}
+	if err := l.commit(); err != nil {
+		return nil, l.undo(err)
+	}
+	l.tree, l.stored = tree{size: b.head.Size, edge: b.edge, time: now}, newest
+	l.heads.forget(newest)
+	if err := l.mark.write(b.head.Size, b.head.Root); err != nil {
+		return nil, l.fail(err)
+	}
+	return b, nil
+}
+
+// clock returns the time of the next head, which is never before that of the last one.
+func (l *Log) clock() (uint64, error) {
+	now := l.o.Now().Unix()
+	if now <= 0 || uint64(now) < l.tree.time {
+		return 0, denial.New(denial.ClockUntrusted, "the clock stands before the last entry of the log")
+	}
+	return uint64(now), nil
+}
+
+// undo rolls the transaction back. If err is more than a disk that is full or not writable, or the rollback fails, it is
+// not known what the store holds, and the log stops.
+func (l *Log) undo(err error) error {
+	back := l.db.rollback()
+	switch {
+	case err == nil && back == nil:
+		return nil
+	case back == nil && harmless(err):
+		return because(denial.AuditUnavailable, "the log cannot take the entry", err)
+	}
+	return l.fail(errors.Join(err, back))
+}
+
+// fail stops the log: what is on the disk must be checked first.
+func (l *Log) fail(err error) error {
+	l.broken.Store(true)
+	return because(denial.AuditUnavailable, "the store of the log failed", err)
+}
+
+// stage writes every request that is not refused, the nodes that become complete and the new head.
+func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
+	b := &batch{known: map[compact.NodeID][]byte{}}
+	for i, id := range compact.RangeNodes(0, l.tree.size, nil) {
+		b.known[id] = l.tree.edge[i]
+	}
+	next := l.tree.size
+	for _, r := range requests {
+		if err := r.ctx.Err(); err != nil {
+			r.refused = fmt.Errorf("appending: %w", err)
+			continue
+		}
+		r.first = next
+		if err := l.try(r); err != nil {
+			return nil, err
+		}
+		if r.refused == nil {
+			b.requests, b.weight = append(b.requests, r), b.weight+r.weight
+			next += uint64(len(r.entries))
+		}
+	}
+	if len(b.requests) == 0 {
+		return b, nil
+	}
+	b.head = receipt.Head{Size: next, Time: now}
+	return b, l.grow(b)
+}
+
+// try applies a request under a savepoint, which a refusal takes back.
+func (l *Log) try(r *request) error {
+	if _, err := l.db.exec("SAVEPOINT request"); err != nil {
+		return err
+	}
+	for i, e := range r.entries {
+		var err error
+		if r.refused, err = e.apply(l.db, r.first+uint64(i)); err != nil {
+			return err
+		}
+		if r.refused == nil {
+			continue
+		}
+		if _, err := l.db.exec("ROLLBACK TO request"); err != nil {
+			return err
+		}
+		break
+	}
+	_, err := l.db.exec("RELEASE request")
+	return err
+}
+
+// grow adds the leaves of the batch to the tree and writes leaves, nodes and head.
+func (l *Log) grow(b *batch) error {
+	edge, err := ranges.NewRange(0, l.tree.size, slices.Clone(l.tree.edge))
+	if err != nil {
+		return fmt.Errorf("reading tree edge: %w", err)
+	}
+	visit := func(id compact.NodeID, hash []byte) {
+		b.known[id] = hash
+		if id.Level > 0 {
+			b.nodes = append(b.nodes, uint64(id.Level), id.Index, hash)
+		}
+	}
+	for _, r := range b.requests {
+		for _, e := range r.entries {
+			hash, digest := receipt.LeafHash(e.Leaf), statement.DigestOf(e.Leaf)
+			b.leaves = append(b.leaves, edge.End(), hash[:], digest[:], e.Leaf)
+			if err := edge.Append(hash[:], visit); err != nil {
+				return fmt.Errorf("growing tree: %w", err)
+			}
+		}
+	}
+	b.edge = edge.Hashes()
+	if b.head.Root, err = rootOf(b.head.Size, b.edge); err != nil {
+		return err
+	}
+	return b.insert(l.db)
+}
+
+func (b *batch) insert(db *engine) error {
+	if err := db.insert("leaves (idx, hash, digest, entry)", 4, b.leaves); err != nil {
+		return err
+	}
+	if err := db.insert("nodes (level, idx, hash)", 3, b.nodes); err != nil {
+		return err
+	}
+	_, err := db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
+	return err
+}
+
+// checkpoint copies the write-ahead log into the database once enough has been written. Readers are not disturbed.
+func (l *Log) checkpoint(weight int) {
+	l.dirty += weight + 64<<10
+	if l.dirty < checkpointBytes {
+		return
+	}
+	l.dirty = 0
+	if err := l.copyBack("PASSIVE"); err != nil {
+		l.broken.Store(true)
+	}
+}
+
+// truncate leaves one file behind instead of two.
+func (l *Log) truncate() error { return l.copyBack("TRUNCATE") }
+
+func (l *Log) copyBack(mode string) error {
+	var busy, pages, copied int64
+	err := l.db.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
+	if err != nil {
+		return fmt.Errorf("copying the write-ahead log: %w", err)
+	}
+	return nil
+}
