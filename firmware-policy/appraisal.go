@@ -156,7 +156,7 @@ func compileAppraisal(b *appraisalBody, h Hash) (*Appraisal, error) {
 	options := []cel.EnvOption{
 		ext.NativeTypes(reflect.TypeFor[attest.Claims](), reflect.TypeFor[Host](), ext.ParseStructTags(true)),
 		cel.Variable("facts", cel.ObjectType("attest.Claims")),
-		cel.Variable("host", cel.ObjectType("firmwarepolicy.Host")),
+		cel.Variable("host", cel.ObjectType("firmware-policy.Host")),
 	}
 	for _, name := range sortedKeys(b.Reference) {
 		options = append(options, cel.Variable("ref."+name, cel.ListType(cel.StringType)))

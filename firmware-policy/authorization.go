@@ -179,7 +179,7 @@ func compileAuthorization(b *authorizationBody, h Hash) (*Authorization, error) 
 	}
 	e, err := newEnv(
 		ext.NativeTypes(reflect.TypeFor[Ask](), ext.ParseStructTags(true)),
-		cel.Variable("ask", cel.ObjectType("firmwarepolicy.Ask")),
+		cel.Variable("ask", cel.ObjectType("firmware-policy.Ask")),
 	)
 	if err != nil {
 		return nil, refuse("preparing the expression language: %v", err)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -111,13 +112,17 @@ func newDocument(b body) (*Document, error) {
 	return d, nil
 }
 
-// normalise brings every list whose order means nothing into ascending order. Reference sets keep theirs.
+// normalise brings every list whose order means nothing into ascending order and trims expressions. Reference sets keep
+// their order.
 func (b *body) normalise() {
 	if a := b.Appraisal; a != nil {
 		slices.Sort(a.Quote)
 		slices.Sort(a.Bind)
 		if a.Reference == nil {
 			a.Reference = map[string][]string{}
+		}
+		for i := range a.Require {
+			a.Require[i].Expr = strings.TrimSpace(a.Require[i].Expr)
 		}
 	}
 	if b.Authorization == nil {
@@ -128,6 +133,7 @@ func (b *body) normalise() {
 		slices.Sort(r.Initiators)
 		slices.Sort(r.HostIDs)
 		slices.Sort(r.Audiences)
+		r.When = strings.TrimSpace(r.When)
 		for j := range r.Scope {
 			slices.Sort(r.Scope[j].Operations)
 			slices.Sort(r.Scope[j].Code)

@@ -181,7 +181,7 @@ func readAppraisal(data []byte) (*appraisalBody, error) {
 		if err != nil {
 			return nil, refuse("requirement %q: %v", r.Name, err)
 		}
-		b.Require = append(b.Require, requirement{Name: r.Name, Code: code, Expr: strings.TrimSpace(r.Expr)})
+		b.Require = append(b.Require, requirement{Name: r.Name, Code: code, Expr: r.Expr})
 	}
 	return b, nil
 }
@@ -198,7 +198,7 @@ func readAuthorization(data []byte) (*authorizationBody, error) {
 			return nil, err
 		}
 		out := rule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
-			Lifetime: life, Uses: r.Uses, Depth: r.Depth, When: strings.TrimSpace(r.When)}
+			Lifetime: life, Uses: r.Uses, Depth: r.Depth, When: r.When}
 		for _, s := range r.Scope {
 			out.Scope = append(out.Scope, scope(s))
 		}

@@ -1,0 +1,132 @@
+package firmwarepolicy
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+func readFacts(t *testing.T) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		if name != "host-a.json" {
+			return nil, errors.New("no such file")
+		}
+		out, err := EncodeFacts(goodClaims())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out, nil
+	}
+}
+
+const appraisalCases = `
+schema = 1
+[[case]]
+name = "the host as it is"
+expect = "allow"
+facts = "host-a.json"
+labels = { Zone = "eu" }
+
+[[case]]
+name = "Secure Boot off, other PCR 4"
+expect = "SECURE_BOOT_OFF"
+requirements = ["secure-boot-on", "boot-programs"]
+facts = "host-a.json"
+labels = { Zone = "eu" }
+[case.change]
+secure_boot.enabled = false
+pcr.4 = "00"
+clock.resets = 8
+
+[[case]]
+name = "wrong expectation"
+expect = "allow"
+facts = "host-a.json"
+
+[[case]]
+name = "wrong requirements"
+expect = "705"
+requirements = ["db"]
+facts = "host-a.json"
+`
+
+func TestPolicyTests(t *testing.T) {
+	got, err := RunTests(mustParse(t, appraisalTOML), []byte(appraisalCases), readFacts(t))
+	want := []TestResult{
+		{"the host as it is", true, "allow", "allow"},
+		{"Secure Boot off, other PCR 4", true, "SECURE_BOOT_OFF", "SECURE_BOOT_OFF (boot-programs, secure-boot-on)"},
+		{"wrong expectation", false, "allow", "TENANT_MISMATCH (zone)"},
+		{"wrong requirements", false, "TENANT_MISMATCH", "TENANT_MISMATCH (zone)"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v, want %+v", got, err, want)
+	}
+	ask := "[[case]]\nname = \"list\"\nexpect = \"allow\"\n[case.ask]\ninitiator = \"https://people.example/ada\"\nhost = \"spiffe://example/host/b\"\n" +
+		"audience = \"https://gate.example/b\"\nlifetime = 60\nuses = 1\n[[case.ask.scope]]\ntarget = \"tool:mcp/tickets/list\"\noperations = [\"read\"]\n"
+	long := strings.Replace(strings.Replace(ask, "lifetime = 60", "lifetime = 6000", 1), `"allow"`, `"LIFETIME_TOO_LONG"`, 1)
+	got, err = RunTests(mustParse(t, authorizationTOML), []byte("schema = 1\n"+ask+long), readFacts(t))
+	if err != nil || len(got) != 2 || !got[0].OK || !got[1].OK || got[1].Got != "LIFETIME_TOO_LONG (deploy, read-only)" {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
+
+func TestBrokenTestFileIsAnError(t *testing.T) {
+	d := mustParse(t, appraisalTOML)
+	one := "schema = 1\n[[case]]\nname = \"a\"\nexpect = \"allow\"\nfacts = \"host-a.json\"\n"
+	if _, err := RunTests(d, []byte(one), readFacts(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, file, says string }{
+		{"no cases", "schema = 1\n", "[[case]]"},
+		{"no schema", strings.Replace(one, "schema = 1", "", 1), "schema"},
+		{"unknown key", one + "fact = 1\n", "line 6"},
+		{"capitals", one + "Expect = \"201\"\n", "line 6"},
+		{"no name", strings.Replace(one, `name = "a"`, "", 1), "name"},
+		{"no expectation", strings.Replace(one, `expect = "allow"`, "", 1), "expect"},
+		{"unknown expectation", strings.Replace(one, `"allow"`, `"deny"`, 1), "deny"},
+		{"no facts", strings.Replace(one, `facts = "host-a.json"`, "", 1), "facts"},
+		{"missing file", strings.Replace(one, "host-a", "host-b", 1), "no such file"},
+		{"unknown fact", one + "change = { pcrs = 1 }\n", `no "pcrs"`},
+		{"fact of a wrong type", one + "change = { bank = 1 }\n", "facts.bank"},
+		{"number as text", one + "change = { clock = { safe = \"yes\" } }\n", "facts.clock.safe"},
+		{"fraction", one + "change = { firmware = 1.5 }\n", "facts.firmware"},
+		{"list for an object", one + "change = { clock = [1] }\n", "facts.clock"},
+		{"text for a list", one + "change = { command_line = \"x\" }\n", "facts.command_line"},
+		{"text for a map", one + "change = { pcr = \"x\" }\n", "facts.pcr"},
+		{"PCR by name", one + "change = { pcr = { four = \"x\" } }\n", "facts.pcr"},
+		{"ask", one + "[case.ask]\nuses = 1\n", "no ask"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := RunTests(d, []byte(c.file), readFacts(t))
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("got %v, want it to say %q", err, c.says)
+			}
+		})
+	}
+	if _, err := RunTests(nil, []byte(one), readFacts(t)); !denial.Is(err, denial.PolicyError) {
+		t.Errorf("got %v for no policy", err)
+	}
+	if _, err := RunTests(mustParse(t, authorizationTOML), []byte(one), readFacts(t)); err == nil {
+		t.Error("an authorization policy was tested with facts")
+	}
+}
+
+func TestFactsKeepThroughJSON(t *testing.T) {
+	want := goodClaims()
+	data, err := EncodeFacts(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeFacts(data)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "null", "[]", "{} {}", `{"ak": null}`, `{"clock": {"Safe": true}}`, `{"firmware": -1}`, `{"pcr": {"4": 4}}`} {
+		if _, err := DecodeFacts([]byte(bad)); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+}
