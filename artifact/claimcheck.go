@@ -24,6 +24,9 @@ func DecodeClaims(payload []byte) (Claims, error) {
 	return c, nil
 }
 
+// check checks the values of the claims, in this order: profile (911), times (104, 204), issuer and subject (104),
+// audience (411), confirmation key (702), then what is said of the host and of the origin. The scope is checked where it
+// is decoded.
 func (c *Claims) check() error {
 	if c.Profile != Profile {
 		return denial.New(denial.UnsupportedVersion, "not an artifact of profile 1")

@@ -11,8 +11,8 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-func TestClaimsRoundTrip(t *testing.T) {
-	k := newKit(t)
+// fullClaims returns valid claims with every optional member.
+func fullClaims(k *kit) Claims {
 	full := k.claims()
 	yes, debug, mode := true, uint64(0), uint64(3)
 	d := digestOf(20)
@@ -26,7 +26,12 @@ func TestClaimsRoundTrip(t *testing.T) {
 	full.Lineage = Lineage{Root: fill(16, 5), Depth: 1, Origin: personURI, Dependencies: []Digest{d},
 		Parents: []Parent{{ID: fill(16, 5), Statement: fill(32, 1), Delegation: fill(32, 2)}}}
 	full.Execution.Kind, full.Execution.Inputs = "urn:example:report", []Digest{d}
-	for name, c := range map[string]Claims{"least": k.claims(), "full": full} {
+	return full
+}
+
+func TestClaimsRoundTrip(t *testing.T) {
+	k := newKit(t)
+	for name, c := range map[string]Claims{"least": k.claims(), "full": fullClaims(k)} {
 		enc := mustEncode(t, c)
 		got, err := DecodeClaims(enc)
 		if err != nil {
