@@ -3,6 +3,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -35,13 +36,12 @@ func (t *Token) Info() (Info, error) {
 // process (H01); find the token; look at its PIN counters; log in; open the sessions; audit the token and find, check
 // and try every key that a Signer was made for. Whatever fails, the module is finalized again.
 func (t *Token) connect(first bool) (c *conn, err error) {
-	switch err := t.mod.Initialize(); {
+	switch err := t.initialize(); {
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)):
 		return nil, denial.New(denial.HSMUnavailable, "the module is in use in this process already")
 	case err != nil:
 		return nil, unavailable(fmt.Errorf("initializing module: %w", err))
 	}
-	t.initialized = true
 	defer func() {
 		if err != nil {
 			err = unavailable(err)
@@ -71,9 +71,23 @@ func (t *Token) connect(first bool) (c *conn, err error) {
 	return c, t.bindPinned(c)
 }
 
+// process orders what PKCS#11 makes global to a process: C_Initialize must not run beside a C_Finalize, such as the
+// one of a Token that is still closing. SoftHSM then ends the process.
+var process sync.Mutex
+
+func (t *Token) initialize() error {
+	process.Lock()
+	defer process.Unlock()
+	err := t.mod.Initialize()
+	t.initialized = err == nil
+	return err
+}
+
 // disconnect finalizes the module, which ends all sessions and the login. The library stays loaded: unloading one
 // that has threads or exit handlers of its own ends the process.
 func (t *Token) disconnect() {
+	process.Lock()
+	defer process.Unlock()
 	if t.initialized {
 		_ = t.mod.Finalize() // a module that is in no state to be finalized is initialized again all the same
 		t.initialized = false

@@ -203,11 +203,10 @@ func TestH16_SlowTokenIsRefusedAndItsResultDiscarded(t *testing.T) {
 }
 
 func TestH16_HungTokenIsLostAndHealsWhenItAnswers(t *testing.T) {
-	soft := softhsm.New(t)
-	cfg := config(soft)
-	cfg.Timeout = 200 * time.Millisecond
-	tk := openWith(t, cfg)
+	tk := open(t)
 	s := newSigner(t, tk, Artifact)
+	timeout := tk.cfg.Timeout
+	tk.cfg.Timeout = 100 * time.Millisecond
 	release := make(chan struct{})
 	shim(tk, 1, func(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, digest []byte) ([]byte, error) {
 		<-release
@@ -219,6 +218,7 @@ func TestH16_HungTokenIsLostAndHealsWhenItAnswers(t *testing.T) {
 	refused(t, err, denial.HSMUnavailable)
 	close(release)
 	healed(t, tk)
+	tk.cfg.Timeout = timeout
 	signs(t, s, statement.Artifact)
 }
 
@@ -330,13 +330,12 @@ func TestClosedTokenRefuses(t *testing.T) {
 
 func TestCloseDoesNotWaitForAHungCallForEver(t *testing.T) {
 	soft := softhsm.New(t)
-	cfg := config(soft)
-	cfg.Timeout = 100 * time.Millisecond
-	tk, err := Open(t.Context(), cfg)
+	tk, err := Open(t.Context(), config(soft))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := newSigner(t, tk, Artifact)
+	tk.cfg.Timeout = 100 * time.Millisecond
 	release := make(chan struct{})
 	shim(tk, 1, func(pkcs11.SessionHandle, pkcs11.ObjectHandle, []byte) ([]byte, error) {
 		<-release
