@@ -19,10 +19,10 @@ type Ask struct {
 	Host          string            `cbor:"3,keyasint" cel:"host" toml:"host"`                     // URI of the host, as enrolled
 	Labels        map[string]string `cbor:"4,keyasint" cel:"labels" toml:"labels"`                 // labels of the host, as enrolled
 	Audience      string            `cbor:"5,keyasint" cel:"audience" toml:"audience"`             // URI of one gate
-	Scope         []AskScope        `cbor:"6,keyasint" cel:"scope" toml:"scope"`
-	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"` // seconds
-	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`
-	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"` // how often the artifact may be delegated
+	Scope         []AskScope        `cbor:"6,keyasint" cel:"scope" toml:"scope"`                   // targets, each with what is to be done to it
+	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"`             // seconds
+	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`                     // how often the artifact may be used
+	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"`                   // how often the artifact may be delegated
 }
 
 // AskScope is one target of an ask.

@@ -246,9 +246,10 @@ func TestDecodeAcceptsOneEncodingOnly(t *testing.T) {
 		{"no appraisal", encode(func(b *body) { b.Appraisal = nil }), denial.PolicyError},
 		{"kind of another content", encode(func(b *body) { b.Kind = KindAuthorization }), denial.PolicyError},
 		{"no requirements", encode(func(b *body) { b.Appraisal.Require = nil }), denial.PolicyError},
-		{"null for an empty map", encode(func(b *body) {
-			b.Appraisal.Reference, b.Appraisal.Require = nil, []requirement{{"x", denial.PCRNotAllowed, "facts.pcr[4] == 'x'"}}
-		}), denial.NotCanonical},
+		{"null for an empty map", bytes.Replace(encode(func(b *body) {
+			b.Appraisal.Reference = map[string][]string{}
+			b.Appraisal.Require = []requirement{{"x", denial.PCRNotAllowed, "facts.pcr[4] == 'x'"}}
+		}), []byte{0x05, 0xa0}, []byte{0x05, 0xf6}, 1), denial.NotCanonical},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Decode(c.data)
