@@ -57,7 +57,10 @@ func Marshal(v any) ([]byte, error) {
 // know (911); every value of its type (312, or the code of a type's own decoder); and that encoding v again gives the
 // same bytes. The last check finds what the decoder lets pass: a byte string of another length than its array, null or
 // an array of numbers in place of a byte string, a zero where an optional value is left out (312). A key of the
-// top-level map that is not optional (omitempty) and is absent, or null without being a pointer, is ClaimAbsent (104).
+// top-level map that is not optional (omitempty) and is absent, or null where it cannot be, is ClaimAbsent (104).
+//
+// Null is read as a nil pointer, slice or map, and as nothing else; only those are written as null. Where a slice or
+// map must not be empty, the caller checks it.
 func Unmarshal(data []byte, v any) error {
 	if err := Scan(data); err != nil {
 		return err
@@ -85,7 +88,7 @@ func differs(data, again []byte) error {
 	before, _, _ := parseHeader(data)
 	after, _, _ := parseHeader(again)
 	for _, f := range after {
-		if v := before.find(f.label); v == nil || v[0] == 0xf6 {
+		if v := before.find(f.label); v == nil || v[0] == 0xf6 && f.value[0] != 0xf6 {
 			return denial.New(denial.ClaimAbsent, "key %d is missing", f.label)
 		}
 	}

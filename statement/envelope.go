@@ -169,7 +169,8 @@ func (e *Envelope) Receipts() ([][]byte, error) {
 		return nil, nil
 	}
 	var receipts [][]byte
-	if err := Unmarshal(raw, &receipts); err != nil || len(receipts) == 0 {
+	empty := func(r []byte) bool { return len(r) == 0 }
+	if err := Unmarshal(raw, &receipts); err != nil || len(receipts) == 0 || slices.ContainsFunc(receipts, empty) {
 		return nil, denial.New(denial.ReceiptInvalid, "the receipts header is not an array of byte strings")
 	}
 	return receipts, nil
@@ -228,7 +229,8 @@ func (e *Envelope) number(label, want int64) bool {
 	return ok && got == want
 }
 
-// Attach returns the statement with the receipts in its unprotected header: a transparent statement (RFC 9943).
+// Attach returns the statement with the receipts in its unprotected header: a transparent statement (RFC 9943). Without
+// a receipt the header is one that Receipts refuses.
 func Attach(leaf []byte, receipts ...[]byte) ([]byte, error) {
 	return withUnprotected(leaf, labelReceipts, receipts)
 }

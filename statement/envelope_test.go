@@ -1,0 +1,198 @@
+package statement
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+func TestReceiptsStandBesideTheStatement(t *testing.T) {
+	_, s := newSigner(t)
+	leaf := mustSign(t, s, Artifact, []byte{0xa0})
+	if r, err := mustDecode(t, leaf).Receipts(); r != nil || err != nil {
+		t.Errorf("got %x, %v", r, err)
+	}
+	want := [][]byte{{1, 2}, bytes.Repeat([]byte{3}, 300)}
+	raw, err := Attach(leaf, want...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := verifyArtifact(raw, trust(t, s.Key(), Artifact))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := v.Receipts()
+	if err != nil || len(got) != 2 || !bytes.Equal(got[0], want[0]) || !bytes.Equal(got[1], want[1]) {
+		t.Errorf("got %x, %v", got, err)
+	}
+	if !bytes.Equal(v.Leaf(), leaf) || v.Digest() != DigestOf(leaf) {
+		t.Error("the receipts changed the leaf")
+	}
+	again, err := Attach(raw, want[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mustDecode(t, again).Receipts(); err != nil || len(got) != 1 {
+		t.Errorf("attached to a transparent statement: %x, %v", got, err)
+	}
+	if _, err := Attach([]byte{0x80}, want[0]); err == nil {
+		t.Error("attached to what is no statement")
+	}
+	none, err := Attach(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = mustDecode(t, none).Receipts()
+	wantDenial(t, err, denial.ReceiptInvalid)
+}
+
+func TestMalformedReceiptsAreRefused(t *testing.T) {
+	_, s := newSigner(t)
+	for name, value := range map[string]any{
+		"one byte string": []byte{1}, "empty array": []any{}, "text": []any{"receipt"}, "null": nil, "numbers": []any{[]int{1, 2}},
+		"null in the array": []any{nil}, "an empty receipt": []any{[]byte{}}, "a map": map[int]any{1: []byte{1}},
+	} {
+		p := artifactParts(t, s)
+		p.unprotected = encode(t, map[int64]any{labelReceipts: value})
+		_, err := mustDecode(t, p.build(t)).Receipts()
+		if !denial.Is(err, denial.ReceiptInvalid) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestAReceiptCarriesItsProofs(t *testing.T) {
+	_, s := newSigner(t)
+	root := DigestOf([]byte("root"))
+	head := mustSign(t, s, Receipt, root[:])
+	proofs := encode(t, map[int64]any{-1: [][]byte{{0x80}}})
+	raw, err := WithProofs(head, proofs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := mustDecode(t, raw)
+	if !bytes.Equal(e.Proofs(), proofs) || !bytes.Equal(e.Leaf(), head) || e.Payload() != nil {
+		t.Errorf("got %x", e.Proofs())
+	}
+	if _, err := e.VerifyDetached(trust(t, s.Key(), Receipt), Receipt, root[:]); err != nil {
+		t.Error(err)
+	}
+	if _, err := WithProofs(head, []byte{0xa1}); err == nil {
+		t.Error("proofs that are not CBOR are accepted")
+	}
+}
+
+func TestDetachedPayloads(t *testing.T) {
+	_, s := newSigner(t)
+	keys := trust(t, s.Key(), Receipt, Artifact)
+	root := DigestOf([]byte("root"))
+	head := mustDecode(t, mustSign(t, s, Receipt, root[:]))
+	artifact := mustDecode(t, mustSign(t, s, Artifact, root[:]))
+	other := DigestOf([]byte("another root"))
+
+	_, err := head.VerifyDetached(keys, Receipt, other[:])
+	wantDenial(t, err, denial.SignatureInvalid)
+	_, err = head.VerifyDetached(keys, Receipt, nil)
+	wantDenial(t, err, denial.PayloadForm)
+	_, err = head.VerifyDetached(keys, Receipt, []byte{})
+	wantDenial(t, err, denial.SignatureInvalid)
+	_, err = head.Verify(keys, Receipt)
+	wantDenial(t, err, denial.PayloadForm)
+	_, err = artifact.VerifyDetached(keys, Artifact, root[:]) // embedded, and given besides
+	wantDenial(t, err, denial.PayloadForm)
+
+	p := artifactParts(t, s) // a receipt with its payload embedded, and an artifact with its payload detached
+	p.labels[labelType], p.labels[labelVDS] = Receipt.MediaType(), 1
+	_, err = mustDecode(t, p.build(t)).Verify(keys, Receipt)
+	wantDenial(t, err, denial.PayloadForm)
+	p = artifactParts(t, s)
+	p.payloadItem = []byte{0xf6}
+	_, err = mustDecode(t, p.build(t)).VerifyDetached(keys, Artifact, p.payload)
+	wantDenial(t, err, denial.PayloadForm)
+}
+
+// TestEveryLabelOfAKindIsNeeded removes and changes each label that a kind has beyond those of all.
+func TestEveryLabelOfAKindIsNeeded(t *testing.T) {
+	_, s := newSigner(t)
+	for _, kind := range Kinds() {
+		f := kind.form()
+		labels := func() map[int64]any {
+			p := artifactParts(t, s)
+			p.labels[labelType] = f.typ
+			for label, value := range map[int64]any{labelContent: f.content, labelVDS: f.vds, labelPreimage: f.preimage, labelHashAlg: f.hashAlg()} {
+				if value != "" && value != int64(0) {
+					p.labels[label] = value
+				}
+			}
+			return p.labels
+		}
+		verify := func(m map[int64]any) error {
+			p := artifactParts(t, s)
+			p.labels = m
+			if f.detached {
+				p.payloadItem = []byte{0xf6}
+				_, err := mustDecode(t, p.build(t)).VerifyDetached(trust(t, s.Key(), kind), kind, p.payload)
+				return err
+			}
+			_, err := mustDecode(t, p.build(t)).Verify(trust(t, s.Key(), kind), kind)
+			return err
+		}
+		if err := verify(labels()); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		for _, label := range []int64{labelType, labelContent, labelVDS, labelPreimage, labelHashAlg} {
+			m := labels()
+			_, had := m[label]
+			if had {
+				delete(m, label)
+				wantDenial(t, verify(m), denial.WrongType)
+			}
+			for _, value := range []any{"application/other", 2, -43, []byte("x")} {
+				m[label] = value
+				wantDenial(t, verify(m), denial.WrongType)
+			}
+		}
+	}
+}
+
+func TestTheZeroValuesAreRefused(t *testing.T) {
+	_, s := newSigner(t)
+	_, err := new(Envelope).Verify(trust(t, s.Key(), Artifact), Artifact)
+	wantDenial(t, err, denial.AlgNotProtected)
+	_, err = mustDecode(t, mustSign(t, s, Artifact, []byte{0xa0})).Verify(Keys{}, Artifact)
+	wantDenial(t, err, denial.KeyUnknown)
+	var v Verified
+	if v.Payload() != nil || v.Key().Valid() || v.Kind() != 0 || v.Claims() != (Claims{}) || v.Leaf() != nil {
+		t.Errorf("the zero Verified says %+v", v)
+	}
+	var out any
+	if err := v.Unmarshal(&out); err == nil {
+		t.Error("the zero Verified has a payload")
+	}
+	var keys Keys
+	if keys.Has(s.Key().Thumbprint(), Artifact) || keys.Has(Thumbprint{}, 0) {
+		t.Error("the zero Keys trusts somebody")
+	}
+	if Kind(0).String() != "unknown kind" || kinds.String() != "unknown kind" || Kind(0).MediaType() != "" {
+		t.Error("the zero kind has a name")
+	}
+}
+
+func TestAnEnvelopeIsACopy(t *testing.T) {
+	_, s := newSigner(t)
+	raw := mustSign(t, s, Artifact, []byte{0xa1, 0x01, 0x01})
+	want := bytes.Clone(raw)
+	e := mustDecode(t, raw)
+	clear(raw)
+	clear(e.Leaf())
+	clear(e.Payload())
+	v, err := e.Verify(trust(t, s.Key(), Artifact), Artifact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(v.Payload())
+	if !bytes.Equal(v.Leaf(), want) || !bytes.Equal(v.Payload(), []byte{0xa1, 0x01, 0x01}) {
+		t.Error("the envelope changed with its source")
+	}
+}

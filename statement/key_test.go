@@ -1,0 +1,206 @@
+package statement
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+func testKeys(t *testing.T) []Key {
+	t.Helper()
+	_, p256 := newSigner(t)
+	_, p384 := newCurveSigner(t, elliptic.P384())
+	return []Key{p256.Key(), p384.Key(), newEdSigner(t).Key()}
+}
+
+func TestAKeySurvivesEveryEncoding(t *testing.T) {
+	for _, k := range testKeys(t) {
+		fromCOSE, err := ParseKey(k.COSE())
+		if err != nil || !fromCOSE.Equal(k) {
+			t.Errorf("COSE_Key: %v", err)
+		}
+		text, err := k.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fromPEM, err := ParsePEM(append([]byte("\n"), text...))
+		if err != nil || !fromPEM.Equal(k) || !bytes.Equal(fromPEM.COSE(), k.COSE()) {
+			t.Errorf("PEM: %v", err)
+		}
+		fromPublic, err := NewKey(k.Public())
+		if err != nil || !fromPublic.Equal(k) {
+			t.Errorf("public key: %v", err)
+		}
+		if k.Thumbprint() != Thumbprint(DigestOf(k.COSE())) || len(k.Thumbprint().String()) != 64 {
+			t.Error("the thumbprint is not SHA-256 of the COSE_Key")
+		}
+	}
+}
+
+func TestTheZeroKeyVerifiesNothing(t *testing.T) {
+	var k Key
+	if k.Valid() || k.Equal(k) || k.verify(nil, nil) || k.verify([]byte("x"), make([]byte, 64)) || k.fits(ES256) || k.fits(EdDSA) {
+		t.Error("the zero key is good for something")
+	}
+	if _, err := k.MarshalCBOR(); err == nil {
+		t.Error("the zero key encodes")
+	}
+	if _, err := k.PEM(); err == nil {
+		t.Error("the zero key encodes as PEM")
+	}
+}
+
+func TestParseKeyRefuses(t *testing.T) {
+	_, s := newSigner(t)
+	var p256 coseKey
+	if err := Unmarshal(s.Key().COSE(), &p256); err != nil {
+		t.Fatal(err)
+	}
+	ed := newEdSigner(t).Key().Public().(ed25519.PublicKey)
+	prime := unhex(t, "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff")
+	for name, c := range map[string]struct {
+		key  any
+		want denial.Reason
+	}{
+		"no bytes of a map":          {[]int{1}, denial.PayloadForm},
+		"kty missing":                {map[int]any{-1: 1, -2: p256.X, -3: p256.Y}, denial.ClaimAbsent},
+		"y missing":                  {map[int]any{1: 2, -1: 1, -2: p256.X}, denial.AlgNotAllowed},
+		"y as a sign bit":            {map[int]any{1: 2, -1: 1, -2: p256.X, -3: true}, denial.PayloadForm},
+		"kid inside":                 {map[int]any{1: 2, 2: []byte("kid"), -1: 1, -2: p256.X, -3: p256.Y}, denial.UnsupportedVersion},
+		"private part":               {map[int]any{1: 2, -1: 1, -2: p256.X, -3: p256.Y, -4: p256.X}, denial.UnsupportedVersion},
+		"secp256k1":                  {map[int]any{1: 2, -1: 8, -2: p256.X, -3: p256.Y}, denial.AlgNotAllowed},
+		"P-521":                      {map[int]any{1: 2, -1: 3, -2: make([]byte, 66), -3: make([]byte, 66)}, denial.AlgNotAllowed},
+		"symmetric":                  {map[int]any{1: 4, -1: 1, -2: p256.X}, denial.AlgNotAllowed},
+		"P-256 point named P-384":    {map[int]any{1: 2, -1: 2, -2: p256.X, -3: p256.Y}, denial.AlgNotAllowed},
+		"padded x":                   {map[int]any{1: 2, -1: 1, -2: slices.Concat([]byte{0}, p256.X), -3: p256.Y}, denial.AlgNotAllowed},
+		"short x":                    {map[int]any{1: 2, -1: 1, -2: p256.X[1:], -3: p256.Y}, denial.AlgNotAllowed},
+		"x of one key, y of another": {map[int]any{1: 2, -1: 1, -2: p256.Y, -3: p256.X}, denial.AlgKeyMismatch},
+		"the point at infinity":      {map[int]any{1: 2, -1: 1, -2: make([]byte, 32), -3: make([]byte, 32)}, denial.AlgKeyMismatch},
+		"x not reduced":              {map[int]any{1: 2, -1: 1, -2: prime, -3: p256.Y}, denial.AlgKeyMismatch},
+		"Ed25519 with a y":           {map[int]any{1: 1, -1: 6, -2: []byte(ed), -3: p256.Y}, denial.AlgNotAllowed},
+		"Ed25519 of 31 bytes":        {map[int]any{1: 1, -1: 6, -2: []byte(ed[1:])}, denial.AlgNotAllowed},
+		"X25519":                     {map[int]any{1: 1, -1: 4, -2: []byte(ed)}, denial.AlgNotAllowed},
+		"Ed448":                      {map[int]any{1: 1, -1: 7, -2: make([]byte, 57)}, denial.AlgNotAllowed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, err := ParseKey(encode(t, c.key))
+			wantDenial(t, err, c.want)
+			if k.Valid() {
+				t.Error("got a key beside the refusal")
+			}
+		})
+	}
+	_, err := ParseKey(append(s.Key().COSE(), 0))
+	wantDenial(t, err, denial.TrailingData)
+}
+
+// TestEd25519KeysOfSmallOrder lists the encodings of the eight points whose order divides 8, and other bad ones: with
+// such a key one signature holds for many messages.
+func TestEd25519KeysOfSmallOrder(t *testing.T) {
+	ff := strings.Repeat("ff", 30)
+	for name, x := range map[string]string{
+		"order 1":                  "01" + strings.Repeat("00", 31),
+		"order 1, sign set":        "01" + strings.Repeat("00", 30) + "80",
+		"order 2":                  "ec" + ff + "7f",
+		"order 2, sign set":        "ec" + ff + "ff",
+		"order 4":                  strings.Repeat("00", 32),
+		"order 4, sign set":        strings.Repeat("00", 31) + "80",
+		"order 8":                  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"order 8, sign set":        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+		"order 8, other":           "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"order 8, other, sign set": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+		"order 4, not reduced":     "ed" + ff + "7f",
+		"order 1, not reduced":     "ee" + ff + "7f",
+		"not reduced":              "ff" + ff + "7f",
+		"not on the curve":         "02" + strings.Repeat("00", 31),
+	} {
+		_, err := NewKey(ed25519.PublicKey(unhex(t, x)))
+		if !denial.Is(err, denial.AlgKeyMismatch) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for range 20 {
+		pub, _, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewKey(pub); err != nil {
+			t.Errorf("%x: %v", pub, err)
+		}
+	}
+}
+
+func TestNewKeyRefuses(t *testing.T) {
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pub := range map[string]any{"nothing": nil, "P-224": &p224.PublicKey, "RSA": &rsaKey.PublicKey, "bytes": make([]byte, 32),
+		"short Ed25519": ed25519.PublicKey{1}} {
+		if _, err := NewKey(pub); !denial.Is(err, denial.AlgNotAllowed) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestAKeyIsACopy(t *testing.T) {
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := NewKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := k.COSE()
+	pub[0] ^= 1
+	k.COSE()[0] = 0
+	if !bytes.Equal(k.COSE(), before) || bytes.Equal(k.Public().(ed25519.PublicKey), pub) {
+		t.Error("the key changed with its source")
+	}
+}
+
+func TestParsePEMRefuses(t *testing.T) {
+	_, s := newSigner(t)
+	good, err := s.Key().PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&rsaKey.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(good)
+	for name, text := range map[string][]byte{
+		"nothing":       nil,
+		"two keys":      slices.Concat(good, good),
+		"text before":   slices.Concat([]byte("# my key\n"), good),
+		"text behind":   slices.Concat(good, []byte("x")),
+		"another type":  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}),
+		"a byte behind": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: append(block.Bytes, 0)}),
+		"cut short":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: block.Bytes[:20]}),
+		"RSA":           pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+	} {
+		if k, err := ParsePEM(text); err == nil || k.Valid() {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}

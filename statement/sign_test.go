@@ -1,0 +1,180 @@
+package statement
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"testing"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// oddSigner is a signer whose answers a test chooses.
+type oddSigner struct {
+	Signer
+	sign func(tbs ToBeSigned) ([]byte, error)
+}
+
+func (o oddSigner) Sign(_ context.Context, tbs ToBeSigned) ([]byte, error) { return o.sign(tbs) }
+
+func TestEveryKindIsSignedAndVerified(t *testing.T) {
+	_, p256 := newSigner(t)
+	_, p384 := newCurveSigner(t, elliptic.P384())
+	payload := []byte{0xa1, 0x01, 0x61, 'x'}
+	for _, s := range []Signer{p256, p384, newEdSigner(t)} {
+		for _, kind := range Kinds() {
+			leaf := mustSign(t, s, kind, payload)
+			e := mustDecode(t, leaf)
+			verify := func() (*Verified, error) { return e.Verify(trust(t, s.Key(), kind), kind) }
+			if kind.form().detached {
+				verify = func() (*Verified, error) { return e.VerifyDetached(trust(t, s.Key(), kind), kind, payload) }
+			}
+			v, err := verify()
+			if err != nil {
+				t.Errorf("%s: %v", kind, err)
+				continue
+			}
+			if v.Kind() != kind || !v.Key().Equal(s.Key()) || v.Claims() != testClaims || !bytes.Equal(v.Leaf(), leaf) ||
+				v.Digest() != DigestOf(leaf) || v.Digest() != e.Digest() {
+				t.Errorf("%s: got %+v", kind, v)
+			}
+			if id, ok := e.KeyID(); !ok || id != s.Key().Thumbprint() || e.Claims() != testClaims {
+				t.Errorf("%s: kid %s, claims %+v", kind, id, e.Claims())
+			}
+			if got := v.Payload(); kind.form().detached != (got == nil) || got != nil && !bytes.Equal(got, payload) {
+				t.Errorf("%s: payload %x", kind, got)
+			}
+		}
+	}
+}
+
+func TestH08_ABadSignatureDoesNotLeave(t *testing.T) {
+	_, s := newSigner(t)
+	_, other := newSigner(t)
+	ctx := context.Background()
+	for name, sign := range map[string]func(ToBeSigned) ([]byte, error){
+		"a flipped bit": func(tbs ToBeSigned) ([]byte, error) {
+			sig, err := s.Sign(ctx, tbs)
+			sig[5] ^= 1
+			return sig, err
+		},
+		"another key":    func(tbs ToBeSigned) ([]byte, error) { return other.Sign(ctx, tbs) },
+		"nothing":        func(ToBeSigned) ([]byte, error) { return nil, nil },
+		"zeros":          func(ToBeSigned) ([]byte, error) { return make([]byte, 64), nil },
+		"one byte short": func(tbs ToBeSigned) ([]byte, error) { sig, err := s.Sign(ctx, tbs); return sig[:63], err },
+		"a changed structure": func(tbs ToBeSigned) ([]byte, error) {
+			tbs.Bytes()[len(tbs.Bytes())-1] ^= 1
+			return s.Sign(ctx, tbs)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaf, err := Sign(ctx, oddSigner{s, sign}, Artifact, testClaims, []byte{0xa0})
+			wantDenial(t, err, denial.HSMUnavailable)
+			if leaf != nil {
+				t.Error("a statement left")
+			}
+		})
+	}
+}
+
+func TestTheSignersErrorIsKept(t *testing.T) {
+	_, s := newSigner(t)
+	fault := errors.New("token removed")
+	for _, want := range []error{denial.New(denial.HSMKeyPolicy, "x"), denial.New(denial.WrongType, "x"), fault} {
+		odd := oddSigner{s, func(ToBeSigned) ([]byte, error) { return nil, want }}
+		if _, err := Sign(context.Background(), odd, Artifact, testClaims, []byte{0xa0}); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}
+
+func TestASignerSeesTheKindAndTheWholeStructure(t *testing.T) {
+	_, s := newSigner(t)
+	payload := []byte{0xa1, 0x01, 0x01}
+	for _, kind := range Kinds() {
+		odd := oddSigner{s, func(tbs ToBeSigned) ([]byte, error) {
+			if tbs.Kind() != kind || !bytes.HasPrefix(tbs.Bytes(), []byte("\x84\x6aSignature1")) || !bytes.HasSuffix(tbs.Bytes(), payload) {
+				t.Errorf("%s: got %s, %x", kind, tbs.Kind(), tbs.Bytes())
+			}
+			return s.Sign(context.Background(), tbs)
+		}}
+		mustSign(t, odd, kind, payload)
+	}
+	_, err := s.Sign(context.Background(), ToBeSigned{})
+	wantDenial(t, err, denial.Internal)
+}
+
+func TestSignRefuses(t *testing.T) {
+	_, s := newSigner(t)
+	ok := []byte{0xa0}
+	for name, c := range map[string]struct {
+		kind    Kind
+		claims  Claims
+		payload []byte
+	}{
+		"no kind":           {0, testClaims, ok},
+		"unknown kind":      {kinds, testClaims, ok},
+		"no issuer":         {Artifact, Claims{Subject: "s"}, ok},
+		"no subject":        {Artifact, Claims{Issuer: "i"}, ok},
+		"no payload":        {Artifact, testClaims, nil},
+		"issuer not UTF-8":  {Artifact, Claims{Issuer: "\xff", Subject: "s"}, ok},
+		"more than 8 KiB":   {Artifact, testClaims, make([]byte, 8<<10)},
+		"more than 65,535":  {Policy, testClaims, make([]byte, MaxStatement)},
+		"a huge possession": {Possession, testClaims, make([]byte, 2<<10)},
+	} {
+		if leaf, err := Sign(context.Background(), s, c.kind, c.claims, c.payload); err == nil {
+			t.Errorf("%s: got %x", name, leaf[:20])
+		}
+	}
+	if _, err := Sign(context.Background(), oddSigner{zeroSigner{}, nil}, Artifact, testClaims, ok); err == nil {
+		t.Error("signed with the zero key")
+	}
+}
+
+type zeroSigner struct{ Signer }
+
+func (zeroSigner) Key() Key { return Key{} }
+
+func TestTheSizeOfAKindIsExact(t *testing.T) {
+	_, s := newSigner(t)
+	overhead := len(mustSign(t, s, Artifact, make([]byte, 1000))) - 1000
+	limit := Artifact.form().limit
+	leaf := mustSign(t, s, Artifact, make([]byte, limit-overhead))
+	if len(leaf) != limit {
+		t.Fatalf("got %d bytes, want %d", len(leaf), limit)
+	}
+	_, err := Sign(context.Background(), s, Artifact, testClaims, make([]byte, limit-overhead+1))
+	wantDenial(t, err, denial.StructureLimit)
+	_, err = Decode(leaf, limit-1)
+	wantDenial(t, err, denial.StructureLimit)
+}
+
+// TestTheKindsLimitHoldsWhateverTheReaderAllows: a reader with a generous limit does not widen that of the kind.
+func TestTheKindsLimitHoldsWhateverTheReaderAllows(t *testing.T) {
+	_, s := newSigner(t)
+	p := artifactParts(t, s)
+	p.payload = make([]byte, 8<<10)
+	_, err := mustDecode(t, p.build(t)).Verify(trust(t, s.Key(), Artifact), Artifact)
+	wantDenial(t, err, denial.StructureLimit)
+}
+
+func TestNewSignerRefuses(t *testing.T) {
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewSigner(p224); err == nil {
+		t.Error("P-224 is accepted")
+	}
+	if _, err := NewSigner(rsaKey); err == nil {
+		t.Error("RSA is accepted")
+	}
+}
