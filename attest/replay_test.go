@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -166,6 +167,23 @@ func TestL03_EventTypeRewritten(t *testing.T) {
 	})
 }
 
+func TestCommandLinesAreIPLEvents(t *testing.T) {
+	for pcr, o := range map[uint32]bootlog.Options{8: {GRUB: true}, 12: {}} {
+		b := edit(bootlog.New(o), func(events []bootlog.Event) []bootlog.Event {
+			for i := range events {
+				if events[i].PCR == pcr {
+					events[i].Type = bootlog.EventTag
+				}
+			}
+			return events
+		})
+		f, err := replay(b.Log, "sha256", b.Select("sha256", bootPCRs...))
+		if err != nil || len(f.CommandLine) > 0 {
+			t.Errorf("PCR %d: got %+v, %v, want no command line", pcr, f, err)
+		}
+	}
+}
+
 func TestL04_EventDataRewritten(t *testing.T) {
 	b := bootlog.New(bootlog.Options{GRUB: true})
 	good, err := replay(b.Log, "sha256", b.Select("sha256", bootPCRs...))
@@ -225,7 +243,25 @@ func TestL05_AppendAfterSeparator(t *testing.T) {
 	variable := on[find(t, on, 7, bootlog.VariableConfig, 0)]
 	end := len(b.Events)
 	expect(t, replaying(edit(b, insert(end, variable))), denial.EventUnexpected)
+	variable.Data = append([]byte{0}, variable.Data[1:]...) // a variable that was not there before
+	expect(t, replaying(edit(b, insert(end, variable))), denial.EventUnexpected)
 	expect(t, replaying(edit(b, insert(end, bootlog.Event{PCR: 7, Type: bootlog.Action, Data: []byte("UEFI Debug Mode")}))), denial.EventUnexpected)
+}
+
+func TestActionsAreShortPlainText(t *testing.T) {
+	b := bootlog.New(bootlog.Options{})
+	for _, text := range []string{"", "a\x1fb", "a\x7fb", "caf\xc3\xa9", strings.Repeat("a", maxAction+1)} {
+		expect(t, replaying(edit(b, insert(len(b.Events), bootlog.Event{PCR: 5, Type: bootlog.Action, Data: []byte(text)}))),
+			denial.EventUnexpected)
+	}
+	for _, kind := range []bootlog.Type{bootlog.Action, 0x12} {
+		longest := bootlog.Event{PCR: 4, Type: kind, Data: []byte(strings.Repeat(" ~", maxAction/2))}
+		if err := replaying(edit(b, insert(len(b.Events), longest))); err != nil {
+			t.Error(err)
+		}
+		longest.Measured = []byte("other")
+		expect(t, replaying(edit(b, insert(len(b.Events), longest))), denial.EventDigestMismatch)
+	}
 }
 
 func TestL06_MissingSeparator(t *testing.T) {
@@ -430,6 +466,13 @@ func TestL19_SecureBootVariableAbsent(t *testing.T) {
 	if want := (SecureBoot{Authorities: []string{}}); err != nil || !reflect.DeepEqual(f.SecureBoot, want) {
 		t.Errorf("got %+v, %v, want nothing about Secure Boot", f, err)
 	}
+	elsewhere := edit(b, func(events []bootlog.Event) []bootlog.Event {
+		events[find(t, events, 7, bootlog.VariableConfig, 0)].PCR = 1
+		return events
+	})
+	if f, err := replay(elsewhere.Log, "sha256", elsewhere.Select("sha256", bootPCRs...)); err != nil || f.SecureBoot.Present {
+		t.Errorf("SecureBoot in PCR 1: got %+v, %v, want nothing about Secure Boot", f, err)
+	}
 	other := edit(b, func(events []bootlog.Event) []bootlog.Event { // the name under another GUID
 		e := &events[find(t, events, 7, bootlog.VariableConfig, 0)]
 		e.Data = append([]byte{0}, e.Data[1:]...)
@@ -491,8 +534,10 @@ func TestReplayRefusesOtherValues(t *testing.T) {
 	}
 	_, err := replay(b.Log, "sha256", nil)
 	expect(t, err, denial.LogUncovered)
-	_, err = replay(b.Log, "sha256", map[int64][]byte{24: make([]byte, 32)})
-	expect(t, err, denial.LogUncovered)
+	for _, pcr := range []int64{-1, 24, 1 << 40} {
+		_, err = replay(b.Log, "sha256", map[int64][]byte{pcr: make([]byte, 32)})
+		expect(t, err, denial.LogUncovered)
+	}
 	for _, pcr := range []int64{16, 17, 22, 23} {
 		if _, err := replay(b.Log, "sha256", b.Select("sha256", 0, pcr)); err != nil {
 			t.Errorf("PCR %d at its reset value: %v", pcr, err)

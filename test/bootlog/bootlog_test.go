@@ -3,6 +3,7 @@ package bootlog_test
 import (
 	"bytes"
 	"crypto"
+	"net"
 	"reflect"
 	"testing"
 
@@ -10,8 +11,11 @@ import (
 	pb "github.com/google/go-eventlog/proto/state"
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tpmeventlog"
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/swtpm"
 )
 
 func TestSameOptionsGiveSameBytes(t *testing.T) {
@@ -47,6 +51,37 @@ func TestOptionsMovePCRs(t *testing.T) {
 		}
 		if !reflect.DeepEqual(moved, c.moved) {
 			t.Errorf("%s moved PCRs %v, want %v", c.name, moved, c.moved)
+		}
+	}
+}
+
+// The extends must bring a real TPM to the PCR values that the log promises.
+func TestSoftwareTPMReachesTheValues(t *testing.T) {
+	banks := map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384}
+	b := bootlog.New(bootlog.Options{Banks: []string{"sha256", "sha384"}})
+	tpm := swtpm.New(t, swtpm.Options{Banks: b.Banks})
+	var list []swtpm.Extend
+	for _, e := range b.Extends {
+		list = append(list, swtpm.Extend(e))
+	}
+	if err := tpm.ExtendAll(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", tpm.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for bank, alg := range banks {
+		for pcr, want := range b.PCRs(bank) {
+			r, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
+				{Hash: alg, PCRSelect: tpm2.PCClientCompatible.PCRs(uint(pcr))}}}}.Execute(transport.FromReadWriter(conn))
+			if err != nil || len(r.PCRValues.Digests) != 1 {
+				t.Fatalf("reading %s PCR %d: %v", bank, pcr, err)
+			}
+			if got := r.PCRValues.Digests[0].Buffer; !bytes.Equal(got, want) {
+				t.Errorf("%s PCR %d = %x, want %x", bank, pcr, got, want)
+			}
 		}
 	}
 }
