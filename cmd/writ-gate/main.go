@@ -1,0 +1,246 @@
+// Command writ-gate runs nothing without a valid artifact. It is pure Go.
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/gate"
+	"github.com/governed-execution/writ/issuer/client"
+)
+
+func main() {
+	// An interrupt reaches the program too; the gate waits for it, to record its end.
+	signal.Ignore(os.Interrupt, syscall.SIGQUIT)
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// The exit statuses of DENIALS.md, in the convention of env, timeout and nohup.
+const (
+	exitDenied = 126
+	exitFault  = 125
+)
+
+var errMisuse = errors.New("misuse")
+
+type execFlags struct {
+	trust, artifact, cnf, state, audience string
+	server, ca, tpm                       string
+	statusFD                              int
+	json, verbose                         bool
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	status := exitFault
+	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true}
+	root.AddCommand(execCommand(&status))
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errMisuse, err) })
+	if err := root.ExecuteContext(ctx); err != nil {
+		return report(err, stderr)
+	}
+	return status
+}
+
+func report(err error, stderr io.Writer) int {
+	var d *denial.Denial
+	if errors.As(err, &d) {
+		fmt.Fprintf(stderr, "writ-gate: denied: %v\nhint: %s\n", d, d.Reason.Hint())
+		return exitDenied
+	}
+	fmt.Fprintf(stderr, "writ-gate: %v\n", err)
+	if errors.Is(err, errMisuse) {
+		fmt.Fprintln(stderr, "hint: run writ-gate exec --help")
+	}
+	return exitFault
+}
+
+func execCommand(status *int) *cobra.Command {
+	var f execFlags
+	cmd := &cobra.Command{
+		Use:   "exec --artifact FILE [flags] -- PROGRAM [ARG …]",
+		Short: "Run one program if its artifact allows exactly this, once",
+		Long: `Exec checks the artifact, its receipt, your pins, revocation, scope and code, has this host's TPM prove possession,
+consumes a use, has the start logged, and runs the bytes that it checked. The exit status is the program's own when it
+ran; 126 if it was denied, 125 for misuse or a fault. --status-fd tells them apart for programs that use those numbers.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			*status, err = execute(cmd, &f, args)
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.artifact, "artifact", "", "artifact with its receipt")
+	fl.StringVar(&f.cnf, "cnf", "", "confirmation key; default: the artifact's file with .cnf")
+	fl.StringVar(&f.trust, "trust", "/etc/writ/trust.toml", "trust file")
+	fl.StringVar(&f.state, "state", "/var/lib/writ-gate", "state directory, made by writ host enroll --gate-state")
+	fl.StringVar(&f.audience, "audience", "", "URI of this gate; default that of the trust file")
+	fl.StringVar(&f.server, "server", "", "https address of the issuer")
+	fl.StringVar(&f.ca, "ca", "", "PEM file with the roots of the issuer's TLS certificate")
+	fl.StringVar(&f.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
+	fl.IntVar(&f.statusFD, "status-fd", 0, "write one line of JSON about the outcome to this descriptor")
+	fl.BoolVar(&f.json, "json", false, "write a denial as JSON")
+	fl.BoolVar(&f.verbose, "checks", false, "after a denial, show the state of every check")
+	return cmd
+}
+
+func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
+	g, tpm, err := f.open(cmd.Context())
+	if err != nil {
+		return exitFault, err
+	}
+	defer tpm.Close()
+	c := gate.Command{Path: args[0], Argv: args, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr}
+	if c.Artifact, err = f.readArtifact(); err != nil {
+		return exitFault, err
+	}
+	if len(c.Artifact) > 0 {
+		if c.CNF, err = f.readCNF(); err != nil {
+			return exitFault, err
+		}
+	}
+	out, err := g.Exec(cmd.Context(), c)
+	if f.statusFD > 2 {
+		err = errors.Join(err, writeStatus(f.statusFD, out))
+	}
+	if out.Denied != nil {
+		f.show(cmd.OutOrStdout(), cmd.ErrOrStderr(), out)
+		return exitDenied, err
+	}
+	if out.Spooled {
+		fmt.Fprintln(cmd.ErrOrStderr(), "writ-gate: the end record waits in the state directory until the issuer can be reached")
+	}
+	return out.Status, err
+}
+
+func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error) {
+	data, err := os.ReadFile(f.trust)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading trust file: %w", err)
+	}
+	trust, err := artifact.ParseTrust(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %s: %w", errMisuse, f.trust, err)
+	}
+	if f.audience == "" {
+		f.audience = trust.Audience
+	}
+	if f.audience == "" || f.server == "" || f.ca == "" {
+		return nil, nil, fmt.Errorf("%w: give --server and --ca, and --audience unless the trust file names one", errMisuse)
+	}
+	roots, err := os.ReadFile(f.ca)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading --ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(roots) {
+		return nil, nil, fmt.Errorf("%w: %s holds no PEM certificate", errMisuse, f.ca)
+	}
+	c, err := client.New(f.server, pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	tpm, err := attester.Open(ctx, f.tpm)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: tpm, State: f.state})
+	if err != nil {
+		return nil, nil, errors.Join(err, tpm.Close())
+	}
+	return g, tpm, nil
+}
+
+// readArtifact returns nothing where no artifact is given or the file is not there: that is for the gate to deny, and
+// to log.
+func (f *execFlags) readArtifact() ([]byte, error) {
+	if f.artifact == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(f.artifact)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading artifact: %w", err)
+	}
+	return data, nil
+}
+
+func (f *execFlags) readCNF() (*attester.Key, error) {
+	path := f.cnf
+	if path == "" {
+		path = f.artifact + ".cnf"
+	}
+	k, err := attester.ReadKey(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // the gate denies: possession cannot be proved
+	}
+	return k, err
+}
+
+// view is an outcome for machines.
+type view struct {
+	Started bool            `json:"started"`
+	Status  int             `json:"status"`
+	Logged  bool            `json:"logged"`
+	Index   uint64          `json:"log_index,omitempty"`
+	Denial  *denial.Problem `json:"denial,omitempty"`
+}
+
+func viewOf(o gate.Outcome) view {
+	v := view{Started: o.Started, Status: o.Status, Logged: o.Logged, Index: o.Index}
+	if o.Denied != nil {
+		v.Denial = denial.Known(o.Denied)
+		v.Denial.Logged, v.Denial.LogIndex = o.Logged, o.Index
+	}
+	return v
+}
+
+func writeStatus(fd int, o gate.Outcome) error {
+	w := os.NewFile(uintptr(fd), "status")
+	if w == nil {
+		return fmt.Errorf("%w: --status-fd %d is not open", errMisuse, fd)
+	}
+	return json.NewEncoder(w).Encode(viewOf(o))
+}
+
+// show tells of a denial.
+func (f *execFlags) show(stdout, stderr io.Writer, o gate.Outcome) {
+	if f.json {
+		_ = json.NewEncoder(stdout).Encode(viewOf(o))
+		return
+	}
+	d := o.Denied
+	fmt.Fprintf(stderr, "writ-gate: denied: %v\n           decided at: %s\n", d, d.Stage)
+	if len(d.Requirements) > 0 {
+		fmt.Fprintf(stderr, "           did not hold: %s\n", strings.Join(d.Requirements, "; "))
+	}
+	if o.Logged {
+		fmt.Fprintf(stderr, "           logged at index %d\n", o.Index)
+	} else {
+		fmt.Fprintln(stderr, "           not logged yet: the record waits in the state directory")
+	}
+	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
+	if f.verbose {
+		for _, line := range o.Checks {
+			fmt.Fprintf(stderr, "  %s\n", line)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/gate"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+func (a *app) hostCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Enrol this host, and see its keys"}
+	cmd.AddCommand(a.hostStatus(), a.hostApprove(), a.hostEnroll())
+	return cmd
+}
+
+// ekView is an EK for people and machines.
+type ekView struct {
+	Kind        string `json:"kind"`
+	Digest      string `json:"digest"` // SHA-256 of TPMT_PUBLIC
+	Certificate bool   `json:"certificate"`
+}
+
+func (a *app) hostStatus() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show this host's endorsement keys and attestation key: what authorities need to enrol it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tpm, err := attester.Open(cmd.Context(), a.tpm)
+			if err != nil {
+				return err
+			}
+			defer tpm.Close()
+			eks, err := tpm.EKs(cmd.Context())
+			if err != nil {
+				return err
+			}
+			public, err := tpm.AK(cmd.Context())
+			if err != nil {
+				return err
+			}
+			name, err := attest.Name(public)
+			if err != nil {
+				return err
+			}
+			var views []ekView
+			text := fmt.Sprintf("AK  %s\n", hex.EncodeToString(name))
+			for _, ek := range eks {
+				digest := ek.Digest()
+				v := ekView{ek.Kind.String(), hex.EncodeToString(digest[:]), ek.Cert != nil}
+				views = append(views, v)
+				text += fmt.Sprintf("EK  %s  %s, certificate: %v\n", v.Digest, v.Kind, v.Certificate)
+			}
+			return a.print(cmd, map[string]any{"ak": hex.EncodeToString(name), "eks": views}, text)
+		},
+	}
+}
+
+func (a *app) hostApprove() *cobra.Command {
+	var f actFlags
+	var id, ek, gateURI string
+	var labels []string
+	var listed bool
+	cmd := &cobra.Command{
+		Use:   "approve",
+		Short: "Sign the enrolment of a host: its id, its labels and its EK (role enrolment)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			digest, err := hex.DecodeString(ek)
+			if err != nil || len(digest) != 32 {
+				return misuse("--ek wants the 64 hexadecimal digits that \"writ host status\" shows")
+			}
+			h := &record.Host{EK: digest, Labels: map[string]string{}, Gate: gateURI, Listed: listed}
+			for _, l := range labels {
+				k, v, ok := strings.Cut(l, "=")
+				if !ok || k == "" {
+					return misuse("--label wants NAME=VALUE")
+				}
+				h.Labels[k] = v
+			}
+			return a.enrolment(cmd, &f, &record.Enrolment{ID: id, Host: h})
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "URI of the host")
+	cmd.Flags().StringVar(&ek, "ek", "", "SHA-256 of the EK, as \"writ host status\" shows it on the host")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "NAME=VALUE, for policies; repeat")
+	cmd.Flags().StringVar(&gateURI, "gate", "", "URI (audience) of the gate on this host, if it has one")
+	cmd.Flags().BoolVar(&listed, "listed", false, "trust this EK by this signature alone, without a vendor's certificate")
+	_ = cmd.MarkFlagRequired("id")
+	_ = cmd.MarkFlagRequired("ek")
+	return cmd
+}
+
+func (a *app) hostEnroll() *cobra.Command {
+	var ekKind, gateState string
+	var intermediates []string
+	cmd := &cobra.Command{
+		Use:   "enroll",
+		Short: "Prove to the issuer that this TPM holds the AK and the EK that authorities have approved",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			kind, ok := map[string]attester.EKKind{"": 0, "rsa": attester.EKRSA2048, "p256": attester.EKP256, "p384": attester.EKP384}[ekKind]
+			if !ok {
+				return misuse("--ek-kind is rsa, p256 or p384")
+			}
+			certs, err := readCerts(intermediates)
+			if err != nil {
+				return err
+			}
+			return a.enroll(cmd, attester.EnrolOptions{EK: kind, Intermediates: certs, Gate: gateState != ""}, gateState)
+		},
+	}
+	cmd.Flags().StringVar(&ekKind, "ek-kind", "", "which endorsement key: rsa, p256 or p384; default the first one")
+	cmd.Flags().StringArrayVar(&intermediates, "intermediate", nil, "PEM file with certificates between the EK certificate and the vendor's root; repeat")
+	cmd.Flags().StringVar(&gateState, "gate-state", "", "also make a gate key, and the state directory of writ-gate here")
+	return cmd
+}
+
+func (a *app) enroll(cmd *cobra.Command, o attester.EnrolOptions, gateState string) error {
+	ctx := cmd.Context()
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	tpm, err := attester.Open(ctx, a.tpm)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	e, err := tpm.Enrol(ctx, o)
+	if err != nil {
+		return err
+	}
+	session, err := c.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	cred, err := session.BeginEnrolment(ctx, e.Request)
+	if err != nil {
+		return err
+	}
+	secret, err := tpm.Activate(ctx, e.EK.Kind, attest.Credential{Blob: cred.Blob, Secret: cred.Secret})
+	if err != nil {
+		return err
+	}
+	raw, err := session.FinishEnrolment(ctx, secret)
+	if err != nil {
+		return err
+	}
+	if gateState != "" {
+		if err := gate.Init(gateState, e.Gate); err != nil {
+			return err
+		}
+	}
+	return a.showEnrolled(cmd, raw, gateState)
+}
+
+// showEnrolled prints the record that the issuer logged. It is not verified here: a host need not trust it.
+func (a *app) showEnrolled(cmd *cobra.Command, raw []byte, gateState string) error {
+	env, err := statement.Decode(raw, 2*statement.MaxStatement)
+	if err != nil {
+		return err
+	}
+	var r record.Record
+	if err := statement.Unmarshal(env.Payload(), &r); err != nil {
+		return err
+	}
+	if r.Enrolled == nil {
+		return fmt.Errorf("reading the issuer's answer: it is no enrolment record")
+	}
+	digest := env.Digest()
+	text := fmt.Sprintf("enrolled as %s (EK trusted by %s), record %s", r.Enrolled.Host, r.Enrolled.Method, digest)
+	if gateState != "" {
+		text += fmt.Sprintf("\ngate state made in %s", gateState)
+	}
+	return a.print(cmd, map[string]string{"host": r.Enrolled.Host, "method": r.Enrolled.Method, "record": digest.String()}, text)
+}
+
+// readCerts returns the DER of every certificate in the PEM files, in order.
+func readCerts(paths []string) ([][]byte, error) {
+	var out [][]byte
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("reading certificates: %w", err)
+		}
+		certs := pemBlocks(data, "CERTIFICATE")
+		if len(certs) == 0 {
+			return nil, misuse("%s holds no PEM certificate", p)
+		}
+		out = slices.Concat(out, certs)
+	}
+	return out, nil
+}

@@ -1,0 +1,153 @@
+// Command writ is for hosts, initiators, authorities and auditors. It is pure Go and holds no key of the issuer.
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer/client"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// The exit statuses of DENIALS.md.
+const (
+	exitYes    = 0
+	exitDenied = 1
+	exitMisuse = 2
+	exitFault  = 3
+)
+
+// errMisuse marks an error in how the command was called.
+var errMisuse = errors.New("misuse")
+
+func misuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errMisuse, fmt.Errorf(format, args...))
+}
+
+// app is what every command shares.
+type app struct {
+	server string // URL of the issuer
+	ca     string // PEM file: roots of the issuer's TLS certificate
+	tpm    string // device or socket
+	json   bool
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{}
+	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", "", "https address of the issuer")
+	flags.StringVar(&a.ca, "ca", "", "PEM file with the roots of the issuer's TLS certificate")
+	flags.StringVar(&a.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
+	flags.BoolVar(&a.json, "json", false, "write JSON for machines")
+	root.AddCommand(a.keyCommand(), a.signCommand(), a.publishCommand(), a.genesisCommand(), a.hostCommand(), a.initiatorCommand(), a.policyCommand(),
+		a.requestCommand(), a.verifyCommand(), a.revokeCommand(), a.auditCommand(), a.inspectCommand())
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse("%w", err) })
+	return a.report(root.ExecuteContext(ctx), stdout, stderr)
+}
+
+// report says what went wrong and what to try, and returns the exit status.
+func (a *app) report(err error, stdout, stderr io.Writer) int {
+	var d *denial.Denial
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.As(err, &d):
+		a.reportDenial(err, d, stdout, stderr)
+		return exitDenied
+	case errors.Is(err, errMisuse) || isUsage(err):
+		fmt.Fprintf(stderr, "writ: %v\nhint: run writ --help\n", err)
+		return exitMisuse
+	}
+	fmt.Fprintf(stderr, "writ: %v\n", err)
+	return exitFault
+}
+
+// reportDenial prints a denial: for a machine as JSON on standard output, for a person on standard error.
+func (a *app) reportDenial(err error, d *denial.Denial, stdout, stderr io.Writer) {
+	var refused *client.RefusedError
+	if errors.As(err, &refused) && refused.Problem.Details == nil {
+		if a.json {
+			_ = json.NewEncoder(stdout).Encode(refused.Problem)
+			return
+		}
+		fmt.Fprintf(stderr, "writ: denied: %s\nhint: the issuer tells strangers no more; what it logged says why\n", refused.Problem.Condition)
+		return
+	}
+	problem := denial.Known(d)
+	if refused != nil {
+		problem = refused.Problem
+	}
+	if a.json {
+		_ = json.NewEncoder(stdout).Encode(problem)
+		return
+	}
+	fmt.Fprintf(stderr, "writ: denied: %v\n", d)
+	if len(d.Requirements) > 0 {
+		fmt.Fprintf(stderr, "      did not hold: %s\n", strings.Join(d.Requirements, "; "))
+	}
+	if d.Stage != 0 {
+		fmt.Fprintf(stderr, "      decided at: %s\n", d.Stage)
+	}
+	if refused != nil && problem.Logged {
+		fmt.Fprintf(stderr, "      logged at index %d\n", problem.LogIndex)
+	}
+	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
+}
+
+// isUsage reports whether cobra refused the command line: it has no error type for that.
+func isUsage(err error) bool {
+	for _, start := range []string{"unknown command", "required flag", "accepts ", "requires at least", "invalid argument"} {
+		if strings.HasPrefix(err.Error(), start) {
+			return true
+		}
+	}
+	return false
+}
+
+// client returns a client of the issuer.
+func (a *app) client() (*client.Client, error) {
+	if a.server == "" || a.ca == "" {
+		return nil, misuse("this command asks the issuer: give --server and --ca")
+	}
+	data, err := os.ReadFile(a.ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading --ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, misuse("%s holds no PEM certificate", a.ca)
+	}
+	return client.New(a.server, pool)
+}
+
+// print writes v as JSON, or the text for people.
+func (a *app) print(cmd *cobra.Command, v any, text string) error {
+	if a.json {
+		enc := json.NewEncoder(cmd.OutOrStdout())
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(text, "\n"))
+	return err
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/issuer/client"
+	"github.com/governed-execution/writ/issuer/wire"
+	"github.com/governed-execution/writ/statement"
+)
+
+func pemBlocks(data []byte, kind string) [][]byte {
+	var out [][]byte
+	for {
+		var b *pem.Block
+		if b, data = pem.Decode(data); b == nil {
+			return out
+		}
+		if b.Type == kind {
+			out = append(out, b.Bytes)
+		}
+	}
+}
+
+// requestFlags are what "writ request" takes.
+type requestFlags struct {
+	initiator, key, host, audience string
+	program, interpreter           string
+	code                           string
+	args, env                      []string
+	pinArgs                        bool
+	directory                      string
+	lifetime                       time.Duration
+	uses                           uint64
+	eventLog                       string
+	out, cnf                       string
+	save, resend                   string
+}
+
+func (a *app) requestCommand() *cobra.Command {
+	var f requestFlags
+	cmd := &cobra.Command{
+		Use:   "request --exec PROGRAM [flags] [-- ARG …]",
+		Short: "Ask the issuer for an artifact that allows one execution, with this host's fresh evidence",
+		Long: `Request takes a challenge from the issuer, makes a confirmation key that the TPM binds to the present PCR values, signs
+the request as the initiator, has the TPM quote over challenge, request and connection, and sends it all on one
+connection. The artifact comes back with the receipt of its place in the log, or a denial does.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.args = args
+			return a.request(cmd, &f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.initiator, "initiator", "", "URI of the initiator")
+	fl.StringVar(&f.key, "key", "", "private key of the initiator")
+	fl.StringVar(&f.host, "host", "", "URI of this host, as enrolled")
+	fl.StringVar(&f.audience, "audience", "", "URI of the gate that will run it")
+	fl.StringVar(&f.program, "exec", "", "absolute path of the program")
+	fl.StringVar(&f.code, "code", "", "SHA-256 of the program; default: of the file at its path")
+	fl.StringVar(&f.interpreter, "interpreter", "", "for a script: absolute path of its interpreter, without symbolic links")
+	fl.BoolVar(&f.pinArgs, "pin-args", false, "allow exactly the arguments after --")
+	fl.StringArrayVar(&f.env, "env", nil, "name of an environment variable to pass on; repeat")
+	fl.StringVar(&f.directory, "directory", "", "working directory; default /")
+	fl.DurationVar(&f.lifetime, "lifetime", 5*time.Minute, "for how long")
+	fl.Uint64Var(&f.uses, "uses", 1, "how often")
+	fl.StringVar(&f.eventLog, "eventlog", attester.BootLogPath, "boot log of the firmware")
+	fl.StringVarP(&f.out, "out", "o", "artifact.cose", "file of the artifact")
+	fl.StringVar(&f.cnf, "cnf", "", "file of the confirmation key; default: the artifact's with .cnf")
+	fl.StringVar(&f.save, "save-request", "", "also write the signed request to this file")
+	fl.StringVar(&f.resend, "resend-request", "", "send this signed request again, with the cnf key in --cnf, instead of a new one")
+	for _, name := range []string{"initiator", "key", "host", "audience", "exec"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
+	ctx := cmd.Context()
+	if f.cnf == "" {
+		f.cnf = f.out + ".cnf"
+	}
+	signer, err := readSigner(f.key)
+	if err != nil {
+		return err
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	tpm, err := attester.Open(ctx, a.tpm)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	session, err := c.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	ch, err := session.Challenge(ctx)
+	if err != nil {
+		return err
+	}
+	request, cnf, err := f.sign(cmd, tpm, signer, ch)
+	if err != nil {
+		return err
+	}
+	raw, err := mint(cmd, session, tpm, ch, request, cnf, f.eventLog)
+	if err != nil {
+		return err
+	}
+	if err := cnf.Save(f.cnf); err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.out, raw, 0o644); err != nil {
+		return fmt.Errorf("writing artifact: %w", err)
+	}
+	return a.showMinted(cmd, raw, f)
+}
+
+// sign makes the confirmation key and the request that names it.
+func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer, ch *wire.Challenge) ([]byte, *attester.Key, error) {
+	if f.resend != "" {
+		request, err := os.ReadFile(f.resend)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading request: %w", err)
+		}
+		cnf, err := attester.ReadKey(f.cnf)
+		return request, cnf, err
+	}
+	cnf, err := tpm.NewCNF(cmd.Context(), attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Bind)})
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err := cnf.Verifier()
+	if err != nil {
+		return nil, nil, err
+	}
+	claims, err := f.claims(public)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err := artifact.SignRequest(cmd.Context(), s, claims)
+	if err == nil && f.save != "" {
+		if err := os.WriteFile(f.save, request, 0o600); err != nil {
+			return nil, nil, fmt.Errorf("writing request: %w", err)
+		}
+	}
+	return request, cnf, err
+}
+
+func (f *requestFlags) claims(cnf statement.Key) (artifact.RequestClaims, error) {
+	scope, err := f.scope()
+	if err != nil {
+		return artifact.RequestClaims{}, err
+	}
+	id, err := nonce()
+	if err != nil {
+		return artifact.RequestClaims{}, err
+	}
+	execution, err := nonce()
+	if err != nil {
+		return artifact.RequestClaims{}, err
+	}
+	now, thumb := uint64(time.Now().Unix()), cnf.Thumbprint()
+	return artifact.RequestClaims{Initiator: f.initiator, Host: f.host, Audience: f.audience, IssuedAt: now, Expires: now + 120, ID: id,
+		Confirmation: artifact.Thumbprint{Key: thumb[:]}, Scope: scope, Execution: artifact.Execution{ID: execution},
+		Limits: &artifact.Limits{Uses: f.uses}, Lifetime: uint64(f.lifetime / time.Second)}, nil
+}
+
+// scope returns what is asked for: the program by its digest, and for a script its interpreter too.
+func (f *requestFlags) scope() (artifact.Scope, error) {
+	code, err := f.digest()
+	if err != nil {
+		return nil, err
+	}
+	argv := append([]string{f.program}, f.args...)
+	terms := artifact.Terms{Operations: artifact.Execute, Code: []artifact.Digest{code}}
+	if f.pinArgs || len(f.args) > 0 {
+		d := artifact.ParametersDigest(argv)
+		terms.Parameters = &d
+	}
+	if len(f.env) > 0 || f.directory != "" {
+		terms.Constraints = &artifact.Constraints{Env: f.env, Directory: f.directory}
+	}
+	scope := artifact.Scope{{Target: "file:" + f.program, Terms: terms}}
+	if f.interpreter != "" {
+		sum, err := hashFile(f.interpreter)
+		if err != nil {
+			return nil, err
+		}
+		d := artifact.ParametersDigest(append([]string{f.interpreter, f.program}, f.args...))
+		scope = append(scope, artifact.Permission{Target: "file:" + f.interpreter,
+			Terms: artifact.Terms{Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(sum)}, Parameters: &d}})
+	}
+	return scope.Canonical(), nil
+}
+
+func (f *requestFlags) digest() (artifact.Digest, error) {
+	if !filepath.IsAbs(f.program) {
+		return artifact.Digest{}, misuse("--exec wants an absolute path")
+	}
+	if f.code == "" {
+		sum, err := hashFile(f.program)
+		return artifact.SHA256Digest(sum), err
+	}
+	b, err := hex.DecodeString(f.code)
+	if err != nil || len(b) != 32 {
+		return artifact.Digest{}, misuse("--code wants 64 hexadecimal digits")
+	}
+	return artifact.SHA256Digest(statement.Digest(b)), nil
+}
+
+func hashFile(path string) (d statement.Digest, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return d, fmt.Errorf("hashing program: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return d, fmt.Errorf("hashing program: %w", err)
+	}
+	h.Sum(d[:0])
+	return d, nil
+}
+
+// mint makes the evidence for the request on this connection and sends both.
+func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, eventLog string) ([]byte, error) {
+	unverified, err := artifact.DecodeRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	challenge, err := attest.ParseNonce(ch.Challenge)
+	if err != nil {
+		return nil, err
+	}
+	collected, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
+		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), CNF: cnf, EventLogPath: eventLog})
+	if err != nil {
+		return nil, err
+	}
+	return s.Mint(cmd.Context(), request, collected.Evidence)
+}
+
+func ints(in []int64) []int {
+	out := make([]int, len(in))
+	for i, v := range in {
+		out[i] = int(v)
+	}
+	return out
+}
+
+func (a *app) showMinted(cmd *cobra.Command, raw []byte, f *requestFlags) error {
+	claims, digest, err := artifact.Inspect(raw)
+	if err != nil {
+		return err
+	}
+	expires := time.Unix(int64(claims.Expires), 0).UTC().Format(time.RFC3339)
+	view := map[string]any{"artifact": f.out, "cnf": f.cnf, "id": hex.EncodeToString(claims.ID), "digest": digest.String(),
+		"bytes": len(raw), "expires": expires, "execution": hex.EncodeToString(claims.Execution.ID)}
+	text := fmt.Sprintf("artifact  %s\n          id %x, %d bytes with its receipt\n          statement %s\n          execution %x\n          expires %s\n          scope %s",
+		f.out, claims.ID, len(raw), digest, claims.Execution.ID, expires, strings.ReplaceAll(claims.Scope.String(), "\n", "\n                "))
+	return a.print(cmd, view, text)
+}
