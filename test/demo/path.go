@@ -211,7 +211,7 @@ version = 1
 expires = 2036-01-01T00:00:00Z
 
 [[rule]]
-name = "nightly reconciliation"
+name = "nightly-reconciliation"
 initiators = [%q]
 audiences = [%q, %q]
 lifetime = "10m"

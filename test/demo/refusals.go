@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -81,10 +82,9 @@ func (d *demo) replayed(ctx context.Context) error {
 }
 
 func (d *demo) wrongLog(ctx context.Context) error {
-	d.title("603: a boot log that does not fit the quote")
-	log := bytes.Clone(d.boot.Log)
-	log[len(log)-40] ^= 1 // in the last event
-	if err := os.WriteFile(d.path("forged.log"), log, 0o600); err != nil {
+	d.title("603: the boot log of another kernel command line, complete in itself, that does not fit the quote")
+	other := bootlog.New(bootlog.Options{CommandLine: "root=/dev/vda2 ro console=ttyS0 init=/bin/sh"})
+	if err := os.WriteFile(d.path("forged.log"), other.Log, 0o600); err != nil {
 		return err
 	}
 	return d.refused(ctx, 603, "writ", d.ask(d.a, "forged.cose", "--eventlog", d.path("forged.log"))...)

@@ -63,6 +63,9 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, "   "+format
 
 // tell prints what a program wrote, without the working directory.
 func (d *demo) tell(text string) {
+	if strings.TrimSpace(text) == "" {
+		return
+	}
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		fmt.Fprintf(d.out, "     %s\n", strings.ReplaceAll(line, d.dir+"/", ""))
 	}
