@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
 )
@@ -142,6 +143,47 @@ func TestViewIsOneState(t *testing.T) {
 		t.Errorf("counter: got %d, %v, want 3", n, err)
 	}
 	s.check()
+}
+
+func TestReadOnlyReadsBesideTheWriter(t *testing.T) {
+	s := newSite(t)
+	ctx := context.Background()
+	row := func(v string) Entry { return Entry{Leaf: []byte(v), Puts: []Put{{"b", []byte("k"), []byte(v)}}} }
+	read := func(want string) {
+		t.Helper()
+		r, err := OpenReadOnly(ctx, s.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if value, ok, err := r.Value(ctx, "b", []byte("k")); err != nil || !ok || string(value) != want {
+			t.Errorf("got %q, %v, %v, want %q", value, ok, err, want)
+		}
+		if _, err := r.db.Exec("DELETE FROM leaves"); err == nil {
+			t.Error("a read-only log was written")
+		}
+		raw, err := r.Receipt(ctx, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := receipt.Verify(raw, []byte("two"), s.keys()); err != nil {
+			t.Error(err)
+		}
+	}
+	s.append(row("one"), row("two"))
+	s.append(row("three"))
+	read("three")
+	s.append(row("four"))
+	read("four")
+	s.close()
+	read("four")
+	s.open()
+	s.check()
+	_, err := OpenReadOnly(ctx, s.path+"absent")
+	wantReason(t, err, denial.StoreFault)
+	if _, err := os.Stat(s.path + "absent"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("opening created a file (%v)", err)
+	}
 }
 
 // TestTesseraLog rebuilds a log of another implementation and compares the root at each size with its checkpoints.

@@ -9,14 +9,14 @@ import (
 	"github.com/governed-execution/writ/denial"
 )
 
-// ReadOnly reads the projections of a log that another process may be writing. It has no signed heads, and so no
-// receipts: for those the log must be open.
+// ReadOnly reads a log that another process may be writing, without its key and without the checks of Open. Its Head is
+// always zero; receipts it gives as far as signed heads are stored, which the newest is not while the log is open.
 type ReadOnly struct {
 	Reader
 	db *sql.DB
 }
 
-// OpenReadOnly opens a log that exists; STORE_FAULT if there is none at the path.
+// OpenReadOnly opens a log that exists; STORE_FAULT if there is none at the path, or none that can be read.
 func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -29,7 +29,7 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	r := &ReadOnly{Reader: Reader{q: db, heads: func() []SignedHead { return nil }}, db: db}
 	if _, err := r.size(ctx); err != nil {
 		db.Close()
-		return nil, denial.New(denial.StoreFault, "there is no log at %s", path)
+		return nil, because(denial.StoreFault, "there is no log at "+path, err)
 	}
 	return r, nil
 }
