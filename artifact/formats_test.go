@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/cddl"
 )
 
 // samples returns real statements of every format of this package, by file: the smallest and the fullest.
@@ -38,24 +39,26 @@ func samples(t *testing.T) map[string][][]byte {
 	}
 }
 
+const formats = "../docs/formats"
+
 var formatRoots = map[string]string{"authz.cddl": "authz-artifact", "request.cddl": "request", "possession.cddl": "possession", "statuslist.cddl": "status-token"}
 
 // TestBytesFitTheirCDDL holds real bytes against docs/formats, and sees that no rule is left over.
 func TestBytesFitTheirCDDL(t *testing.T) {
 	all := map[string]bool{}
 	for file, list := range samples(t) {
-		s := loadSchema(t, file, "common.cddl")
+		s := cddl.Load(t, formats, file, "common.cddl")
 		for i, raw := range list {
-			if err := s.match(formatRoots[file], tag18(t, raw)); err != nil {
+			if err := s.Match(formatRoots[file], cddl.Statement(t, raw)); err != nil {
 				t.Errorf("%s, sample %d: %v", file, i, err)
 			}
 		}
-		for rule := range s.used {
+		for rule := range s.Used {
 			all[rule] = true
 		}
 	}
 	for file := range formatRoots {
-		for rule := range loadSchema(t, file, "common.cddl").rules {
+		for rule := range cddl.Load(t, formats, file, "common.cddl").Rules() {
 			if !all[rule] && rule != "cwt-claims-hdr" { // which formats of other packages use
 				t.Errorf("%s: no sample reaches rule %s", file, rule)
 			}
@@ -68,9 +71,9 @@ func TestBytesFitTheirCDDL(t *testing.T) {
 func TestCDDLRefusesWhatTheDecoderRefuses(t *testing.T) {
 	k := newKit(t)
 	enc := mustEncode(t, k.claims())
-	s := loadSchema(t, "authz.cddl", "common.cddl")
+	s := cddl.Load(t, formats, "authz.cddl", "common.cddl")
 	fits := func(payload []byte) error {
-		return s.match("authz-artifact", tag18(t, k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, payload)))
+		return s.Match("authz-artifact", cddl.Statement(t, k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, payload)))
 	}
 	if err := fits(enc); err != nil {
 		t.Fatal(err)

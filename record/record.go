@@ -116,7 +116,7 @@ type Execution struct {
 	Args   []byte `cbor:"4,keyasint,omitempty"` // digest of the parameters
 	Script []byte `cbor:"7,keyasint,omitempty"` // SHA-256 of a script that Code interpreted
 	Start  []byte `cbor:"5,keyasint,omitempty"` // at the end: digest of the start record
-	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or minus the signal
+	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or 128 plus the signal
 }
 
 // Check refuses a record that is incomplete or contradicts itself.

@@ -1,4 +1,5 @@
-package artifact
+// Package cddl holds real bytes against the CDDL files of docs/formats.
+package cddl
 
 import (
 	"fmt"
@@ -12,20 +13,21 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// schema is a set of CDDL rules (RFC 8610), as far as docs/formats uses the language: rules, choices, ranges, .size and
+// Schema is a set of CDDL rules (RFC 8610), as far as docs/formats uses the language: rules, choices, ranges, .size and
 // .cbor, tags, maps and arrays with occurrences. What it does not know is an error, so that no line goes unread.
-type schema struct {
+type Schema struct {
 	rules map[string][]string // tokens by name
-	used  map[string]bool
+	Used  map[string]bool     // rules that a match has reached
 }
 
 var cddlToken = regexp.MustCompile(`;[^\n]*|"[^"]*"|=>|\.\.|\.size|\.cbor|#6\.\d+|-?\d+|[A-Za-z][A-Za-z0-9_-]*|[=/{}()\[\],:?*+]|\S`)
 
-func loadSchema(t *testing.T, files ...string) *schema {
+// Load reads files of docs/formats; dir is the path to that directory.
+func Load(t testing.TB, dir string, files ...string) *Schema {
 	t.Helper()
 	var tokens []string
 	for _, f := range files {
-		data, err := os.ReadFile(filepath.Join("..", "docs", "formats", f))
+		data, err := os.ReadFile(filepath.Join(dir, f))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +37,7 @@ func loadSchema(t *testing.T, files ...string) *schema {
 			}
 		}
 	}
-	s := &schema{rules: map[string][]string{}, used: map[string]bool{}}
+	s := &Schema{rules: map[string][]string{}, Used: map[string]bool{}}
 	start := -1
 	for i := range len(tokens) + 1 {
 		if i == len(tokens) || i+1 < len(tokens) && tokens[i+1] == "=" {
@@ -48,9 +50,12 @@ func loadSchema(t *testing.T, files ...string) *schema {
 	return s
 }
 
+// Rules returns the names of all rules.
+func (s *Schema) Rules() map[string][]string { return s.rules }
+
 // matcher walks the tokens of one rule along a value.
 type matcher struct {
-	s    *schema
+	s    *Schema
 	toks []string
 	pos  int
 }
@@ -78,13 +83,13 @@ func (m *matcher) want(tok string) {
 	}
 }
 
-// match reports why v is not of the rule; nil if it is.
-func (s *schema) match(rule string, v any) error {
+// Match reports why v is not of the rule; nil if it is.
+func (s *Schema) Match(rule string, v any) error {
 	toks, ok := s.rules[rule]
 	if !ok {
 		panic("CDDL: no rule " + rule)
 	}
-	s.used[rule] = true
+	s.Used[rule] = true
 	m := &matcher{s: s, toks: toks}
 	err := m.choice(v)
 	if m.pos != len(toks) {
@@ -148,6 +153,11 @@ func (m *matcher) named(name string, v any) error {
 	case "tstr":
 		_, ok := v.(string)
 		return expect(ok, "a tstr", v)
+	case "null":
+		return expect(v == nil, "null", v)
+	case "int":
+		_, ok := toInt(v)
+		return expect(ok, "an int", v)
 	case "bool":
 		_, ok := v.(bool)
 		return expect(ok, "a bool", v)
@@ -155,7 +165,7 @@ func (m *matcher) named(name string, v any) error {
 	if _, absent := v.(unread); absent {
 		return expect(false, name, v)
 	}
-	return m.s.match(name, v)
+	return m.s.Match(name, v)
 }
 
 // unread stands for a value that is not there. It fits nothing, and rules are not followed for it, so that a rule may
@@ -231,9 +241,20 @@ func (m *matcher) mapOf(v any) (err error) {
 	values, ok := v.(map[any]any)
 	seen := 0
 	for !m.accept("}") {
-		least, _ := m.occurrence()
+		least, most := m.occurrence()
 		key := m.next()
 		m.want("=>")
+		if key == "tstr" || key == "uint" {
+			n, e := m.entries(values, key, most)
+			if seen += n; e != nil && err == nil {
+				err = e
+			}
+			if n < least && err == nil {
+				err = expect(false, "a map with entries", v)
+			}
+			m.accept(",")
+			continue
+		}
 		value, there := find(values, key)
 		switch e := m.choice(value); {
 		case there && e != nil && err == nil:
@@ -249,6 +270,29 @@ func (m *matcher) mapOf(v any) (err error) {
 		err = expect(false, "a map of the known keys", v)
 	}
 	return err
+}
+
+// entries matches every entry whose key is of a type, at most some, and returns how many there are.
+func (m *matcher) entries(values map[any]any, kind string, most int) (n int, err error) {
+	at := m.pos
+	for k, v := range values {
+		_, text := k.(string)
+		if _, number := k.(uint64); (kind == "tstr") != text || kind == "uint" && !number {
+			continue
+		}
+		m.pos = at
+		n++
+		if e := m.choice(v); e != nil && err == nil {
+			err = fmt.Errorf("key %v: %w", k, e)
+		}
+	}
+	if n == 0 {
+		_ = m.choice(unread{}) // only to read on
+	}
+	if n > most && err == nil {
+		err = fmt.Errorf("%d entries", n)
+	}
+	return n, err
 }
 
 func find(values map[any]any, key string) (any, bool) {
@@ -296,15 +340,21 @@ type tagged struct {
 	value any
 }
 
-// tag18 decodes a statement for matching.
-func tag18(t *testing.T, raw []byte) any {
+// Decode decodes CBOR without tags for matching.
+func Decode(t testing.TB, raw []byte) any {
 	t.Helper()
 	var v any
+	if err := statement.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Statement decodes a tagged COSE_Sign1 for matching.
+func Statement(t testing.TB, raw []byte) any {
+	t.Helper()
 	if raw[0] != 0xd2 {
 		t.Fatal("not tagged 18")
 	}
-	if err := statement.Unmarshal(raw[1:], &v); err != nil {
-		t.Fatal(err)
-	}
-	return tagged{18, v}
+	return tagged{18, Decode(t, raw[1:])}
 }

@@ -1,0 +1,69 @@
+package record
+
+import (
+	"context"
+	"testing"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/cddl"
+)
+
+const formats = "../docs/formats"
+
+func TestActsFitTheirCDDL(t *testing.T) {
+	g, p := genesis(t)
+	n, ek := make([]byte, 16), make([]byte, 32)
+	samples := map[string][]byte{
+		"genesis-statement":    sign(t, statement.Genesis, g, p.alice)[0],
+		"policy-statement":     sign(t, statement.Policy, Policy{Version, Appraisal, "https://x/p", 3, []byte{1}, 1}, p.alice)[0],
+		"enrolment-statement":  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/h", 1, n, &Host{ek, map[string]string{"a": "b"}, "https://gate", true}, nil}, p.alice)[0],
+		"revocation-statement": sign(t, statement.Revocation, Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n}, p.alice)[0],
+		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}}, p.alice)[0],
+	}
+	s := cddl.Load(t, formats, "acts.cddl", "common.cddl")
+	for rule, raw := range samples {
+		if err := s.Match(rule, cddl.Statement(t, raw)); err != nil {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+	bad := sign(t, statement.Revocation, Revocation{Version, CauseAncestor, "spiffe://x/h", 1, "", n}, p.alice)[0]
+	if s.Match("revocation-statement", cddl.Statement(t, bad)) == nil {
+		t.Error("a revocation of an ancestor fits the CDDL")
+	}
+}
+
+func TestRecordsFitTheirCDDL(t *testing.T) {
+	s := cddl.Load(t, formats, "record.cddl", "common.cddl")
+	signer := newSigner(t)
+	d32 := make([]byte, 32)
+	key := newSigner(t).Key()
+	denied := valid()
+	denied.Counts, denied.Since = nil, 0
+	denied.FillDenial(&denial.Denial{Reason: denial.PCRNotAllowed, Stage: denial.StageAppraisal, Detail: "x", Requirements: []string{"boot"}}, map[uint64]uint8{1: 1, 9: 2})
+	denied.RequestID, denied.Workload, denied.Initiator = make([]byte, 16), "spiffe://x/h", "spiffe://x/i"
+	denied.Policy, denied.Appraisal = &PolicyRef{ID: "https://x/p", Hash: d32}, &PolicyRef{ID: "https://x/q", Hash: d32}
+	denied.Input, denied.Evidence, denied.Request, denied.Challenge, denied.Exporter = d32, d32, d32, d32, d32
+	start, birth, enrolled := valid(), valid(), valid()
+	for _, r := range []*Record{start, birth, enrolled} {
+		r.Counts, r.Since = nil, 0
+	}
+	start.Event, start.Previous, start.CTI, start.Artifact = EventEnd, d32, make([]byte, 16), d32
+	start.Execution = &Execution{ID: make([]byte, 16), Use: 1, Code: d32, Args: d32, Script: d32, Start: d32, Status: 3}
+	birth.Event, birth.Birth = EventKey, &Birth{"log", key, map[string]string{"CKA_LOCAL": "true"}, map[string]string{"label": "x"}}
+	enrolled.Event, enrolled.Enrolled = EventEnrol, &Enrolled{"spiffe://x/h", []byte{1}, d32, "chain", d32, &key, d32}
+	for name, r := range map[string]*Record{"summary": valid(), "denial": denied, "end": start, "birth": birth, "enrolled": enrolled} {
+		leaf, err := r.Sign(context.Background(), signer, "urn:x:1")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := s.Match("record-statement", cddl.Statement(t, leaf)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for rule := range s.Rules() {
+		if rule == "record" && !s.Used[rule] {
+			t.Errorf("no sample reaches rule %s", rule)
+		}
+	}
+}
