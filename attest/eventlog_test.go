@@ -89,10 +89,12 @@ func TestL28_EveryBitFlipped(t *testing.T) {
 }
 
 func TestLogHeader(t *testing.T) {
-	b := bootlog.New(bootlog.Options{Banks: []string{"sha1", "sha256"}})
-	pcrs := b.Select("sha256", bootPCRs...)
+	header := bootlog.Encode([]string{"sha1", "sha256"}, nil).Log
+	if _, err := parseLog(header); err != nil {
+		t.Fatal(err)
+	}
 	set := func(offset int, value ...byte) []byte {
-		log := slices.Clone(b.Log)
+		log := slices.Clone(header)
 		copy(log[offset:], value)
 		return log
 	}
@@ -100,12 +102,12 @@ func TestLogHeader(t *testing.T) {
 		"empty":                {},
 		"PCR of the header":    set(0, 1),
 		"digest of the header": set(8, 1),
-		"signature":            set(32+13, '0', '4'),
+		"signature":            append(set(32+13, '0', '4'), 0),
 		"major version":        set(32+21, 1),
 		"minor version":        set(32+20, 1),
 		"UINTN of 0":           set(32+23, 0),
 		"UINTN of 3":           set(32+23, 3),
-		"no algorithm":         set(32+24, 0),
+		"no algorithm":         bootlog.Encode(nil, nil).Log,
 		"4 Gi algorithms":      set(32+24, 0xFF, 0xFF, 0xFF, 0xFF),
 		"nine algorithms":      set(32+24, 9),
 		"one algorithm fewer":  set(32+24, 1),
@@ -115,36 +117,46 @@ func TestLogHeader(t *testing.T) {
 		"unknown of 65 bytes":  set(32+32, 0x99, 0, 65, 0),
 		"vendor information":   set(32+36, 4),
 		"size of the header":   set(28, 36),
-		"longer header":        append(set(28, 38)[:32+37:32+37], append([]byte{0}, b.Log[32+37:]...)...),
-		"trailing bytes":       append(slices.Clone(b.Log), 0, 0, 0, 0),
-		"padding":              append(slices.Clone(b.Log), bytes.Repeat([]byte{0xFF}, 1024)...),
+		"byte in the header":   append(set(28, 38), 0),
+		"trailing bytes":       append(set(0), 0, 0, 0, 0),
+		"padding":              append(set(0), bytes.Repeat([]byte{0xFF}, 1024)...),
+		"older form, PCR 99":   append([]byte{99, 0, 0, 0}, make([]byte, 28)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := replay(log, "sha256", pcrs)
+			_, err := parseLog(log)
 			expect(t, err, denial.LogMalformed)
 		})
+	}
+	if _, err := parseLog(append(set(28, 38, 0, 0, 0)[:32+36], 1, 7)); err != nil {
+		t.Errorf("vendor information: %v", err)
 	}
 }
 
-func TestDigestTwiceOrUndeclared(t *testing.T) {
-	b := bootlog.New(bootlog.Options{Banks: []string{"sha256"}})
-	both := bootlog.Encode([]string{"sha256", "sha384"}, nil).Log
-	digest := append([]byte{0x0B, 0}, make([]byte, 32)...)
+func TestDigestsOfAnEvent(t *testing.T) {
+	header := bootlog.Encode([]string{"sha256", "sha384"}, nil).Log
+	short, long := append([]byte{0x0B, 0}, make([]byte, 32)...), append([]byte{0x0C, 0}, make([]byte, 48)...)
 	event := func(n byte, digests ...[]byte) []byte {
-		log := append(slices.Clone(both), 0, 0, 0, 0, 4, 0, 0, 0, n, 0, 0, 0)
+		log := append(slices.Clone(header), 0, 0, 0, 0, 4, 0, 0, 0, n, 0, 0, 0)
 		return append(append(log, bytes.Join(digests, nil)...), 0, 0, 0, 0)
 	}
 	for name, log := range map[string][]byte{
-		"twice":      event(2, digest, digest),
-		"undeclared": event(1, append([]byte{4, 0}, make([]byte, 20)...)),
+		"none":                event(0),
+		"three":               event(3, short, long, short),
+		"twice":               event(2, short, short),
+		"undeclared":          event(1, append([]byte{4, 0}, make([]byte, 20)...)),
+		"undeclared and bare": event(1, []byte{4, 0}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := replay(log, "sha256", b.Select("sha256", 0))
+			_, err := parseLog(log)
 			expect(t, err, denial.LogMalformed)
 		})
 	}
-	if _, err := parseLog(event(1, digest)); err != nil {
-		t.Errorf("one bank of two: %v", err)
+	for name, log := range map[string][]byte{
+		"one bank of two": event(1, short), "other order": event(2, long, short), "order of the header": event(2, short, long),
+	} {
+		if _, err := parseLog(log); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
