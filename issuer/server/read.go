@@ -46,7 +46,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
 		return
 	}
-	bundle, err := audit.Build(r.Context(), s.issuer.Log(), s.issuer, q)
+	bundle, err := audit.Build(r.Context(), s.issuer.Log(), s.issuer.Log().Head().Head, s.issuer, q)
 	if err != nil {
 		s.refuse(w, r, err)
 		return

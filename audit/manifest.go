@@ -1,0 +1,127 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Version is the version of a bundle's layout.
+const Version = 1
+
+// chunk is how many elements of a long list stand in one array of the manifest.
+const chunk = 4096
+
+// The members of a bundle that have fixed names.
+const (
+	nameManifest = "manifest.cbor"
+	nameSeal     = "manifest.cose"
+	nameKeys     = "keys"
+)
+
+func nameStatement(index uint64) string     { return fmt.Sprintf("statements/%016d.scitt", index) }
+func nameHead(size uint64) string           { return fmt.Sprintf("heads/%016d.receipt", size) }
+func nameCapsule(d statement.Digest) string { return "capsules/" + d.String() + ".cmw" }
+func namePolicy(hash fmt.Stringer) string   { return "policies/" + hash.String() + ".cbor" }
+
+// manifest is what the issuer signs about a bundle. Long lists are cut into chunks.
+type manifest struct {
+	Version uint64    `cbor:"1,keyasint"`
+	Issuer  string    `cbor:"2,keyasint"`
+	Log     string    `cbor:"3,keyasint"`
+	Query   span      `cbor:"4,keyasint"`
+	Head    treeHead  `cbor:"5,keyasint"` // the newest when the bundle was made; its time is the bundle's
+	Files   [][]file  `cbor:"6,keyasint"`
+	Lacks   [][]Lack  `cbor:"7,keyasint"`
+	Counts  [][]Count `cbor:"8,keyasint"`
+}
+
+type span struct {
+	From      uint64 `cbor:"1,keyasint"`
+	To        uint64 `cbor:"2,keyasint"`
+	Execution []byte `cbor:"3,keyasint,omitempty"`
+}
+
+type treeHead struct {
+	_    struct{} `cbor:",toarray"`
+	Size uint64
+	Root [32]byte
+	Time uint64
+}
+
+type file struct {
+	_    struct{} `cbor:",toarray"`
+	Path string
+	Size uint64
+	Hash [32]byte // SHA-256
+}
+
+// Lack is a part of a capsule that the issuer no longer has.
+type Lack struct {
+	_     struct{} `cbor:",toarray"`
+	Index uint64   `json:"index"` // of the statement that it belongs to
+	Part  string   `json:"part"`  // evidence, request, input, ek-chain or policy
+}
+
+// Count is how many statements of one kind, event and code a bundle holds.
+type Count struct {
+	_     struct{} `cbor:",toarray"`
+	Kind  string   `json:"kind"`
+	Event uint64   `json:"event,omitempty"` // of a record
+	Code  uint64   `json:"code,omitempty"`  // of a denial
+	N     uint64   `json:"n"`
+}
+
+type class struct {
+	kind  string
+	event uint64
+	code  uint64
+}
+
+// classOf returns how a statement is counted.
+func classOf(kind statement.Kind, rec *record.Record) class {
+	c := class{kind: kind.String()}
+	if rec != nil {
+		c.event = uint64(rec.Event)
+		if len(rec.Reasons) > 0 {
+			c.code = rec.Reasons[0]
+		}
+	}
+	return c
+}
+
+func countsOf(n map[class]uint64) []Count {
+	var all []Count
+	for c, n := range n {
+		all = append(all, Count{Kind: c.kind, Event: c.event, Code: c.code, N: n})
+	}
+	slices.SortFunc(all, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Event, b.Event), cmp.Compare(a.Code, b.Code))
+	})
+	return all
+}
+
+// chunked cuts a list into chunks.
+func chunked[T any](list []T) [][]T {
+	out := [][]T{}
+	for c := range slices.Chunk(list, chunk) {
+		out = append(out, c)
+	}
+	return out
+}
+
+// joined undoes chunked, and refuses another cut than its own.
+func joined[T any](chunks [][]T) ([]T, error) {
+	var all []T
+	for i, c := range chunks {
+		if len(c) == 0 || len(c) > chunk || i < len(chunks)-1 && len(c) != chunk {
+			return nil, denial.New(denial.PayloadForm, "a list of the manifest is not cut as it should be")
+		}
+		all = append(all, c...)
+	}
+	return all, nil
+}
