@@ -2,6 +2,7 @@ package statement
 
 import (
 	"bytes"
+	"math"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -152,6 +153,32 @@ func TestEveryLabelOfAKindIsNeeded(t *testing.T) {
 				m[label] = value
 				wantDenial(t, verify(m), denial.WrongType)
 			}
+		}
+	}
+}
+
+func TestLimitsOfHeadersAreExact(t *testing.T) {
+	_, s := newSigner(t)
+	keys := trust(t, s.Key(), Artifact)
+	p := artifactParts(t, s)
+	p.labels[labelClaims] = map[int64]any{1: "i", 2: "s", 6: maxTime}
+	m := map[int64]any{}
+	for i := range int64(MaxMap) {
+		m[1000+i] = 0
+	}
+	p.unprotected = encode(t, m)
+	v, err := verifyArtifact(p.build(t), keys)
+	if err != nil || v.Claims().IssuedAt != maxTime {
+		t.Errorf("got %+v, %v", v, err)
+	}
+	for item, want := range map[string]int64{"00": 0, "20": -1, "1b7fffffffffffffff": math.MaxInt64, "3b7fffffffffffffff": math.MinInt64} {
+		if got, ok := integer(unhex(t, item)); !ok || got != want {
+			t.Errorf("%s: got %d, %v", item, got, ok)
+		}
+	}
+	for _, item := range []string{"1b8000000000000000", "3b8000000000000000", "40", "f6", ""} {
+		if got, ok := integer(unhex(t, item)); ok {
+			t.Errorf("%s: got %d", item, got)
 		}
 	}
 }

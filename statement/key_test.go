@@ -47,6 +47,20 @@ func TestAKeySurvivesEveryEncoding(t *testing.T) {
 	}
 }
 
+func TestKeysAreEqualOnlyToThemselves(t *testing.T) {
+	keys := testKeys(t)
+	for i, k := range keys {
+		for j, o := range keys {
+			if k.Equal(o) != (i == j) {
+				t.Errorf("key %d equals key %d: %v", i, j, k.Equal(o))
+			}
+		}
+		if k.Equal(Key{}) || (Key{}).Equal(k) {
+			t.Error("a key equals the zero key")
+		}
+	}
+}
+
 func TestTheZeroKeyVerifiesNothing(t *testing.T) {
 	var k Key
 	if k.Valid() || k.Equal(k) || k.verify(nil, nil) || k.verify([]byte("x"), make([]byte, 64)) || k.fits(ES256) || k.fits(EdDSA) {
@@ -82,6 +96,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		"P-521":                      {map[int]any{1: 2, -1: 3, -2: make([]byte, 66), -3: make([]byte, 66)}, denial.AlgNotAllowed},
 		"symmetric":                  {map[int]any{1: 4, -1: 1, -2: p256.X}, denial.AlgNotAllowed},
 		"P-256 point named P-384":    {map[int]any{1: 2, -1: 2, -2: p256.X, -3: p256.Y}, denial.AlgNotAllowed},
+		"P-384 with a short y":       {map[int]any{1: 2, -1: 2, -2: make([]byte, 48), -3: make([]byte, 47)}, denial.AlgNotAllowed},
 		"padded x":                   {map[int]any{1: 2, -1: 1, -2: slices.Concat([]byte{0}, p256.X), -3: p256.Y}, denial.AlgNotAllowed},
 		"short x":                    {map[int]any{1: 2, -1: 1, -2: p256.X[1:], -3: p256.Y}, denial.AlgNotAllowed},
 		"x of one key, y of another": {map[int]any{1: 2, -1: 1, -2: p256.Y, -3: p256.X}, denial.AlgKeyMismatch},

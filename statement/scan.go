@@ -120,17 +120,17 @@ func (s *scanner) pairs(n uint64, depth int) error {
 	if n > MaxMap {
 		return denial.New(denial.StructureLimit, "a map has more than %d pairs", MaxMap)
 	}
-	var last []byte
-	for i := uint64(0); i < n; i++ {
+	var last []byte // sorts before every key
+	for ; n > 0; n-- {
 		start := s.pos
 		if err := s.key(); err != nil {
 			return err
 		}
 		key := s.data[start:s.pos]
 		switch c := bytes.Compare(last, key); {
-		case i > 0 && c == 0:
+		case c == 0:
 			return denial.New(denial.LabelDuplicate, "a map key stands twice")
-		case i > 0 && c > 0:
+		case c > 0:
 			return denial.New(denial.NotCanonical, "map keys are not sorted")
 		}
 		last = key

@@ -153,6 +153,20 @@ func TestTheSizeOfAKindIsExact(t *testing.T) {
 	wantDenial(t, err, denial.StructureLimit)
 }
 
+func TestPayloadsOfEverySizeClass(t *testing.T) {
+	_, s := newSigner(t)
+	for _, n := range []int{1, 23, 24, 255, 256, 65535, 65536, 1 << 20} {
+		payload := bytes.Repeat([]byte{'x'}, n)
+		leaf := mustSign(t, s, Capsule, payload)
+		v, err := mustDecode(t, leaf).Verify(trust(t, s.Key(), Capsule), Capsule)
+		if err != nil || !bytes.Equal(v.Payload(), payload) {
+			t.Errorf("%d bytes: %v", n, err)
+			continue
+		}
+		goCOSEAccepts(t, "capsule", leaf, s.Key())
+	}
+}
+
 // TestTheKindsLimitHoldsWhateverTheReaderAllows: a reader with a generous limit does not widen that of the kind.
 func TestTheKindsLimitHoldsWhateverTheReaderAllows(t *testing.T) {
 	_, s := newSigner(t)
