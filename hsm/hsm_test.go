@@ -97,8 +97,38 @@ func signs(t testing.TB, s statement.Signer, kind statement.Kind) {
 	}
 }
 
+// catcher keeps what it should sign.
+type catcher struct {
+	statement.Signer
+	tbs statement.ToBeSigned
+}
+
+func (c *catcher) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error) {
+	c.tbs = tbs
+	return c.Signer.Sign(ctx, tbs)
+}
+
+// structure returns what package statement would have the signer sign.
+func structure(t testing.TB, s statement.Signer, kind statement.Kind) statement.ToBeSigned {
+	t.Helper()
+	c := &catcher{Signer: s}
+	if _, err := sign(t.Context(), c, kind); err != nil {
+		t.Fatal(err)
+	}
+	return c.tbs
+}
+
 // healed waits until the token serves again, at most the 5 s of H10.
 func healed(t testing.TB, tk *Token) {
+	t.Helper()
+	settled(t, tk)
+	if err := tk.Healthy(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settled waits until nothing tries to heal the token, because it is healthy or because there is no use.
+func settled(t testing.TB, tk *Token) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
@@ -108,10 +138,7 @@ func healed(t testing.TB, tk *Token) {
 	select {
 	case <-done:
 	case <-time.After(5 * time.Second):
-		t.Fatal("not healthy after 5 s")
-	}
-	if err := tk.Healthy(); err != nil {
-		t.Fatal(err)
+		t.Fatal("still healing after 5 s")
 	}
 }
 

@@ -112,6 +112,8 @@ func TestH02_AmbiguousKeyIsRefused(t *testing.T) {
 	}
 	t.Run("same public key twice", func(t *testing.T) {
 		tk := open(t)
+		generateWith(t, tk, Artifact, "another", pkcs11.CKA_SIGN, true)
+		destroy(t, tk, pkcs11.CKO_PUBLIC_KEY, Artifact)
 		s := newSigner(t, tk, Artifact)
 		readWrite(t, tk, func(session pkcs11.SessionHandle) {
 			importPublic(t, tk, session, s.Key().Public().(*ecdsa.PublicKey), Artifact, "another")
@@ -119,6 +121,17 @@ func TestH02_AmbiguousKeyIsRefused(t *testing.T) {
 		_, err := tk.Signer(t.Context(), Artifact, s.Key().Thumbprint())
 		refused(t, err, denial.HSMKeyPolicy)
 	})
+}
+
+func TestPrivateHalfOfAnotherPurposeIsRefused(t *testing.T) {
+	tk := open(t)
+	key := generateWith(t, tk, Record, "mixed", pkcs11.CKA_SIGN, true)
+	destroy(t, tk, pkcs11.CKO_PUBLIC_KEY, Record)
+	readWrite(t, tk, func(session pkcs11.SessionHandle) {
+		importPublic(t, tk, session, key.Public().(*ecdsa.PublicKey), Artifact, "mixed")
+	})
+	_, err := tk.Signer(t.Context(), Artifact, key.Thumbprint())
+	refused(t, err, denial.HSMKeyPolicy)
 }
 
 func TestH03_AbsentKeyIsRefused(t *testing.T) {

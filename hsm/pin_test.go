@@ -103,7 +103,10 @@ func TestPINIsWipedAfterLogin(t *testing.T) {
 func TestH01_WrongPINWhereSomebodyIsLoggedIn(t *testing.T) {
 	soft := softhsm.New(t)
 	wrong := config(soft)
-	wrong.PIN = func() ([]byte, error) { return []byte("wrong"), nil }
+	wrong.PIN = func() ([]byte, error) {
+		t.Error("the PIN was asked for, where the token would not look at it")
+		return []byte("wrong"), nil
+	}
 
 	t.Run("by this package", func(t *testing.T) {
 		tk := openWith(t, config(soft))
@@ -175,7 +178,7 @@ func TestH13_WrongPINWhileHealingLatches(t *testing.T) {
 		_, err := sign(t.Context(), s, kindOf[Artifact])
 		refused(t, err, denial.HSMUnavailable)
 	}
-	tk.healing.Wait() // healing has ended
+	settled(t, tk)
 	refused(t, tk.Healthy(), denial.HSMUnavailable)
 	if tries != 2 {
 		t.Errorf("got %d tries, want 1 at the start and 1 after", tries)

@@ -16,7 +16,7 @@ import (
 
 // Signer returns the use of the key for a purpose that has the pinned thumbprint, after auditing the token and
 // checking and trying the key. HSMKeyPolicy says that it is absent, ambiguous, another one, or unfit. The same is done
-// again each time a lost connection is replaced.
+// again each time a lost connection is replaced, so the key must stay on the token as long as the Token is open.
 func (t *Token) Signer(ctx context.Context, p Purpose, pinned statement.Thumbprint) (statement.Signer, error) {
 	if !p.valid() {
 		return nil, errors.New("making signer: unknown purpose")

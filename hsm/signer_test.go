@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -32,15 +33,16 @@ func shim(tk *Token, times int64, wrong func(pkcs11.SessionHandle, pkcs11.Object
 func TestH08_BadSignatureIsNotReleased(t *testing.T) {
 	tk := open(t)
 	s := newSigner(t, tk, Artifact)
+	tbs := structure(t, s, statement.Artifact)
 	shim(tk, 1, func(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, digest []byte) ([]byte, error) {
 		sig, err := tk.signECDSA(session, key, digest)
 		sig[7] ^= 1
 		return sig, err
 	})
-	leaf, err := sign(t.Context(), s, statement.Artifact)
+	sig, err := s.Sign(t.Context(), tbs)
 	refused(t, err, denial.HSMUnavailable)
-	if leaf != nil {
-		t.Error("got a statement, want none")
+	if sig != nil {
+		t.Error("got a signature, want none")
 	}
 	healed(t, tk)
 	signs(t, s, statement.Artifact)
@@ -49,11 +51,12 @@ func TestH08_BadSignatureIsNotReleased(t *testing.T) {
 func TestSignatureOfAnotherLengthIsNotReleased(t *testing.T) {
 	tk := open(t)
 	s := newSigner(t, tk, Artifact)
+	tbs := structure(t, s, statement.Artifact)
 	shim(tk, 1, func(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, digest []byte) ([]byte, error) {
 		sig, err := tk.signECDSA(session, key, digest)
 		return append(sig, 0), err
 	})
-	_, err := sign(t.Context(), s, statement.Artifact)
+	_, err := s.Sign(t.Context(), tbs)
 	refused(t, err, denial.HSMUnavailable)
 }
 
@@ -111,6 +114,31 @@ func TestH10_RemovedTokenHealsWithoutRestart(t *testing.T) {
 	_, err = tk.Info()
 	refused(t, err, denial.HSMUnavailable)
 	if err := os.Rename(soft.Dir+".away", soft.Dir); err != nil {
+		t.Fatal(err)
+	}
+	healed(t, tk)
+	signs(t, s, statement.Artifact)
+}
+
+func TestH10_AnotherTokenInItsPlaceIsRefused(t *testing.T) {
+	soft := softhsm.New(t)
+	tk := openWith(t, config(soft))
+	s := newSigner(t, tk, Artifact)
+	if err := os.Rename(soft.Dir, soft.Dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	pin, err := os.ReadFile(soft.PINFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := softhsm.Init(filepath.Dir(soft.Dir)) // the same label in the same place
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sign(t.Context(), s, statement.Artifact)
+	refused(t, err, denial.HSMUnavailable) // and not HSMKeyPolicy: it was not even logged in to
+	writePIN(t, soft, string(pin))
+	if err := errors.Join(os.RemoveAll(other.Dir), os.Rename(soft.Dir+".away", soft.Dir)); err != nil {
 		t.Fatal(err)
 	}
 	healed(t, tk)
