@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +36,7 @@ const (
 var errMisuse = errors.New("misuse")
 
 type execFlags struct {
+	config                                string
 	trust, artifact, cnf, state, audience string
 	server, ca, tpm                       string
 	statusFD                              int
@@ -81,11 +81,15 @@ consumes a use, has the start logged, and runs the bytes that it checked. The ex
 ran; 126 if it was denied, 125 for misuse or a fault. --status-fd tells them apart for programs that use those numbers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := f.configure(cmd); err != nil {
+				return err
+			}
 			*status, err = execute(cmd, &f, args)
 			return err
 		},
 	}
 	fl := cmd.Flags()
+	fl.StringVarP(&f.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
 	fl.StringVar(&f.artifact, "artifact", "", "artifact with its receipt")
 	fl.StringVar(&f.cnf, "cnf", "", "confirmation key; default: the artifact's file with .cnf")
 	fl.StringVar(&f.trust, "trust", "/etc/writ/trust.toml", "trust file")
@@ -129,6 +133,22 @@ func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
 	return out.Status, err
 }
 
+// configure reads the configuration file and sets every flag that it names and the user did not.
+func (f *execFlags) configure(cmd *cobra.Command) error {
+	c, err := client.ReadConfig(f.config)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errMisuse, err)
+	}
+	for name, value := range map[string]string{"server": c.Server, "ca": c.CA, "tpm": c.TPM, "trust": c.Trust, "state": c.State, "audience": c.Audience} {
+		if flag := cmd.Flags().Lookup(name); value != "" && !flag.Changed {
+			if err := flag.Value.Set(value); err != nil {
+				return fmt.Errorf("%w: %s: %w", errMisuse, f.config, err)
+			}
+		}
+	}
+	return nil
+}
+
 func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error) {
 	data, err := os.ReadFile(f.trust)
 	if err != nil {
@@ -144,15 +164,7 @@ func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error)
 	if f.audience == "" || f.server == "" || f.ca == "" {
 		return nil, nil, fmt.Errorf("%w: give --server and --ca, and --audience unless the trust file names one", errMisuse)
 	}
-	roots, err := os.ReadFile(f.ca)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading --ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(roots) {
-		return nil, nil, fmt.Errorf("%w: %s holds no PEM certificate", errMisuse, f.ca)
-	}
-	c, err := client.New(f.server, pool)
+	c, err := client.Open(f.server, f.ca)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -25,12 +25,14 @@ func (f *actFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI of the issuer that the act is for")
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "private key of an authority; repeat for several")
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "write the signed act to this file, for further signatures or for publishing")
-	_ = cmd.MarkFlagRequired("issuer")
 	_ = cmd.MarkFlagRequired("key")
 }
 
 // finish signs the draft with every key, and writes it to a file or publishes it.
 func (a *app) finish(cmd *cobra.Command, f *actFlags, d record.Draft) error {
+	if f.issuer == "" {
+		return misuse("an act names the issuer that it is for: give --issuer")
+	}
 	signer, err := readSigner(f.keys[0])
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,22 +41,26 @@ func misuse(format string, args ...any) error {
 
 // app is what every command shares.
 type app struct {
+	config string
 	server string // URL of the issuer
 	ca     string // PEM file: roots of the issuer's TLS certificate
 	tpm    string // device or socket
 	json   bool
+	file   *client.Config
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{}
 	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true}
 	flags := root.PersistentFlags()
+	flags.StringVarP(&a.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
 	flags.StringVar(&a.server, "server", "", "https address of the issuer")
 	flags.StringVar(&a.ca, "ca", "", "PEM file with the roots of the issuer's TLS certificate")
 	flags.StringVar(&a.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
 	flags.BoolVar(&a.json, "json", false, "write JSON for machines")
 	root.AddCommand(a.keyCommand(), a.signCommand(), a.publishCommand(), a.genesisCommand(), a.hostCommand(), a.initiatorCommand(), a.policyCommand(),
 		a.requestCommand(), a.verifyCommand(), a.revokeCommand(), a.auditCommand(), a.inspectCommand())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) }
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -125,20 +128,29 @@ func isUsage(err error) bool {
 	return false
 }
 
+// configure reads the configuration file and sets every flag of the command that it names and the user did not.
+func (a *app) configure(cmd *cobra.Command) (err error) {
+	if a.file, err = client.ReadConfig(a.config); err != nil {
+		return misuse("%w", err)
+	}
+	f := a.file
+	for name, value := range map[string]string{"server": f.Server, "ca": f.CA, "issuer": f.Issuer, "tpm": f.TPM, "eventlog": f.EventLog,
+		"host": f.Host, "initiator": f.Initiator, "audience": f.Audience, "trust": f.Trust} {
+		if flag := cmd.Flags().Lookup(name); flag != nil && value != "" && !flag.Changed {
+			if err := flag.Value.Set(value); err != nil {
+				return misuse("%s: %w", a.config, err)
+			}
+		}
+	}
+	return nil
+}
+
 // client returns a client of the issuer.
 func (a *app) client() (*client.Client, error) {
 	if a.server == "" || a.ca == "" {
 		return nil, misuse("this command asks the issuer: give --server and --ca")
 	}
-	data, err := os.ReadFile(a.ca)
-	if err != nil {
-		return nil, fmt.Errorf("reading --ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, misuse("%s holds no PEM certificate", a.ca)
-	}
-	return client.New(a.server, pool)
+	return client.Open(a.server, a.ca)
 }
 
 // print writes v as JSON, or the text for people.

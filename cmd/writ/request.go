@@ -80,14 +80,20 @@ connection. The artifact comes back with the receipt of its place in the log, or
 	fl.StringVar(&f.cnf, "cnf", "", "file of the confirmation key; default: the artifact's with .cnf")
 	fl.StringVar(&f.save, "save-request", "", "also write the signed request to this file")
 	fl.StringVar(&f.resend, "resend-request", "", "send this signed request again, with the cnf key in --cnf, instead of a new one")
-	for _, name := range []string{"initiator", "key", "host", "audience", "exec"} {
-		_ = cmd.MarkFlagRequired(name)
-	}
+	_ = cmd.MarkFlagRequired("exec")
 	return cmd
 }
 
 func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	ctx := cmd.Context()
+	if f.key == "" {
+		f.key = a.file.Key
+	}
+	for name, value := range map[string]string{"initiator": f.initiator, "key": f.key, "host": f.host, "audience": f.audience} {
+		if value == "" {
+			return misuse("give --%s, or name it in the configuration file", name)
+		}
+	}
 	if f.cnf == "" {
 		f.cnf = f.out + ".cnf"
 	}

@@ -39,7 +39,7 @@ var owners = map[string][]string{
 	"modernc.org/sqlite":                  {"tlog"},
 	"github.com/transparency-dev/merkle":  {"receipt", "tlog"},
 	"github.com/fxamacker/cbor/v2":        {"statement"},
-	"github.com/pelletier/go-toml/v2":     {"cmd/writd", "firmware-policy", "artifact"},
+	"github.com/pelletier/go-toml/v2":     {"cmd/writd", "issuer/client", "firmware-policy", "artifact"},
 	"golang.org/x/sys":                    {"gate", "tlog", "attest/attester"},
 }
 

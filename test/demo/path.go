@@ -40,8 +40,8 @@ func (d *demo) parts(ctx context.Context) (err error) {
 		}
 	}
 	d.say("two software TPMs with vendor certificates; each was extended by the %d measurements of a whole UEFI boot", len(extends))
-	d.a = host{hostA, gateA, d.tpmA.Socket, d.path("gate-a")}
-	d.b = host{hostB, gateB, d.tpmB.Socket, d.path("gate-b")}
+	d.a = host{hostA, gateA, d.tpmA.Socket, d.path("gate-a"), "a.toml"}
+	d.b = host{hostB, gateB, d.tpmB.Socket, d.path("gate-b"), "b.toml"}
 	if err := os.WriteFile(d.path("boot.log"), d.boot.Log, 0o600); err != nil {
 		return err
 	}
@@ -84,6 +84,10 @@ func (d *demo) issuer(ctx context.Context) error {
 	if err := os.WriteFile(d.path("writd.toml"), []byte(config), 0o600); err != nil {
 		return err
 	}
+	if err := d.configs(); err != nil {
+		return err
+	}
+	d.say("writd.toml says where token and log are; office.toml, a.toml and b.toml where the issuer is, and who asks from which host")
 	for _, args := range [][]string{
 		{"writd", "init", "--config", d.path("writd.toml"), "--issuer", issuerURI, "--self-signed-tls", "--authority", alice + "=" + d.path("alice.pem.pub"),
 			"--authority", bob + "=" + d.path("bob.pem.pub"), "--draft", d.path("genesis.draft")},
@@ -123,7 +127,7 @@ func (d *demo) enrol(ctx context.Context) error {
 		return err
 	}
 	for _, h := range []host{d.a, d.b} {
-		out, err := d.must(ctx, "writ", "host", "status", "--json", "--tpm", h.tpm)
+		out, err := d.must(ctx, "writ", d.on(h, "host", "status", "--json")...)
 		if err != nil {
 			return err
 		}
@@ -157,7 +161,7 @@ func (d *demo) policies(ctx context.Context) error {
 	if err := d.programs(ctx); err != nil {
 		return err
 	}
-	if _, err := d.must(ctx, "writ", "policy", "new", "--from-host", "--tpm", d.a.tpm, "--eventlog", d.path("boot.log"), "--id", appraisalID, "--out", d.path("appraisal.toml")); err != nil {
+	if _, err := d.must(ctx, "writ", d.on(d.a, "policy", "new", "--from-host", "--id", appraisalID, "--out", d.path("appraisal.toml"))...); err != nil {
 		return err
 	}
 	if err := d.writeAuthorization(); err != nil {
@@ -230,12 +234,9 @@ code = [%q]
 
 // ask returns the arguments of writ request.
 func (d *demo) ask(h host, out string, more ...string) []string {
-	args := d.on(h, "request", "--initiator", robot, "--key", d.path("robot.pem"), "--host", h.uri, "--audience", h.gate, "-o", d.path(out))
+	args := d.on(h, "request", "-o", d.path(out))
 	if !contains(more, "--exec") {
 		args = append(args, "--exec", d.path(programName))
-	}
-	if !contains(more, "--eventlog") {
-		args = append(args, "--eventlog", d.path("boot.log"))
 	}
 	return append(args, more...)
 }
@@ -251,7 +252,7 @@ func contains(list []string, s string) bool {
 
 // gate returns the arguments of writ-gate exec.
 func (d *demo) gate(h host, artifact string, program string) []string {
-	args := d.on(h, "exec", "--trust", h.state+".trust.toml", "--state", h.state)
+	args := []string{"exec", "-c", d.path(h.config)}
 	if artifact != "" {
 		args = append(args, "--artifact", d.path(artifact))
 	}

@@ -38,7 +38,7 @@ const (
 
 // host is a machine with its own TPM.
 type host struct {
-	uri, gate, tpm, state string
+	uri, gate, tpm, state, config string
 }
 
 type demo struct {
@@ -134,19 +134,35 @@ func (d *demo) close() error {
 	return err
 }
 
-// remote are the flags by which the issuer is reached.
-func (d *demo) remote(args ...string) []string {
-	return append(args, "--server", d.url, "--ca", d.path("tls.pem"))
-}
-
-// on are the flags for a command on a host.
+// on are the arguments of a command on a host, whose writ.toml says what would otherwise be flags.
 func (d *demo) on(h host, args ...string) []string {
-	return d.remote(append(args, "--tpm", h.tpm)...)
+	return append([]string{"-c", d.path(h.config)}, args...)
 }
 
-// acts are the flags by which both authorities sign.
+// office are the arguments of a command of the authorities.
+func (d *demo) office(args ...string) []string {
+	return append([]string{"-c", d.path("office.toml")}, args...)
+}
+
+// acts are the arguments of a command that both authorities sign.
 func (d *demo) acts(args ...string) []string {
-	return d.remote(append(args, "--issuer", issuerURI, "--key", d.path("alice.pem"), "--key", d.path("bob.pem"))...)
+	return append(d.office(args...), "--key", d.path("alice.pem"), "--key", d.path("bob.pem"))
+}
+
+// configs writes writ.toml for the office and for each host.
+func (d *demo) configs() error {
+	common := fmt.Sprintf("server = %q\nca = \"tls.pem\"\nissuer = %q\n", d.url, issuerURI)
+	if err := os.WriteFile(d.path("office.toml"), []byte(common), 0o600); err != nil {
+		return err
+	}
+	for _, h := range []host{d.a, d.b} {
+		text := common + fmt.Sprintf("tpm = %q\neventlog = \"boot.log\"\nhost = %q\naudience = %q\ninitiator = %q\nkey = \"robot.pem\"\ntrust = %q\nstate = %q\n",
+			h.tpm, h.uri, h.gate, robot, h.state+".trust.toml", h.state)
+		if err := os.WriteFile(d.path(h.config), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // freeAddress returns a loopback address that nobody listens on.

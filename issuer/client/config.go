@@ -1,0 +1,83 @@
+package client
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is writ.toml: what hosts, gates and authorities would otherwise have to say with every command. Whoever can
+// change it can send this machine to another issuer, whose answers no trust file accepts, and can make a gate read
+// another trust file: keep it as safe as that.
+type Config struct {
+	Server    string `toml:"server"`    // https address of the issuer
+	CA        string `toml:"ca"`        // PEM file: roots of the issuer's TLS certificate
+	Issuer    string `toml:"issuer"`    // URI of the issuer, for acts
+	TPM       string `toml:"tpm"`       // device or Unix socket; default /dev/tpmrm0
+	EventLog  string `toml:"eventlog"`  // boot log; default that of Linux
+	Host      string `toml:"host"`      // URI of this host
+	Initiator string `toml:"initiator"` // URI of the initiator that asks from here
+	Key       string `toml:"key"`       // its private key
+	Audience  string `toml:"audience"`  // URI of the gate on this host
+	Trust     string `toml:"trust"`     // trust file
+	State     string `toml:"state"`     // state directory of the gate
+}
+
+// DefaultConfig is where Config is looked for; it need not exist there.
+const DefaultConfig = "/etc/writ/writ.toml"
+
+// ReadConfig reads a file strictly: an unknown key is an error with its line. Paths in it are relative to the file. A
+// missing file is an empty Config only at DefaultConfig.
+func ReadConfig(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && path == DefaultConfig {
+		return &Config{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	var c Config
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, position(err))
+	}
+	for _, p := range []*string{&c.CA, &c.TPM, &c.EventLog, &c.Key, &c.Trust, &c.State} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	return &c, nil
+}
+
+// position puts line and column in front of an error of the TOML decoder.
+func position(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		line, column := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d, column %d: unknown key %q", line, column, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		line, column := at.Position()
+		return fmt.Errorf("line %d, column %d: %w", line, column, err)
+	}
+	return err
+}
+
+// Open returns a client for the issuer at a URL whose TLS certificate chains to the PEM file.
+func Open(server, ca string) (*Client, error) {
+	data, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading roots of the issuer's TLS certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("reading roots of the issuer's TLS certificate: %s holds no PEM certificate", ca)
+	}
+	return New(server, pool)
+}
