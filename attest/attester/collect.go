@@ -20,6 +20,7 @@ type CollectOptions struct {
 	Exporter      [32]byte         // TLS exporter of that connection
 	Selection     attest.Selection // the PCRs that the policy names
 	Bind          []int            // those of them that the cnf key is bound to
+	CNF           *Key             // made by NewCNF beforehand, since the request names it; nil: a new one
 	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
 	EventLogPath  string           // default BootLogPath
 }
@@ -27,10 +28,10 @@ type CollectOptions struct {
 // Collection is evidence with the key that it is about.
 type Collection struct {
 	Evidence []byte // evidence collection, as attest.DecodeEvidence reads it
-	CNF      *Key   // the new cnf key; save it, it proves possession of the artifact
+	CNF      *Key   // the cnf key; save it, it proves possession of the artifact
 }
 
-// Collect makes evidence: a quote, and a new cnf key that is bound to quoted values and certified by the AK, both over
+// Collect makes evidence: a quote, and a cnf key that is bound to quoted values and certified by the AK, both over
 // the qualifying data of this challenge, request and connection.
 func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error) {
 	for _, p := range o.Bind {
@@ -55,8 +56,10 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 		if err != nil {
 			return err
 		}
-		if cnf, err = c.createCNF(attest.Selection{Bank: o.Selection.Bank, PCRs: o.Bind}, q.PCRs); err != nil {
-			return fmt.Errorf("making cnf key: %w", err)
+		if cnf = o.CNF; cnf == nil {
+			if cnf, err = c.createCNF(attest.Selection{Bank: o.Selection.Bank, PCRs: o.Bind}, q.PCRs); err != nil {
+				return fmt.Errorf("making cnf key: %w", err)
+			}
 		}
 		parts.Quote, parts.Signature, parts.PCRs, parts.AK, parts.CNF = q.Attest, q.Signature, q.PCRs, q.AK, cnf.Public
 		parts.Certify, err = c.certify(ak, cnf, qualifying)
