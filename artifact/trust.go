@@ -46,7 +46,7 @@ func (p Purpose) kinds() []statement.Kind {
 type Trust struct {
 	Version       uint64           // of the file; rises with every change
 	Expires       time.Time        // from then on it refuses everything (206)
-	Genesis       statement.Digest // statement digest of leaf 0
+	Genesis       statement.Digest // SHA-256 of the payload of the genesis act
 	Issuer        string           // URI
 	Log           string           // URI: sub of tree heads
 	Audience      string           // of this gate; empty where one file serves many

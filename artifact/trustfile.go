@@ -24,7 +24,7 @@ type trustFile struct {
 	Schema        int64       `toml:"schema" comment:"form of this file"`
 	Version       int64       `toml:"version" comment:"rises with every change of this file"`
 	Expires       time.Time   `toml:"expires" comment:"from then on everything is refused"`
-	Genesis       hexBytes    `toml:"genesis" comment:"statement digest of leaf 0"`
+	Genesis       hexBytes    `toml:"genesis" comment:"SHA-256 of the payload of the genesis act"`
 	Issuer        string      `toml:"issuer"`
 	Log           string      `toml:"log"`
 	Audience      string      `toml:"audience,omitempty"`
