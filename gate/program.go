@@ -7,66 +7,36 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 )
 
-// MaxProgram is the greatest program that a gate loads into sealed memory, in bytes.
-const MaxProgram = 1 << 30
+// MaxProgram is the greatest program that a gate loads, in bytes. It is held in memory, charged to the gate, until it
+// has started, and then by the program itself for as long as it runs.
+const MaxProgram = 512 << 20
 
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// program is a file in sealed memory: what was hashed is what runs, whatever becomes of the file (X02, X03). A script
-// is held by its interpreter's program.
+// program is a file in sealed memory: what was hashed is what runs, whatever becomes of the file (X02, X03).
 type program struct {
 	path   string
 	file   *os.File // sealed memfd, close-on-exec
 	digest statement.Digest
-	script *program
-	option string // the one argument that a script's first line may give its interpreter
 }
-
-func fileURI(path string) string { return "file:" + path }
 
 // load copies the file into sealed memory and hashes that. It refuses, with 616: a path that is not absolute and clean,
-// a symbolic link in any component (X04), anything but a regular file, more than MaxProgram bytes. A file that begins
-// with #! brings its interpreter, loaded the same way (X10).
+// a symbolic link in any component (X04), anything but a regular file, more than MaxProgram bytes.
 func load(path string) (*program, error) {
-	p, err := loadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	interpreter, option, ok := p.shebang()
-	if !ok {
-		return p, nil
-	}
-	i, err := loadFile(interpreter)
-	if err != nil {
-		p.close()
-		return nil, err
-	}
-	if _, _, nested := i.shebang(); nested {
-		p.close()
-		i.close()
-		return nil, denial.New(denial.InterpreterUngoverned, "the interpreter is itself a script")
-	}
-	i.script, i.option = p, option
-	return i, nil
-}
-
-func loadFile(path string) (*program, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return nil, denial.New(denial.CodeDigestMismatch, "the program must be named by an absolute, clean path")
 	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	switch {
 	case errors.Is(err, unix.ELOOP):
 		return nil, denial.New(denial.CodeDigestMismatch, "the path to the program goes through a symbolic link")
@@ -78,11 +48,10 @@ func loadFile(path string) (*program, error) {
 	if info, err := src.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > MaxProgram {
 		return nil, denial.New(denial.CodeDigestMismatch, "the program is not a regular file of at most %d bytes", MaxProgram)
 	}
-	file, err := sealed(src)
-	if err != nil {
+	p := &program{path: path}
+	if p.file, err = sealed(src); err != nil {
 		return nil, err
 	}
-	p := &program{path: path, file: file}
 	if p.digest, err = p.hash(); err != nil {
 		p.close()
 		return nil, err
@@ -90,130 +59,92 @@ func loadFile(path string) (*program, error) {
 	return p, nil
 }
 
-// sealed copies src into a memfd that nobody can change any more. Its descriptor is above those that a child gets.
+// sealed copies src into a memory file that nobody can change any more.
 func sealed(src io.Reader) (*os.File, error) {
-	fd, err := unix.MemfdCreate("writ", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("writ", flags|unix.MFD_EXEC) // said aloud for where vm.memfd_noexec is 1
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate("writ", flags) // before Linux 6.3
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making memory file: %w", err)
 	}
-	low := os.NewFile(uintptr(fd), "writ")
-	defer low.Close()
-	if _, err := io.Copy(low, io.LimitReader(src, MaxProgram+1)); err != nil {
-		return nil, fmt.Errorf("copying program: %w", err)
+	f := os.NewFile(uintptr(fd), "writ")
+	if _, err = io.Copy(f, io.LimitReader(src, MaxProgram+1)); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
 	}
-	if _, err := unix.FcntlInt(low.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		return nil, fmt.Errorf("sealing program: %w", err)
-	}
-	high, err := unix.FcntlInt(low.Fd(), unix.F_DUPFD_CLOEXEC, 100)
 	if err != nil {
-		return nil, fmt.Errorf("moving program's descriptor: %w", err)
+		f.Close()
+		return nil, fmt.Errorf("copying program into sealed memory: %w", err)
 	}
-	return os.NewFile(uintptr(high), "writ"), nil
+	return f, nil
 }
+
+// reader reads the program from its beginning, independently of any other reader.
+func (p *program) reader() *io.SectionReader { return io.NewSectionReader(p.file, 0, MaxProgram+1) }
 
 func (p *program) hash() (d statement.Digest, err error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, MaxProgram+1)); err != nil {
+	if _, err := io.Copy(h, p.reader()); err != nil {
 		return d, fmt.Errorf("hashing program: %w", err)
 	}
 	h.Sum(d[:0])
 	return d, nil
 }
 
-// stillSealed checks once more that what will run is what was admitted (617).
-func (p *program) stillSealed() error {
-	if p == nil {
-		return denial.New(denial.Internal, "no program was loaded")
+// unchanged checks once more that what will run is what was admitted (617).
+func (p *program) unchanged() error {
+	got, err := unix.FcntlInt(p.file.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil || got&seals != seals {
+		return denial.New(denial.CodeMutated, "the program's memory is not sealed")
 	}
-	for q := p; q != nil; q = q.script {
-		got, err := unix.FcntlInt(q.file.Fd(), unix.F_GET_SEALS, 0)
-		if err != nil || got&seals != seals {
-			return denial.New(denial.CodeMutated, "the program's memory is not sealed")
-		}
-		if d, err := q.hash(); err != nil || d != q.digest {
-			return denial.New(denial.CodeMutated, "the program's bytes have changed")
-		}
+	if d, err := p.hash(); err != nil || d != p.digest {
+		return denial.New(denial.CodeMutated, "the program's bytes have changed")
 	}
 	return nil
 }
 
-// shebang returns the interpreter that a script's first line names, and its one option.
-func (p *program) shebang() (interpreter, option string, ok bool) {
-	head := make([]byte, 256)
-	n, _ := p.file.ReadAt(head, 0)
-	head = head[:n]
-	if !bytes.HasPrefix(head, []byte("#!")) {
-		return "", "", false
+// native refuses whatever the kernel would hand to an interpreter that nobody admitted: a second script, or a format
+// that is registered with binfmt_misc (619).
+func (p *program) native() error {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(p.reader(), head); err != nil || string(head) != "\x7fELF" {
+		return denial.New(denial.InterpreterUngoverned, "neither an ELF program nor a script whose interpreter is one")
 	}
-	line, _, _ := strings.Cut(string(head[2:]), "\n")
-	interpreter, option, _ = strings.Cut(strings.TrimSpace(line), " ")
-	return interpreter, strings.TrimSpace(option), true
+	return nil
 }
 
-// uses returns what the scope must admit: the program with its arguments; for a script also its interpreter, told to
-// run the script with them.
-func (p *program) uses(argv []string) []artifact.Use {
-	if p.script == nil {
-		return []artifact.Use{{Target: fileURI(p.path), Operation: artifact.Execute, Code: artifact.SHA256Digest(p.digest), Argv: argv}}
-	}
-	return []artifact.Use{
-		{Target: fileURI(p.script.path), Operation: artifact.Execute, Code: artifact.SHA256Digest(p.script.digest), Argv: argv},
-		{Target: fileURI(p.path), Operation: artifact.Execute, Code: artifact.SHA256Digest(p.digest), Argv: p.argv(p.script.path, argv)},
-	}
-}
+// maxShebang is what Linux reads of a script's first line (BINPRM_BUF_SIZE).
+const maxShebang = 256
 
-// argv returns the interpreter's arguments with the script at the given path.
-func (p *program) argv(script string, argv []string) []string {
-	out := []string{p.path}
-	if p.option != "" {
-		out = append(out, p.option)
+// shebang returns the interpreter that a script's first line names and the one argument that it may give it (execve(2)).
+// A line that is too long, or that leaves the choice of the interpreter to env, is 619 (X10).
+func (p *program) shebang() (interpreter, option string, ok bool, err error) {
+	head := make([]byte, maxShebang)
+	n, err := io.ReadFull(p.reader(), head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", "", false, fmt.Errorf("reading program: %w", err)
 	}
-	return append(append(out, script), argv[min(1, len(argv)):]...)
-}
-
-// run runs the sealed bytes, with nothing on standard input and no descriptor but standard output and error, and waits.
-// started is called as soon as the program runs.
-func (p *program) run(cmd Command, env []string, dir string, started func()) (status int, err error) {
-	c := &exec.Cmd{Path: fmt.Sprintf("/proc/self/fd/%d", p.file.Fd()), Args: cmd.Argv, Env: env, Dir: dir, Stdout: cmd.Stdout, Stderr: cmd.Stderr}
-	if env == nil {
-		c.Env = []string{} // nil would mean the gate's own environment
+	text, isScript := bytes.CutPrefix(head[:n], []byte("#!"))
+	if !isScript {
+		return "", "", false, nil
 	}
-	if p.script != nil {
-		c.ExtraFiles = []*os.File{p.script.file} // descriptor 3
-		c.Args = p.argv("/proc/self/fd/3", cmd.Argv)
+	line, _, whole := strings.Cut(string(text), "\n")
+	if !whole && n == maxShebang {
+		return "", "", false, denial.New(denial.InterpreterUngoverned, "the first line of the script is too long")
 	}
-	if err := c.Start(); err != nil {
-		started()
-		return 0, fmt.Errorf("starting program: %w", err)
+	line = strings.Trim(line, " \t")
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		line, option = line[:i], strings.Trim(line[i:], " \t")
 	}
-	started()
-	err = c.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			return 128 + int(ws.Signal()), nil
-		}
-		return exit.ExitCode(), nil
+	if filepath.Base(line) == "env" {
+		return "", "", false, denial.New(denial.InterpreterUngoverned, "the script leaves the choice of its interpreter to env")
 	}
-	return 0, err
+	return line, option, true, nil
 }
 
 func (p *program) close() {
-	for ; p != nil; p = p.script {
+	if p != nil {
 		p.file.Close()
 	}
-}
-
-// allowed returns the variables of env whose names are in names; never one that can inject code.
-func allowed(env, names []string) []string {
-	var out []string
-	for _, v := range env {
-		name, _, _ := strings.Cut(v, "=")
-		for _, n := range names {
-			if n == name && !artifact.IsDangerousVariable(name) {
-				out = append(out, v)
-			}
-		}
-	}
-	return out
 }

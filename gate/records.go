@@ -4,117 +4,186 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
+// The chain of a gate's records: each holds a number and the digest of the one before, and the issuer takes none that
+// does not continue it. A record is signed and written down before it is sent for the first time, and sent again with
+// the same bytes until the issuer has answered, which takes a record that it has logged already for what it is. So the
+// gate may stop at any moment and the chain goes on. One that the issuer refuses is dropped; its place is taken by the
+// next.
+
+// MaxWaiting is how many denials a gate keeps while the issuer cannot be reached. Those beyond it are not recorded: no
+// command is allowed meanwhile, since no start can be logged. End records are always kept.
+const MaxWaiting = 1024
+
+// maxRecord is the greatest payload of a gate's record.
+const maxRecord = 16 << 10
+
 // sent is a record that stands in the log.
 type sent struct {
 	digest statement.Digest
 	index  uint64
+	time   uint64 // logged time
 }
 
 // send has a record logged as the next of the chain, after all that still waits. AUDIT_UNAVAILABLE means that the
-// issuer could not be asked: a denial or an end waits then in the state directory, a start does not, since nothing
-// runs. Any other denial is the issuer's: it will never take the record.
+// issuer did not answer with a receipt: a denial or an end waits then in the state directory; a start does not, since
+// nothing runs, unless it is on its way already. Any other denial is the issuer's: it will never take the record.
 func (g *Gate) send(ctx context.Context, r *record.Record) (sent, error) {
 	c, err := g.state.loadChain()
 	if err != nil {
 		return sent{}, err
 	}
-	if len(c.Waiting) >= MaxWaiting {
-		return sent{}, denial.New(denial.AuditUnavailable, "%d records wait for the issuer", len(c.Waiting))
-	}
 	r.Emitter = record.Emitter{URI: g.o.Audience, Epoch: c.Epoch}
 	encoded, err := statement.Marshal(r)
-	if err != nil {
-		return sent{}, err
+	if err == nil {
+		err = r.Check()
 	}
-	c.Waiting = append(c.Waiting, encoded)
-	if err := g.state.saveChain(c); err != nil {
-		return sent{}, err
+	if err != nil || len(encoded) > maxRecord {
+		return sent{}, denial.New(denial.Internal, "the gate's record cannot be made")
 	}
-	last, err := g.flush(ctx, c)
-	if err == nil || refused(err) {
-		return last, err
+	if err = g.flush(ctx, c); err == nil {
+		if err = g.sign(ctx, c, r, nil); err == nil {
+			return g.deliver(ctx, c)
+		}
 	}
-	if n := len(c.Waiting); r.Event == record.EventStart && n > 0 {
-		c.Waiting = c.Waiting[:n-1]
-		err = errors.Join(err, g.state.saveChain(c))
+	if r.Event == record.EventEnd || r.Event == record.EventDenial && len(c.Waiting) < MaxWaiting {
+		next := *c
+		next.Waiting = append(c.Waiting[:len(c.Waiting):len(c.Waiting)], encoded)
+		err = errors.Join(err, g.save(c, next))
 	}
-	return sent{}, denial.New(denial.AuditUnavailable, "the issuer's log cannot be reached")
+	if !denial.Is(err, denial.AuditUnavailable) {
+		err = denial.New(denial.AuditUnavailable, "the record cannot be signed or kept")
+	}
+	return sent{}, err
 }
 
-// refused reports whether the issuer has decided against a record, rather than not having been able to decide.
-func refused(err error) bool {
-	var d *denial.Denial
-	return errors.As(err, &d) && d.Reason.Condition() != denial.ConditionUndecidable
+// save writes the chain down as next, and only then makes it so.
+func (g *Gate) save(c *chain, next chain) error {
+	err := g.state.saveChain(&next)
+	if err == nil {
+		*c = next
+	}
+	return err
 }
 
-// flush sends what waits, in order, and returns what became of the last record. A record is written down before it is
-// sent for the first time, and sent again with the same bytes until the issuer has answered: the issuer takes a record
-// that it has logged already for what it is. One that it refuses is dropped, and the chain goes on without it.
-func (g *Gate) flush(ctx context.Context, c *chain) (last sent, err error) {
+// flush sends what waits, in order, until nothing does. Its error is one that a further record would meet too.
+func (g *Gate) flush(ctx context.Context, c *chain) error {
 	for c.InFlight != nil || len(c.Waiting) > 0 {
 		if c.InFlight == nil {
-			if err := g.sign(ctx, c); err != nil {
-				return sent{}, err
+			var r record.Record
+			if err := statement.Unmarshal(c.Waiting[0], &r); err != nil {
+				return err
+			}
+			if err := g.sign(ctx, c, &r, c.Waiting[1:]); err != nil {
+				return err
 			}
 		}
-		last, err = g.deliver(ctx, c.InFlight)
-		if err != nil && !refused(err) {
-			return sent{}, err
-		}
-		if err == nil {
-			c.Next, c.Previous = c.Next+1, last.digest[:]
-		}
-		c.InFlight = nil
-		if err := g.state.saveChain(c); err != nil {
-			return sent{}, err
+		if _, err := g.deliver(ctx, c); err != nil && !decided(err) {
+			return err
 		}
 	}
-	return last, err
+	return nil
 }
 
-// sign makes the first waiting record the next of the chain.
-func (g *Gate) sign(ctx context.Context, c *chain) error {
-	var r record.Record
-	if err := statement.Unmarshal(c.Waiting[0], &r); err != nil {
-		return err
-	}
+// sign makes the record the next of the chain, in flight, and rest what comes after it.
+func (g *Gate) sign(ctx context.Context, c *chain, r *record.Record, rest [][]byte) error {
 	r.Emitter.Seq, r.Previous = c.Next, c.Previous
 	leaf, err := r.Sign(ctx, g.signer, g.o.Audience)
 	if err != nil {
-		return err
+		return fmt.Errorf("signing record: %w", err)
 	}
-	c.InFlight, c.Waiting = leaf, c.Waiting[1:]
-	return g.state.saveChain(c)
+	next := *c
+	next.InFlight, next.Waiting = leaf, rest
+	return g.save(c, next)
 }
 
-// deliver has one record logged and checks the receipt against the trust file: that the issuer says so is not enough.
-func (g *Gate) deliver(ctx context.Context, leaf []byte) (sent, error) {
-	raw, err := g.o.Issuer.Record(ctx, leaf)
-	if err != nil {
+// deliver sends the record that is in flight. It stays so unless the issuer has logged it, or has decided against it.
+func (g *Gate) deliver(ctx context.Context, c *chain) (sent, error) {
+	s, err := g.submit(ctx, c.InFlight)
+	if err != nil && !decided(err) {
 		return sent{}, err
+	}
+	next := *c
+	next.InFlight = nil
+	if err == nil {
+		next.Next, next.Previous = c.Next+1, s.digest[:]
+	}
+	if saveErr := g.save(c, next); saveErr != nil {
+		return sent{}, saveErr
+	}
+	return s, err
+}
+
+// decided reports whether err is the issuer's decision that it will not take a record, rather than that it could not
+// decide, or did and was not heard.
+func decided(err error) bool {
+	var d *denial.Denial
+	if !errors.As(err, &d) {
+		return false
+	}
+	switch d.Reason {
+	case denial.NotPermitted, denial.RequestLimit, denial.UnsupportedVersion:
+		return true
+	}
+	return d.Reason.Condition() != denial.ConditionUndecidable
+}
+
+// submit has one record logged. The answer must be that record with one receipt, by a log key that the trust file holds
+// valid at logged time, of the pinned log (902): that the issuer says so is not enough.
+func (g *Gate) submit(ctx context.Context, leaf []byte) (sent, error) {
+	raw, err := g.o.Issuer.Record(ctx, leaf)
+	if decided(err) {
+		return sent{}, err
+	}
+	if err != nil {
+		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's log did not take the record")
 	}
 	env, err := statement.Decode(raw, 2*statement.MaxStatement)
-	if err != nil {
-		return sent{}, err
+	if err != nil || !bytes.Equal(env.Leaf(), leaf) {
+		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's answer is not the record")
 	}
 	receipts, err := env.Receipts()
-	if err != nil || len(receipts) != 1 || !bytes.Equal(env.Leaf(), leaf) {
-		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's answer is not the record with its receipt")
+	if err != nil || len(receipts) != 1 {
+		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's answer has no receipt")
 	}
-	keys, err := g.o.Trust.StatementKeys()
+	proof, err := verifyReceipt(receipts[0], leaf, g.o.Trust)
 	if err != nil {
-		return sent{}, err
+		return sent{}, denial.New(denial.AuditUnavailable, "the receipt is not one of the pinned log for this record")
 	}
-	proof, err := receipt.Verify(receipts[0], leaf, keys)
-	if err != nil || proof.Issuer != g.o.Trust.Issuer || proof.Log != g.o.Trust.Log {
-		return sent{}, denial.New(denial.AuditUnavailable, "the receipt is not one of the pinned log")
+	return sent{env.Digest(), proof.Index, proof.Time}, nil
+}
+
+func verifyReceipt(raw, leaf []byte, trust *artifact.Trust) (*receipt.Proof, error) {
+	env, err := statement.Decode(raw, len(raw))
+	if err != nil {
+		return nil, err
 	}
-	return sent{env.Digest(), proof.Index}, nil
+	id, _ := env.KeyID()
+	keys, err := trust.StatementKeys()
+	if err != nil {
+		return nil, err
+	}
+	proof, err := receipt.Verify(raw, leaf, keys)
+	if err != nil {
+		return nil, err
+	}
+	if proof.Issuer != trust.Issuer || proof.Log != trust.Log {
+		return nil, denial.New(denial.ReceiptInvalid, "a receipt of another log")
+	}
+	logged := time.Unix(int64(proof.Time), 0)
+	for _, k := range trust.Keys {
+		if k.Key.Thumbprint() == id && !logged.Before(k.NotBefore) && (k.NotAfter.IsZero() || logged.Before(k.NotAfter)) {
+			return proof, nil
+		}
+	}
+	return nil, denial.New(denial.KeyOutsideValidity, "the log key was not valid then")
 }

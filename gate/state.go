@@ -2,17 +2,16 @@ package gate
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,8 +24,8 @@ import (
 // issuer consumes each use too, and refuses a chain that does not continue (X13).
 const (
 	keyFile   = "gate.key" // TPM blob of the gate key
-	usesFile  = "uses"     // one line a use: append only
-	chainFile = "chain"    // place in the chain of records, and the record that waits for its receipt
+	usesFile  = "uses"     // one line a use
+	chainFile = "chain"    // place in the chain of records, and what waits for its receipt
 	lockFile  = "lock"
 )
 
@@ -42,16 +41,18 @@ type chain struct {
 	Seen     map[string]uint64 `cbor:"6,keyasint"` // status list URI to the newest iat accepted
 }
 
-// MaxWaiting is how many records a gate keeps while the issuer cannot be reached. Beyond it every command is refused.
-const MaxWaiting = 1024
+// maxSeen is how many status lists a gate remembers: of more than two million artifacts.
+const maxSeen = 32
 
-// Init makes a state directory with the gate key. It refuses to replace one.
+// Init makes a state directory with the gate key. It refuses to replace one. A gate whose state is lost or damaged
+// starts over with a fresh directory and a freshly enrolled key, never with the old key: the issuer knows where the
+// chain of that key stands.
 func Init(dir string, key *attester.Key) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making gate state: %w", err)
 	}
 	s := &state{dir}
-	if _, err := os.Stat(s.path(chainFile)); err == nil {
+	if _, err := os.Lstat(s.path(chainFile)); err == nil {
 		return fmt.Errorf("making gate state: %s holds the state of a gate already", dir)
 	}
 	if err := key.Save(s.path(keyFile)); err != nil {
@@ -67,30 +68,54 @@ func Init(dir string, key *attester.Key) error {
 	return s.saveChain(&c)
 }
 
+// openState refuses a directory that others can write to, and one that has lost a file (508).
 func openState(dir string) (*state, error) {
 	s := &state{dir}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, denial.New(denial.StateRollback, "the gate has no state directory: its history is not known")
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || info.Mode().Perm()&0o022 != 0 || st.Uid != uint32(os.Geteuid()) {
+		return nil, fmt.Errorf("opening gate state: %s must belong to the gate's user and be writable by no other", dir)
+	}
 	for _, name := range []string{keyFile, usesFile, chainFile} {
 		if _, err := os.Stat(s.path(name)); err != nil {
 			return nil, denial.New(denial.StateRollback, "the gate's state has no %s: its history is not known", name)
 		}
 	}
-	_, err := s.loadChain()
+	_, err = s.loadChain()
 	return s, err
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
-// lock takes the state for this process and goroutine. The returned function gives it back, once.
-func (s *state) lock() (unlock func(), err error) {
+// lockPoll is how often a lock that another holds is tried.
+const lockPoll = 5 * time.Millisecond
+
+// lock takes the state for this process and goroutine, or gives up when ctx ends. The returned function gives it back;
+// calling it again does nothing.
+func (s *state) lock(ctx context.Context) (unlock func(), err error) {
 	f, err := os.OpenFile(s.path(lockFile), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking gate state: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("locking gate state: %w", err)
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return sync.OnceFunc(func() { f.Close() }), nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+		select {
+		case <-time.After(lockPoll):
+			continue
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		break
 	}
-	return sync.OnceFunc(func() { f.Close() }), nil
+	f.Close()
+	return nil, fmt.Errorf("locking gate state: %w", err)
 }
 
 // replace writes a file whole and durably.
@@ -129,7 +154,8 @@ func (s *state) loadChain() (*chain, error) {
 		return nil, denial.New(denial.StateRollback, "the gate's chain cannot be read")
 	}
 	var c chain
-	if len(data) < 32 || sha256.Sum256(data[32:]) != [32]byte(data[:32]) || statement.Unmarshal(data[32:], &c) != nil || len(c.Epoch) != 16 {
+	sum, body := data[:min(32, len(data))], data[min(32, len(data)):]
+	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) || statement.Unmarshal(body, &c) != nil || len(c.Epoch) != 16 {
 		return nil, denial.New(denial.StateRollback, "the gate's chain is damaged")
 	}
 	return &c, nil
@@ -144,94 +170,35 @@ func (s *state) saveChain(c *chain) error {
 	return s.replace(chainFile, append(sum[:], data...))
 }
 
-// seen returns the newest iat accepted of a status list, and see raises it.
-func (s *state) seen(uri string) uint64 {
-	c, err := s.loadChain()
-	if err != nil {
-		return 1 << 62 // no history: nothing is new enough
+// see remembers the time of a status list, so that no older one is accepted again.
+func (s *state) see(c *chain, uri string, issued uint64) error {
+	if c.Seen[uri] >= issued {
+		return nil
 	}
-	return c.Seen[uri]
-}
-
-func (s *state) see(uri string, issued uint64) error {
-	c, err := s.loadChain()
-	if err != nil || c.Seen[uri] >= issued {
-		return err
-	}
-	if c.Seen == nil || len(c.Seen) >= 32 {
+	if c.Seen == nil {
 		c.Seen = map[string]uint64{}
 	}
 	c.Seen[uri] = issued
+	if len(c.Seen) > maxSeen {
+		oldest := uri
+		for u, t := range c.Seen {
+			if t < c.Seen[oldest] {
+				oldest = u
+			}
+		}
+		delete(c.Seen, oldest)
+	}
 	return s.saveChain(c)
 }
 
 // pending returns how many records wait for a receipt.
 func (s *state) pending() int {
 	c, err := s.loadChain()
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0
-	}
-	if c.InFlight != nil {
+	case c.InFlight != nil:
 		return len(c.Waiting) + 1
 	}
 	return len(c.Waiting)
-}
-
-// consume appends a use of the artifact to the journal, synced, and returns its number, unless most are used already:
-// then it returns a number above most and writes nothing. A damaged journal is STATE_ROLLBACK; only a last line without
-// its end, which no use can have been granted on, is dropped.
-func (s *state) consume(cti []byte, expires, most uint64) (uint64, error) {
-	f, err := os.OpenFile(s.path(usesFile), os.O_RDWR|os.O_APPEND|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, denial.New(denial.StateRollback, "the gate's journal of uses cannot be opened")
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return 0, denial.New(denial.StoreFault, "the gate's journal of uses cannot be read")
-	}
-	if end := bytes.LastIndexByte(data, '\n') + 1; end < len(data) {
-		if err := f.Truncate(int64(end)); err != nil {
-			return 0, denial.New(denial.StoreFault, "the gate's journal of uses cannot be mended")
-		}
-		data = data[:end]
-	}
-	used, err := countUses(data, hex.EncodeToString(cti))
-	if err != nil {
-		return 0, err
-	}
-	if used >= most {
-		return most + 1, nil
-	}
-	if _, err = f.WriteString(useLine(hex.EncodeToString(cti), used+1, expires)); err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		return 0, denial.New(denial.StoreFault, "the use cannot be written down")
-	}
-	return used + 1, nil
-}
-
-func useLine(cti string, n, expires uint64) string {
-	line := fmt.Sprintf("%s %d %d", cti, n, expires)
-	sum := sha256.Sum256([]byte(line))
-	return line + " " + hex.EncodeToString(sum[:8]) + "\n"
-}
-
-func countUses(data []byte, cti string) (used uint64, err error) {
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) != 4 {
-			return 0, denial.New(denial.StateRollback, "the gate's journal of uses is damaged")
-		}
-		n, err1 := strconv.ParseUint(fields[1], 10, 64)
-		expires, err2 := strconv.ParseUint(fields[2], 10, 64)
-		if err1 != nil || err2 != nil || useLine(fields[0], n, expires) != line {
-			return 0, denial.New(denial.StateRollback, "the gate's journal of uses is damaged")
-		}
-		if fields[0] == cti {
-			used = max(used, n)
-		}
-	}
-	return used, nil
 }

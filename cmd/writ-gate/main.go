@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -22,9 +23,19 @@ import (
 )
 
 func main() {
-	// An interrupt reaches the program too; the gate waits for it, to record its end.
-	signal.Ignore(os.Interrupt, syscall.SIGQUIT)
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	// An interrupt from the terminal reaches the program too; the gate waits for it, to record its end. The signals are
+	// caught, not ignored: a program would inherit that.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
+	ends := []os.Signal{syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	// Neither the gate nor what it runs leaves its memory on a disk. That the limit cannot be lowered does not happen.
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
 }
 
 // The exit statuses of DENIALS.md, in the convention of env, timeout and nohup.
@@ -43,8 +54,14 @@ type execFlags struct {
 	json, verbose                         bool
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	status := exitFault
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (status int) {
+	status = exitFault
+	defer func() { // the runtime's own status for a panic could be a program's
+		if p := recover(); p != nil {
+			fmt.Fprintf(stderr, "writ-gate: stopped unexpectedly: %v\n%s", p, debug.Stack())
+			status = exitFault
+		}
+	}()
 	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(execCommand(&status))
 	root.SetArgs(args)
@@ -110,7 +127,7 @@ func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
 		return exitFault, err
 	}
 	defer tpm.Close()
-	c := gate.Command{Path: args[0], Argv: args, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr}
+	c := gate.Command{Path: args[0], Args: args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr}
 	if c.Artifact, err = f.readArtifact(); err != nil {
 		return exitFault, err
 	}
@@ -172,7 +189,7 @@ func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: tpm, State: f.state})
+	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: gate.Host(tpm), State: f.state})
 	if err != nil {
 		return nil, nil, errors.Join(err, tpm.Close())
 	}
@@ -244,10 +261,13 @@ func (f *execFlags) show(stdout, stderr io.Writer, o gate.Outcome) {
 	if len(d.Requirements) > 0 {
 		fmt.Fprintf(stderr, "           did not hold: %s\n", strings.Join(d.Requirements, "; "))
 	}
-	if o.Logged {
+	switch {
+	case o.Logged:
 		fmt.Fprintf(stderr, "           logged at index %d\n", o.Index)
-	} else {
+	case o.Spooled:
 		fmt.Fprintln(stderr, "           not logged yet: the record waits in the state directory")
+	default:
+		fmt.Fprintln(stderr, "           not logged: the issuer did not take the record")
 	}
 	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
 	if f.verbose {

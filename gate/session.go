@@ -1,0 +1,268 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"slices"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// session is one command on its way through the gate order.
+type session struct {
+	*Gate
+	cmd        Command
+	run        *denial.Run
+	claims     artifact.Claims // unverified until artifact is set: good for the record of a denial only
+	digest     statement.Digest
+	artifact   *artifact.Artifact
+	launch     launch
+	permission artifact.Permission // for the file that the command names
+	use        uint64
+	startLeaf  statement.Digest
+	index      uint64
+}
+
+func (s *session) close() { s.launch.close() }
+
+// start makes all checks and starts the program.
+func (s *session) start(ctx context.Context) (wait func() exitStatus, err error) {
+	if err := s.verify(ctx); err != nil {
+		return nil, err
+	}
+	for _, step := range []struct {
+		check func() error
+		stage denial.Stage
+	}{
+		{s.scope, denial.StageScope},
+		{func() error { return s.possession(ctx) }, denial.StagePossession},
+		{s.consume, denial.StageUses},
+		{func() error { return s.startRecord(ctx) }, denial.StageStartRecord},
+		{s.launch.check, denial.StageRun},
+	} {
+		if err := s.run.Check(step.check, step.stage); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.run.Allowed(); err != nil {
+		return nil, err
+	}
+	wait, err = s.launch.start(ctx, s.cmd, s.environment(), s.directory())
+	if err != nil {
+		return nil, denial.New(denial.Internal, "the program could not be started: %v", err).At(denial.StageRun)
+	}
+	return wait, nil
+}
+
+// verify checks the artifact up to revocation. Its status list is fetched only once everything before has passed, so
+// that nobody makes the gate ask for, or remember, a list that no genuine artifact names.
+func (s *session) verify(ctx context.Context) error {
+	if c, digest, err := artifact.Inspect(s.cmd.Artifact); err == nil {
+		s.claims, s.digest = c, digest
+	}
+	want := artifact.Want{Trust: s.o.Trust, Now: s.o.Now(), Audience: s.o.Audience}
+	var unknown error
+	if _, err := artifact.Verify(s.cmd.Artifact, want); denial.Of(err).Stage == denial.StageGateRevocation {
+		want.Status, unknown = s.status(ctx, s.claims.Status.List.URI)
+	}
+	a, err := artifact.Check(s.run, s.cmd.Artifact, want)
+	switch {
+	case err != nil && unknown != nil && denial.Of(err).Stage == denial.StageGateRevocation:
+		return denial.Of(unknown).At(denial.StageGateRevocation) // says why there is no list
+	case err != nil:
+		return err
+	}
+	s.artifact, s.claims, s.digest = a, a.Claims(), a.Digest()
+	return nil
+}
+
+// status fetches and verifies the status list at uri.
+func (s *session) status(ctx context.Context, uri string) (*artifact.Status, error) {
+	c, err := s.state.loadChain()
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.o.Issuer.Status(ctx, uri)
+	if err != nil {
+		return nil, denial.New(denial.RevocationUnknown, "the issuer's status list cannot be had")
+	}
+	status, err := artifact.VerifyStatus(token, s.o.Trust, s.o.Now(), c.Seen[uri])
+	if err != nil || status.URI() != uri { // another list than asked for is for the check of revocation to refuse
+		return status, err
+	}
+	return status, s.state.see(c, uri, status.IssuedAt())
+}
+
+// scope loads the program into sealed memory and admits exactly those bytes with these arguments; for a script its
+// interpreter too, told to run the script with them.
+func (s *session) scope() (err error) {
+	argv := s.cmd.argv()
+	if s.launch.program, s.permission, err = s.admit(s.cmd.Path, argv); err != nil {
+		return err
+	}
+	interpreter, option, ok, err := s.launch.program.shebang()
+	if err != nil {
+		return err
+	}
+	if ok {
+		s.launch.script, s.launch.program, s.launch.option = s.launch.program, nil, option
+		if s.launch.program, _, err = s.admit(interpreter, s.launch.argv(interpreter, s.cmd.Path, argv)); err != nil {
+			return err
+		}
+	}
+	return s.launch.program.native()
+}
+
+// admit loads a file that the scope names, and admits its bytes. Nothing is opened that the scope does not name.
+func (s *session) admit(path string, argv []string) (*program, artifact.Permission, error) {
+	use := artifact.Use{Target: "file:" + path, Operation: artifact.Execute, Argv: argv}
+	if !slices.ContainsFunc(s.claims.Scope, func(p artifact.Permission) bool { return p.Target == use.Target }) {
+		return nil, artifact.Permission{}, denial.New(denial.ScopeDenied, "the scope does not name the program or its interpreter")
+	}
+	p, err := load(path)
+	if err != nil {
+		return nil, artifact.Permission{}, err
+	}
+	use.Code = artifact.SHA256Digest(p.digest)
+	permission, err := s.claims.Scope.Admit(use)
+	if err != nil {
+		p.close()
+		return nil, artifact.Permission{}, err
+	}
+	return p, permission, nil
+}
+
+// possession checks that this is the host and the boot that the artifact was issued to, and that its TPM lets the
+// confirmation key sign: which it refuses if a PCR that the key is bound to has changed.
+func (s *session) possession(ctx context.Context) error {
+	public, err := s.o.TPM.AK(ctx)
+	if err != nil {
+		return err
+	}
+	name, err := attest.Name(public)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(name, s.claims.Environment.AK.Name) {
+		return denial.New(denial.HostMismatch, "the artifact was issued to another host")
+	}
+	clock, err := s.o.TPM.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(artifact.BootSeed(name, uint32(clock.Resets), uint32(clock.Restarts)), s.claims.BootSeed) {
+		return denial.New(denial.HostMismatch, "the host has been restarted since the artifact was issued")
+	}
+	return s.prove(ctx)
+}
+
+func (s *session) prove(ctx context.Context) error {
+	if s.cmd.CNF == nil {
+		return denial.New(denial.KeyBinding, "the confirmation key is missing")
+	}
+	signer, err := s.o.TPM.Signer(ctx, s.cmd.CNF)
+	if err != nil {
+		return err
+	}
+	var nonce artifact.GateNonce
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return err
+	}
+	params := artifact.ParametersDigest(s.cmd.argv())
+	proof, err := artifact.SignPossession(ctx, signer, artifact.Possession{Holder: s.claims.Subject, Audience: s.claims.Audience,
+		Artifact: s.digest, Parameters: params, Nonce: nonce, IssuedAt: uint64(s.o.Now().Unix())})
+	if err != nil {
+		return err
+	}
+	return artifact.VerifyPossession(proof, s.artifact, nonce, params, s.o.Now())
+}
+
+// consume takes the next use of the artifact, durably, before anything happens with it.
+func (s *session) consume() error {
+	most := s.claims.Limits.MaxUses()
+	n, err := s.state.consume(s.claims.ID, s.claims.Expires, most, s.o.Now())
+	switch {
+	case err != nil:
+		return err
+	case n > most && most == 1:
+		return denial.New(denial.ArtifactReplayed, "the artifact has been used")
+	case n > most:
+		return denial.New(denial.UseCountExceeded, "the artifact's %d uses are gone", most)
+	}
+	s.use = n
+	return nil
+}
+
+// startSkew is by how many seconds the clock of the log may lie behind the gate's.
+const startSkew = 300
+
+// startRecord has the start logged and checks the receipt. One of an earlier time than the record's is refused (902):
+// a log key that has been retired must not vouch for what runs now.
+func (s *session) startRecord(ctx context.Context) error {
+	r := s.newRecord(record.EventStart)
+	code, args := s.launch.program.digest, artifact.ParametersDigest(s.cmd.argv())
+	r.Execution = &record.Execution{ID: s.claims.Execution.ID, Use: s.use, Code: code[:], Args: args.Value}
+	if s.launch.script != nil {
+		script := s.launch.script.digest
+		r.Execution.Script = script[:]
+	}
+	sent, err := s.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	if sent.time+startSkew < r.Time {
+		return denial.New(denial.AuditUnavailable, "the receipt is older than the record")
+	}
+	s.startLeaf, s.index = sent.digest, sent.index
+	return nil
+}
+
+// ended has the end logged, or spooled.
+func (s *session) ended(ctx context.Context, status exitStatus) {
+	r := s.newRecord(record.EventEnd)
+	r.Execution = &record.Execution{ID: s.claims.Execution.ID, Use: s.use, Start: s.startLeaf[:], Status: status.recorded()}
+	_, _ = s.send(context.WithoutCancel(ctx), r) // the program has run: what cannot be sent waits, and the outcome says so
+}
+
+// newRecord starts a record about the artifact at hand.
+func (s *session) newRecord(e record.Event) *record.Record {
+	r := &record.Record{Version: record.Version, Event: e, Time: uint64(s.o.Now().Unix())}
+	if len(s.claims.ID) > 0 {
+		digest := s.digest
+		r.CTI, r.Artifact = s.claims.ID, digest[:]
+	}
+	if s.artifact != nil {
+		r.Workload, r.Initiator = s.claims.Subject, s.claims.Initiator.Principal
+		r.Policy = &record.PolicyRef{ID: s.claims.Policy.ID, Hash: s.claims.Policy.Hash.Value}
+	}
+	return r
+}
+
+// refused has the denial logged, or spooled, and returns the outcome.
+func (s *session) refused(ctx context.Context, d *denial.Denial) Outcome {
+	r := s.newRecord(record.EventDenial)
+	r.FillDenial(d, s.run.States())
+	sent, err := s.send(context.WithoutCancel(ctx), r)
+	return Outcome{Denied: d, Logged: err == nil, Index: sent.index, Spooled: s.state.pending() > 0, Checks: s.run.Describe()}
+}
+
+// environment returns what the scope names of the caller's environment, and nothing else (X05).
+func (s *session) environment() []string {
+	if c := s.permission.Terms.Constraints; c != nil {
+		return allowed(s.cmd.Env, c.Env)
+	}
+	return []string{}
+}
+
+// directory returns the working directory, which the scope fixes (X09).
+func (s *session) directory() string {
+	if c := s.permission.Terms.Constraints; c != nil && c.Directory != "" {
+		return c.Directory
+	}
+	return "/"
+}
