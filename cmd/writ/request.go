@@ -89,9 +89,9 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	if f.key == "" {
 		f.key = a.file.Key
 	}
-	for name, value := range map[string]string{"initiator": f.initiator, "key": f.key, "host": f.host, "audience": f.audience} {
-		if value == "" {
-			return misuse("give --%s, or name it in the configuration file", name)
+	for _, need := range [][2]string{{"initiator", f.initiator}, {"key", f.key}, {"host", f.host}, {"audience", f.audience}} {
+		if need[1] == "" {
+			return misuse("give --%s, or name it in the configuration file", need[0])
 		}
 	}
 	if f.cnf == "" {

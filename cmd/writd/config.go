@@ -55,9 +55,9 @@ func loadConfig(path string) (*config, error) {
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, position(err))
 	}
-	for key, value := range map[string]string{"url": c.URL, "listen": c.Listen, "log": c.Log, "token.module": c.Token.Module, "token.token": c.Token.Token} {
-		if value == "" {
-			return nil, fmt.Errorf("%w: %s needs the key %s", errMisuse, path, key)
+	for _, need := range [][2]string{{"url", c.URL}, {"listen", c.Listen}, {"log", c.Log}, {"token.module", c.Token.Module}, {"token.token", c.Token.Token}} {
+		if need[1] == "" {
+			return nil, fmt.Errorf("%w: %s needs the key %s", errMisuse, path, need[0])
 		}
 	}
 	if (c.Token.PINFile == "") == (c.Token.PINFD == 0) {

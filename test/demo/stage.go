@@ -73,7 +73,7 @@ func (d *demo) tell(text string) {
 
 // command runs a program and returns what it wrote and how it ended.
 func (d *demo) command(ctx context.Context, name string, args ...string) (stdout, stderr string, status int, err error) {
-	fmt.Fprintf(d.out, "   $ %s %s\n", name, strings.ReplaceAll(strings.Join(args, " "), d.dir+"/", ""))
+	fmt.Fprintf(d.out, "   $ %s %s\n", name, strings.ReplaceAll(shell(args), d.dir+"/", ""))
 	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, name), args...)
 	cmd.Dir = d.dir
 	cmd.Env = append(os.Environ(), d.token.Env()...)
@@ -85,6 +85,17 @@ func (d *demo) command(ctx context.Context, name string, args ...string) (stdout
 		return outBuf.String(), errBuf.String(), exit.ExitCode(), nil
 	}
 	return outBuf.String(), errBuf.String(), 0, err
+}
+
+// shell writes arguments as a person would type them.
+func shell(args []string) string {
+	out := make([]string, len(args))
+	for i, a := range args {
+		if out[i] = a; strings.Contains(a, " ") {
+			out[i] = "'" + a + "'"
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // must runs a program that has to succeed, and tells what it wrote.
