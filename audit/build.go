@@ -164,14 +164,7 @@ func (b *builder) policies(context.Context) error {
 
 // keys adds the keys that genesis names, for people: a verifier uses its own.
 func (b *builder) keys(context.Context) error {
-	var set []statement.Key
-	for _, p := range record.Purposes() {
-		set = append(set, b.genesis.Keys[p])
-	}
-	for _, a := range b.genesis.Authorities {
-		set = append(set, a.Key)
-	}
-	raw, err := statement.Marshal(set)
+	raw, err := keySet(&b.genesis)
 	if err != nil {
 		return err
 	}

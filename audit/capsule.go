@@ -79,3 +79,18 @@ func decodeCapsule(payload []byte) (*capsule, error) {
 	}
 	return &c, nil
 }
+
+// value returns the content of a record; nil if there is none.
+func (r *cmwText) value() []byte {
+	if r == nil {
+		return nil
+	}
+	return r.Value
+}
+
+func (r *cmwNumber) value() []byte {
+	if r == nil {
+		return nil
+	}
+	return r.Value
+}

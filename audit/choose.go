@@ -21,6 +21,7 @@ type entry struct {
 	kind   statement.Kind
 	record *record.Record   // of kind Record
 	claims *artifact.Claims // of kind Artifact
+	logged uint64           // logged time, where a receipt has been verified
 }
 
 // readEntry decodes an entry and, if it is a record or an artifact, its payload.

@@ -1,0 +1,112 @@
+package audit
+
+import (
+	"bytes"
+
+	"github.com/governed-execution/writ/denial"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
+// 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
+// and its version rises (402); an enrolment does not give a host or a key that is another's (706).
+//
+// An act whose last statement ends the bundle may go on behind it; such a one short of its threshold is unchecked.
+func (v *verifier) act(group []*entry, f *Finding) error {
+	e := group[0]
+	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
+	short := denial.Is(err, denial.PolicyUnsigned) || denial.Is(err, denial.ThresholdNotMet)
+	if end := group[len(group)-1].index + 1; short && end == v.m.Query.To && end < v.m.Head.Size {
+		f.leave("the act goes on behind the end of this bundle")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if act.Claims().Issuer != v.trust.Issuer {
+		return denial.New(denial.IdentityConflict, "the act is for another issuer")
+	}
+	digest := act.Digest()
+	if v.world.acts[digest] {
+		return denial.New(denial.RequestReplayed, "the act stands in the log twice")
+	}
+	v.world.acts[digest] = true
+	switch e.kind {
+	case statement.Policy:
+		return v.world.policy(act)
+	case statement.Enrolment:
+		return v.world.enrolment(act)
+	}
+	return v.world.revocation(act)
+}
+
+func (w *world) policy(act *record.Act) error {
+	var p record.Policy
+	if err := statement.Unmarshal(act.Payload(), &p); err != nil {
+		return err
+	}
+	if err := p.Check(); err != nil {
+		return err
+	}
+	doc, err := firmwarepolicy.Decode(p.Document)
+	if err != nil {
+		return err
+	}
+	if string(doc.Kind()) != string(p.Kind) || doc.ID() != p.ID || doc.Version() != p.Revision {
+		return denial.New(denial.PolicyHashMismatch, "payload and document name different policies")
+	}
+	if old := w.force[p.Kind]; old != nil && doc.Version() <= old.Version() {
+		return denial.New(denial.PolicyRollback, "version %d was in force, %d is not above it", old.Version(), doc.Version())
+	}
+	w.policies[doc.Hash()] = published{doc, p.Kind}
+	w.force[p.Kind] = doc
+	return nil
+}
+
+func (w *world) enrolment(act *record.Act) error {
+	var e record.Enrolment
+	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
+		return err
+	}
+	if err := e.Check(); err != nil {
+		return err
+	}
+	if e.Initiator != nil {
+		id := e.Initiator.Key.Thumbprint()
+		if _, ok := w.initiators[id]; ok {
+			return denial.New(denial.IdentityConflict, "the key is enrolled already")
+		}
+		w.initiators[id] = initiator{e.ID, e.Initiator.Kind, e.Initiator.Key, act.Digest()}
+		return nil
+	}
+	ek := string(e.Host.EK)
+	if h, ok := w.hostOfEK[ek]; ok && h != e.ID {
+		return denial.New(denial.IdentityConflict, "the EK is another host's")
+	}
+	if k, ok := w.ekOfHost[e.ID]; ok && k != ek {
+		return denial.New(denial.IdentityConflict, "the host has another EK")
+	}
+	w.hostOfEK[ek], w.ekOfHost[e.ID], w.hostActs[act.Digest()] = e.ID, ek, &e
+	return nil
+}
+
+func (w *world) revocation(act *record.Act) error {
+	var r record.Revocation
+	if err := statement.Unmarshal(act.Payload(), &r); err != nil {
+		return err
+	}
+	if err := r.Check(); err != nil {
+		return err
+	}
+	w.revoked[revocation{r.Cause, r.Target}] = true
+	return nil
+}
+
+// equalCBOR reports whether two values have the same encoding.
+func equalCBOR(a, b any) bool {
+	x, errX := statement.Marshal(a)
+	y, errY := statement.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}

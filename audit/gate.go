@@ -1,0 +1,129 @@
+package audit
+
+import (
+	"bytes"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// gateSkew is how far a gate's clock may be from the log's, in seconds, when it records a start: the 300 s that the
+// issuer allows, and a minute for the entry to be logged.
+const gateSkew = 360
+
+// gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
+// complete, of a kind that gates write and by that gate (910); it continues the chain of that key's records (508). Then a
+// start: its host was not revoked (803); its artifact stands before it in the log (305), is for this gate (411), not
+// revoked (801 to 805), not expired (201), and has this use left (504, 505); an end: it ends a start (508). A gate's
+// denial is its own word about what it was shown: unchecked.
+func (v *verifier) gate(e *entry, f *Finding) error {
+	id, _ := e.env.KeyID()
+	g := v.world.gates[id]
+	if g == nil {
+		return denial.New(denial.KeyUnknown, "the record is signed by no key of the issuer and of no enrolled gate")
+	}
+	var keys statement.Keys
+	if err := keys.Add(g.key, statement.Record); err != nil {
+		return err
+	}
+	signed, err := e.env.Verify(keys, statement.Record)
+	if err != nil {
+		return err
+	}
+	r, err := record.Read(signed)
+	if err != nil {
+		return err
+	}
+	if r.Emitter.URI != g.uri {
+		return denial.New(denial.NotPermitted, "the record names another emitter than its gate")
+	}
+	whole, err := v.chained(e, r, g)
+	if err != nil {
+		return err
+	}
+	if err := v.gateEvent(e, r, g, f); err != nil {
+		return err
+	}
+	if !whole && f.Verdict == Proved {
+		f.leave("earlier records of this gate are not in the bundle")
+	}
+	return nil
+}
+
+func (v *verifier) gateEvent(e *entry, r *record.Record, g *gate, f *Finding) error {
+	switch r.Event {
+	case record.EventStart:
+		return v.start(e, r, g, f)
+	case record.EventEnd:
+		return v.end(r, f)
+	case record.EventDenial:
+		f.leave("what a gate was shown is its own word")
+		_, _, err := v.capsule(e)
+		return err
+	}
+	return denial.New(denial.NotPermitted, "a gate writes starts, ends and denials only")
+}
+
+// part reports whether the bundle may lack earlier statements.
+func (v *verifier) part() bool { return v.m.Query.Execution != nil || v.m.Query.From > 0 }
+
+// chained checks the place of a record in its gate's chain, and reports whether it is shown to follow the one before.
+func (v *verifier) chained(e *entry, r *record.Record, g *gate) (whole bool, err error) {
+	follows := r.Emitter.Seq == g.next && bytes.Equal(r.Previous, g.previous) && (!g.begun || string(r.Emitter.Epoch) == g.epoch)
+	gap := v.part() && (!g.begun || v.m.Query.Execution != nil && r.Emitter.Seq > g.next && string(r.Emitter.Epoch) == g.epoch)
+	if !follows && !gap {
+		return false, denial.New(denial.StateRollback, "the record does not continue the gate's chain at number %d", g.next)
+	}
+	g.begun, g.epoch, g.next, g.previous = true, string(r.Emitter.Epoch), r.Emitter.Seq+1, e.digest[:]
+	return follows, nil
+}
+
+// start checks the start of an execution.
+func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error {
+	if r.Time > e.logged+gateSkew || r.Time+gateSkew < e.logged {
+		return denial.New(denial.EvidenceStale, "the gate's clock was more than %d s away", gateSkew)
+	}
+	if v.world.revoked[revocation{record.CauseHost, g.host}] {
+		return denial.New(denial.HostRevoked, "the gate's host had been revoked")
+	}
+	v.world.starts[e.digest] = r
+	n := use{string(r.CTI), r.Execution.Use}
+	if v.world.uses[n] {
+		return denial.New(denial.ArtifactReplayed, "an earlier start has the same use of the artifact")
+	}
+	v.world.uses[n] = true
+	p := v.world.permits[string(r.CTI)]
+	if p == nil && v.part() {
+		f.leave("the artifact is not in the bundle")
+		return nil
+	}
+	if p == nil {
+		return denial.New(denial.KeyUnknown, "no earlier artifact in the log has this id")
+	}
+	c := p.claims
+	switch {
+	case !bytes.Equal(r.Artifact, p.digest[:]) || c.Audience != g.uri || !bytes.Equal(r.Execution.ID, c.Execution.ID):
+		return denial.New(denial.AudienceMismatch, "the artifact is for another gate or another execution")
+	case r.Time >= c.Expires:
+		return denial.New(denial.Expired, "the artifact had expired")
+	case n.n == 0 || n.n > c.Limits.MaxUses():
+		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", c.Limits.MaxUses())
+	}
+	return v.world.permitRevoked(c)
+}
+
+// end checks the end of an execution.
+func (v *verifier) end(r *record.Record, f *Finding) error {
+	s := v.world.starts[sum(r.Execution.Start)]
+	switch {
+	case s == nil && v.part():
+		f.leave("its start is not in the bundle")
+		return nil
+	case s == nil:
+		return denial.New(denial.StateRollback, "no earlier record is the start that this one ends")
+	case s.Emitter.URI != r.Emitter.URI || !bytes.Equal(s.CTI, r.CTI) || !bytes.Equal(s.Execution.ID, r.Execution.ID) || s.Execution.Use != r.Execution.Use:
+		return denial.New(denial.LogInconsistent, "the end and its start name different executions")
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Verdict is what a check has come to.
+type Verdict string
+
+// The verdicts.
+const (
+	Proved    Verdict = "proved"    // it follows from the bundle and the trust file
+	Refuted   Verdict = "refuted"   // it contradicts them
+	Unchecked Verdict = "unchecked" // nothing in the bundle shows it, or shows otherwise
+)
+
+// Report is what Verify has found.
+type Report struct {
+	Verdict    Verdict   `json:"verdict"`
+	Issuer     string    `json:"issuer,omitempty"` // of the trust file
+	Log        string    `json:"log,omitempty"`
+	From       uint64    `json:"from"`
+	To         uint64    `json:"to"`
+	Execution  string    `json:"execution,omitempty"` // in hexadecimal
+	Head       *Head     `json:"head,omitempty"`
+	Sealed     uint64    `json:"sealed,omitempty"` // logged time of the manifest
+	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
+	Statements []Finding `json:"statements"`       // by index; empty if the bundle is refuted before they are read
+	Counts     []Count   `json:"counts"`
+	Lacks      []Lack    `json:"lacks"`  // parts that the issuer no longer has
+	Limits     []string  `json:"limits"` // what no check of this bundle can show
+}
+
+// Head is the tree head that everything in the bundle is proved against.
+type Head struct {
+	Size uint64 `json:"size"`
+	Root string `json:"root"` // in hexadecimal
+	Time uint64 `json:"time"`
+}
+
+// Finding is the verdict on one statement, or on the bundle.
+type Finding struct {
+	Index   uint64  `json:"index"`
+	Kind    string  `json:"kind"`
+	Event   string  `json:"event,omitempty"`  // of a record
+	Denied  uint64  `json:"denied,omitempty"` // code that the statement itself tells of
+	Logged  uint64  `json:"logged,omitempty"` // logged time, seconds since 1970 UTC
+	Verdict Verdict `json:"verdict"`
+	Code    int     `json:"code,omitempty"` // why it is refuted
+	Reason  string  `json:"reason,omitempty"`
+	Why     string  `json:"why,omitempty"` // why it is refuted or unchecked, for people
+
+	denied *denial.Denial
+}
+
+// refute makes the finding a refutation.
+func (f *Finding) refute(d *denial.Denial) {
+	f.Verdict, f.Code, f.Reason, f.Why, f.denied = Refuted, d.Reason.Code(), d.Reason.String(), d.Detail, d
+}
+
+// leave makes the finding unchecked, unless it is refuted.
+func (f *Finding) leave(why string) {
+	if f.Verdict != Refuted {
+		f.Verdict, f.Why = Unchecked, why
+	}
+}
+
+// conclude sets the overall verdict: refuted if anything is; unchecked if the bundle or an artifact is; else proved.
+// Other statements that are unchecked are told of, and do not change it: their truth is the word of who signed them.
+func (r *Report) conclude() {
+	r.Verdict = r.Bundle.Verdict
+	for i := range r.Statements {
+		f := &r.Statements[i]
+		switch {
+		case f.Verdict == Refuted:
+			r.Verdict = Refuted
+		case f.Verdict != Proved && f.Kind == statement.Artifact.String() && r.Verdict == Proved:
+			r.Verdict = Unchecked
+		}
+	}
+}
+
+// allSound reports whether no statement is refuted.
+func (r *Report) allSound() bool {
+	return !slices.ContainsFunc(r.Statements, func(f Finding) bool { return f.Verdict == Refuted })
+}
+
+// Err returns nil if the verdict is proved. For a refuted bundle it is the first denial found; for an unchecked one
+// NO_EVIDENCE.
+func (r *Report) Err() error {
+	switch {
+	case r == nil || r.Verdict == "":
+		return denial.New(denial.Internal, "nothing was verified")
+	case r.Verdict == Proved:
+		return nil
+	case r.Verdict == Unchecked:
+		return denial.New(denial.NoEvidence, "the bundle does not hold all that its artifacts were decided on")
+	case r.Bundle.Verdict == Refuted:
+		return r.Bundle.denied
+	}
+	for _, f := range r.Statements {
+		if f.Verdict == Refuted {
+			return f.denied
+		}
+	}
+	return denial.New(denial.Internal, "a refutation was lost")
+}
+
+// Text returns the report for people.
+func (r *Report) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: ", strings.ToUpper(string(r.Verdict)))
+	if r.Execution != "" {
+		fmt.Fprintf(&b, "execution %s", r.Execution)
+	} else {
+		fmt.Fprintf(&b, "entries %d to %d", r.From, r.To)
+	}
+	fmt.Fprintf(&b, " of %s\n", r.Log)
+	if r.Head != nil {
+		fmt.Fprintf(&b, "tree of %d entries at %s, root %s\n", r.Head.Size, instant(r.Head.Time), r.Head.Root)
+	}
+	if r.Bundle.Verdict != Proved {
+		fmt.Fprintf(&b, "bundle %s: %s\n", r.Bundle.Verdict, r.Bundle.words())
+	}
+	r.tally(&b)
+	r.details(&b)
+	for _, l := range r.Lacks {
+		fmt.Fprintf(&b, "gap: entry %d has no %s any more\n", l.Index, l.Part)
+	}
+	for _, l := range r.Limits {
+		fmt.Fprintf(&b, "limit: %s\n", l)
+	}
+	return b.String()
+}
+
+// words says why, with the code of a refutation.
+func (f *Finding) words() string {
+	if f.Code == 0 {
+		return f.Why
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%d %s: %s", f.Code, f.Reason, f.Why), ": ")
+}
+
+// name says what the statement is.
+func (f *Finding) name() string {
+	n := f.Kind
+	if f.Event != "" {
+		n = f.Event
+	}
+	if f.Denied != 0 {
+		n += fmt.Sprintf(" %d", f.Denied)
+	}
+	return n
+}
+
+// tally writes how many statements of each sort have which verdict.
+func (r *Report) tally(b *strings.Builder) {
+	type row struct{ n [3]int }
+	rows, names := map[string]*row{}, []string{}
+	column := map[Verdict]int{Proved: 0, Refuted: 1, Unchecked: 2}
+	for _, f := range r.Statements {
+		name := f.name()
+		if rows[name] == nil {
+			rows[name] = &row{}
+			names = append(names, name)
+		}
+		rows[name].n[column[f.Verdict]]++
+	}
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	fmt.Fprintf(b, "%-24s %9s %9s %9s\n", "statement", Proved, Refuted, Unchecked)
+	for _, name := range names {
+		n := rows[name].n
+		fmt.Fprintf(b, "%-24s %9d %9d %9d\n", name, n[0], n[1], n[2])
+	}
+}
+
+// details writes each refutation, and once each reason for which statements are unchecked.
+func (r *Report) details(b *strings.Builder) {
+	why := map[string]int{}
+	for _, f := range r.Statements {
+		switch f.Verdict {
+		case Refuted:
+			fmt.Fprintf(b, "refuted: entry %d, %s: %s\n", f.Index, f.name(), f.words())
+		case Unchecked:
+			why[f.name()+": "+f.Why]++
+		}
+	}
+	for _, w := range sortedKeys(why) {
+		fmt.Fprintf(b, "unchecked: %d x %s\n", why[w], w)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func instant(seconds uint64) string {
+	return time.Unix(int64(min(seconds, 1<<37)), 0).UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,149 @@
+package audit
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// transparent decodes a statement with exactly one receipt and nothing else beside it, and verifies the receipt.
+func (v *verifier) transparent(raw []byte) (*statement.Envelope, *receipt.Proof, error) {
+	env, err := statement.Decode(raw, maxTransparent)
+	if err != nil {
+		return nil, nil, err
+	}
+	receipts, err := env.Receipts()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(receipts) != 1 {
+		return nil, nil, denial.New(denial.NoReceipt, "a statement of a bundle has exactly one receipt")
+	}
+	if again, err := statement.Attach(env.Leaf(), receipts[0]); err != nil || !bytes.Equal(again, raw) {
+		return nil, nil, denial.New(denial.ReceiptInvalid, "something stands beside the receipt")
+	}
+	proof, err := v.proofs.Verify(receipts[0], env.Leaf())
+	if err != nil {
+		return nil, nil, err
+	}
+	if proof.Issuer != v.trust.Issuer || proof.Log != v.trust.Log {
+		return nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
+	}
+	return env, proof, v.signedAt(receipts[0], proof.Time)
+}
+
+// signedAt checks that the log key of a receipt was valid at its time.
+func (v *verifier) signedAt(raw []byte, time uint64) error {
+	env, err := statement.Decode(raw, maxReceipt)
+	if err != nil {
+		return err
+	}
+	id, _ := env.KeyID() // names the key that verified
+	return v.validAt(id, time)
+}
+
+// seal checks the manifest's signature and its place in the log, and decodes it.
+func (v *verifier) seal() error {
+	raw, err := v.read(nameManifest)
+	if err != nil {
+		return err
+	}
+	sealed, err := v.read(nameSeal)
+	if err != nil {
+		return err
+	}
+	if raw == nil || sealed == nil {
+		return denial.New(denial.ClaimAbsent, "the bundle has no signed manifest")
+	}
+	env, proof, err := v.transparent(sealed)
+	if err != nil {
+		return err
+	}
+	signed, err := env.Verify(v.keys, statement.Manifest)
+	if err != nil {
+		return err
+	}
+	hash := statement.DigestOf(raw)
+	if !bytes.Equal(signed.Payload(), hash[:]) {
+		return denial.New(denial.ReceiptInvalid, "the manifest is not the one that was signed")
+	}
+	if err := statement.Unmarshal(raw, &v.m); err != nil {
+		return err
+	}
+	v.sealed = proof.Time
+	return v.sealFits(signed, proof)
+}
+
+func (v *verifier) sealFits(signed *statement.Verified, proof *receipt.Proof) error {
+	m, c := &v.m, signed.Claims()
+	switch {
+	case m.Version != Version:
+		return denial.New(denial.UnsupportedVersion, "bundle version %d", m.Version)
+	case c.Issuer != v.trust.Issuer || c.Subject != v.trust.Log || m.Issuer != v.trust.Issuer || m.Log != v.trust.Log:
+		return denial.New(denial.IdentityConflict, "the bundle is of another issuer or log than those of the trust file")
+	case proof.Index < m.Head.Size || proof.Time < m.Head.Time:
+		return denial.New(denial.ReceiptInvalid, "the manifest is older than the tree head that it names")
+	case m.Query.From >= m.Query.To || m.Query.To > m.Head.Size || m.Query.Execution != nil && len(m.Query.Execution) != 16:
+		return denial.New(denial.PayloadForm, "the manifest names a range that the log does not have")
+	}
+	return v.validAt(signed.Key().Thumbprint(), c.IssuedAt, proof.Time)
+}
+
+// files compares the list of the manifest with what the bundle holds.
+func (v *verifier) files() error {
+	listed, err := joined(v.m.Files)
+	if err != nil {
+		return err
+	}
+	there := slices.DeleteFunc(v.s.sorted(), func(m member) bool { return m.path == nameManifest || m.path == nameSeal })
+	for i, f := range listed {
+		if i >= len(there) || there[i].path != f.Path {
+			return denial.New(denial.ReceiptInvalid, "the manifest lists a file that the bundle does not have, or out of order")
+		}
+		if uint64(there[i].size) != f.Size || there[i].hash != f.Hash {
+			return denial.New(denial.ReceiptInvalid, "a file is not the one that the manifest lists")
+		}
+	}
+	if len(there) > len(listed) {
+		return denial.New(denial.ReceiptInvalid, "the bundle has a file that the manifest does not list")
+	}
+	return nil
+}
+
+// genesis checks entry 0 against the pin. Genesis stands first: its statements are those of the same payload that
+// follow each other.
+func (v *verifier) genesis() error {
+	group, err := v.group(0)
+	if err != nil {
+		return err
+	}
+	if len(group) == 0 || group[0].kind != statement.Genesis {
+		return denial.New(denial.ReceiptInvalid, "the bundle has no genesis")
+	}
+	g, _, err := record.VerifyGenesis(leavesOf(group), v.trust.Genesis)
+	if err != nil {
+		return err
+	}
+	if g.Issuer != v.trust.Issuer || g.Log != v.trust.Log {
+		return denial.New(denial.IdentityConflict, "genesis is of another issuer or log than those of the trust file")
+	}
+	v.world.genesis = g
+	v.world.authorities, err = record.NewAuthorities(g)
+	return err
+}
+
+// keySet is the informational key set of a genesis.
+func keySet(g *record.Genesis) ([]byte, error) {
+	var set []statement.Key
+	for _, p := range record.Purposes() {
+		set = append(set, g.Keys[p])
+	}
+	for _, a := range g.Authorities {
+		set = append(set, a.Key)
+	}
+	return statement.Marshal(set)
+}

@@ -1,0 +1,189 @@
+package audit
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Options are what a verification needs beside the trust file.
+type Options struct {
+	Now   time.Time           // for the expiry of the trust file; zero is refused (905)
+	Roots []*x509.Certificate // TPM vendor roots that the trust file names by file; those in PEM are read from it
+}
+
+// Verify checks a bundle against the auditor's trust file. The error is a fault of this machine; every refusal stands
+// in the report, and Report.Err is nil only if nothing is refuted and every artifact is proved.
+//
+// It checks, in this order, and goes no further than the first that fails:
+//
+//  1. The trust file: there is one (305), the time is known (905), it has not expired (206), its TPM roots parse (321).
+//  2. The tar file, as open says.
+//  3. The manifest: it is signed by the issuer's record key (301, 305) for this log (706), that signature is in the
+//     log (324) and not dated before the head of the bundle (324), and it decodes (3xx). Its list of files is that of the
+//     bundle: none missing, none more, each with its size and SHA-256 (324).
+//  4. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
+//     issuer and the log of the trust file (706).
+//
+// Then each statement, in order of index, gets a verdict of its own:
+//
+//  5. It decodes (3xx) and has exactly one receipt by the log key of the trust file, which was valid then (208), for this
+//     log and the index of its name (324). The receipt's head is one history with the bundle's head, by a consistency
+//     receipt (325); logged times and tree sizes rise with the index (325).
+//  6. Its signature is by the right key, valid at logged time (208): the issuer's keys of the trust file for artifacts and
+//     records, the quorum of genesis for acts (403, 326), a gate key that an earlier enrolment record names for the rest.
+//  7. What its kind says: see act, permit, denied and gate in this package. A decision is made again.
+//
+// Last, the bundle as a whole:
+//
+//  8. A range has every entry of it, and before it only what later entries are verified with (324).
+//  9. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
+//     its statements, and the informational key set to genesis (324).
+func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Report, error) {
+	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
+		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Limits: []string{}}}
+	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
+	err := guard(func() error { return v.verify(r) })
+	if v.s != nil {
+		err = errors.Join(err, faulty(v.s.Close()))
+	}
+	if f := (fault{}); errors.As(err, &f) {
+		return nil, f.error
+	}
+	if err != nil {
+		v.report.Bundle.refute(denial.Of(err))
+	}
+	v.report.conclude()
+	return v.report, nil
+}
+
+// guard turns a panic into a denial.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = denial.New(denial.Internal, "a check stopped unexpectedly")
+		}
+	}()
+	return f()
+}
+
+// verifier is one passage of Verify.
+type verifier struct {
+	ctx    context.Context
+	trust  *artifact.Trust
+	o      Options
+	roots  []*x509.Certificate
+	keys   statement.Keys
+	proofs *receipt.Verifier
+	s      *spool
+	m      manifest
+	sealed uint64 // logged time of the manifest
+	lacks  map[Lack]bool
+	heads  map[uint64]receipt.Head // that receipts are under, by size
+	last   receipt.Head            // of the statement before
+	used   map[string]bool         // members that a statement has called for
+	counts map[class]uint64
+	world  *world
+	report *Report
+}
+
+func (v *verifier) verify(r io.Reader) (err error) {
+	if err := v.readTrust(); err != nil {
+		return err
+	}
+	if v.s, err = open(v.ctx, r); err != nil {
+		return err
+	}
+	for _, check := range []func() error{v.seal, v.files, v.describe, v.genesis, v.statements, v.complete, v.leftovers} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) readTrust() (err error) {
+	t := v.trust
+	switch {
+	case t == nil || t.Genesis == (statement.Digest{}) || t.Issuer == "" || t.Log == "":
+		return denial.New(denial.KeyUnknown, "there is no trust file")
+	case v.o.Now.IsZero():
+		return denial.New(denial.ClockUntrusted, "the present time is not known")
+	case !v.o.Now.Before(t.Expires):
+		return denial.New(denial.PolicyExpired, "the trust file has expired")
+	}
+	v.report.Issuer, v.report.Log = t.Issuer, t.Log
+	v.roots = append(v.roots, v.o.Roots...)
+	for _, root := range t.TPMRoots {
+		for block, rest := pem.Decode([]byte(root.PEM)); block != nil; block, rest = pem.Decode(rest) {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return denial.New(denial.EKUntrusted, "a TPM root of the trust file is not a certificate")
+			}
+			v.roots = append(v.roots, c)
+		}
+	}
+	v.keys, err = t.StatementKeys()
+	v.proofs = receipt.NewVerifier(v.keys)
+	return err
+}
+
+// describe writes into the report what the bundle is about and what it cannot show.
+func (v *verifier) describe() (err error) {
+	r := v.report
+	r.From, r.To, r.Execution, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.sealed
+	r.Head = &Head{Size: v.m.Head.Size, Root: hex.EncodeToString(v.m.Head.Root[:]), Time: v.m.Head.Time}
+	if r.Lacks, err = joined(v.m.Lacks); err != nil {
+		return err
+	}
+	v.lacks = map[Lack]bool{}
+	for _, l := range r.Lacks {
+		v.lacks[l] = true
+	}
+	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word",
+		"that no TPM clock had gone further than the one a decision compared with is the issuer's signed word")
+	if len(v.roots) == 0 {
+		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked")
+	}
+	if v.m.Query.Execution != nil || v.m.Query.From > 0 || v.m.Query.To < v.m.Head.Size {
+		r.Limits = append(r.Limits, fmt.Sprintf("this is a part of %d entries: that no earlier act or record is left out is the issuer's signed word; a bundle of the whole log shows it", v.m.Head.Size))
+	}
+	return nil
+}
+
+// validAt refuses a key of the trust file that was not valid at each of the times (208).
+func (v *verifier) validAt(id statement.Thumbprint, times ...uint64) error {
+	for _, k := range v.trust.Keys {
+		if k.Key.Thumbprint() != id {
+			continue
+		}
+		for _, s := range times {
+			at := time.Unix(int64(min(s, 1<<53)), 0)
+			if at.Before(k.NotBefore) || !k.NotAfter.IsZero() && !at.Before(k.NotAfter) {
+				return denial.New(denial.KeyOutsideValidity, "the %s key was not valid then", k.Purpose)
+			}
+		}
+		return nil
+	}
+	return denial.New(denial.KeyUnknown, "no such key in the trust file")
+}
+
+// read returns a member that a statement calls for; nil if there is none.
+func (v *verifier) read(path string) ([]byte, error) {
+	data, ok, err := v.s.read(path)
+	if err != nil {
+		return nil, faulty(err)
+	}
+	v.used[path] = v.used[path] || ok
+	return data, nil
+}

@@ -1,0 +1,318 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// indices returns the indices of the statements, ascending.
+func (v *verifier) indices() (all []uint64, err error) {
+	for path := range v.s.members {
+		digits, ok := strings.CutPrefix(path, "statements/")
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSuffix(digits, ".scitt"), 10, 64)
+		if err != nil {
+			return nil, denial.New(denial.NotCanonical, "a statement's name is not its index")
+		}
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// group returns the statement at an index and, if it is an act's, those of the same act that follow it.
+func (v *verifier) group(index uint64) ([]*entry, error) {
+	var group []*entry
+	for {
+		e, err := v.entry(index + uint64(len(group)))
+		if err != nil {
+			if len(group) > 0 && !isFault(err) {
+				return group, nil // it has its own verdict when its turn comes
+			}
+			return group, err
+		}
+		if e == nil || len(group) > 0 && !sameAct(group[0], e) {
+			return group, nil
+		}
+		group = append(group, e)
+		if !isAct(e.kind) {
+			return group, nil
+		}
+	}
+}
+
+// entry decodes a statement of the bundle; nil if it does not have it.
+func (v *verifier) entry(index uint64) (*entry, error) {
+	raw, err := v.read(nameStatement(index))
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	env, err := statement.Decode(raw, maxTransparent)
+	if err != nil {
+		return nil, err
+	}
+	return readEntry(index, env.Leaf())
+}
+
+func isFault(err error) bool {
+	f := fault{}
+	return errors.As(err, &f)
+}
+
+func isAct(k statement.Kind) bool {
+	return k == statement.Genesis || k == statement.Policy || k == statement.Enrolment || k == statement.Revocation
+}
+
+// sameAct reports whether two statements are of one act: it is the payload that makes an act.
+func sameAct(a, b *entry) bool {
+	return a.kind == b.kind && a.env.Claims() == b.env.Claims() && bytes.Equal(a.env.Payload(), b.env.Payload())
+}
+
+func leavesOf(group []*entry) record.Bundle {
+	var b record.Bundle
+	for _, e := range group {
+		b = append(b, e.leaf)
+	}
+	return b
+}
+
+// statements gives each statement its verdict.
+func (v *verifier) statements() error {
+	indices, err := v.indices()
+	if err != nil {
+		return err
+	}
+	for len(indices) > 0 {
+		if err := v.ctx.Err(); err != nil {
+			return faulty(fmt.Errorf("verifying bundle: %w", err))
+		}
+		group, err := v.group(indices[0])
+		if isFault(err) {
+			return err
+		}
+		if err != nil {
+			f := Finding{Index: indices[0], Kind: statement.Kind(0).String()}
+			f.refute(denial.Of(err))
+			v.report.Statements = append(v.report.Statements, f)
+			indices = indices[1:]
+			continue
+		}
+		if err := v.judge(group); err != nil {
+			return err
+		}
+		indices = indices[len(group):]
+	}
+	return nil
+}
+
+// judge gives the statements of one group their verdicts: each its receipt, then all together what their kind says.
+func (v *verifier) judge(group []*entry) error {
+	findings := make([]Finding, len(group))
+	sound := true
+	for i, e := range group {
+		f := &findings[i]
+		*f = Finding{Index: e.index, Kind: e.kind.String(), Verdict: Proved}
+		if e.record != nil {
+			f.Event = e.record.Event.String()
+			if len(e.record.Reasons) > 0 {
+				f.Denied = e.record.Reasons[0]
+			}
+		}
+		v.counts[classOf(e.kind, e.record)]++
+		if err := v.settle(f, func() error { return v.logged(e, f) }); err != nil {
+			return err
+		}
+		sound = sound && f.Verdict == Proved
+	}
+	if sound {
+		whole := findings[0]
+		if err := v.settle(&whole, func() error { return v.content(group, &whole) }); err != nil {
+			return err
+		}
+		for i := range findings {
+			findings[i].Verdict, findings[i].Code, findings[i].Reason = whole.Verdict, whole.Code, whole.Reason
+			findings[i].Why, findings[i].denied = whole.Why, whole.denied
+		}
+	}
+	v.report.Statements = append(v.report.Statements, findings...)
+	return nil
+}
+
+// settle runs a check and writes a refusal into the finding. It returns faults only.
+func (v *verifier) settle(f *Finding, check func() error) error {
+	err := guard(check)
+	if isFault(err) {
+		return err
+	}
+	if err != nil {
+		f.refute(denial.Of(err))
+	}
+	return nil
+}
+
+// logged checks the receipt of a statement, and that the heads of all receipts are one history.
+func (v *verifier) logged(e *entry, f *Finding) error {
+	raw, err := v.read(nameStatement(e.index))
+	if err != nil {
+		return err
+	}
+	_, proof, err := v.transparent(raw)
+	if err != nil {
+		return err
+	}
+	if proof.Index != e.index {
+		return denial.New(denial.ReceiptInvalid, "the statement stands at another index than its name says")
+	}
+	f.Logged, e.logged = proof.Time, proof.Time
+	head := receipt.Head{Size: proof.Size, Root: proof.Root, Time: proof.Time}
+	if head.Size < v.last.Size || head.Time < v.last.Time {
+		return denial.New(denial.LogInconsistent, "a later entry has an earlier tree head")
+	}
+	v.last = head
+	return v.history(head)
+}
+
+// history checks that a head is one history with the head of the bundle.
+func (v *verifier) history(head receipt.Head) error {
+	if known, ok := v.heads[head.Size]; ok {
+		if known != head {
+			return denial.New(denial.LogInconsistent, "two tree heads of one size differ")
+		}
+		return nil
+	}
+	want := receipt.Head{Size: v.m.Head.Size, Root: v.m.Head.Root, Time: v.m.Head.Time}
+	if head != want {
+		raw, err := v.read(nameHead(head.Size))
+		if err != nil {
+			return err
+		}
+		newer, err := v.proofs.VerifyConsistency(raw, head)
+		if err != nil {
+			return err
+		}
+		if newer.Head != want || newer.Issuer != v.trust.Issuer || newer.Log != v.trust.Log {
+			return denial.New(denial.LogInconsistent, "a tree head leads to another one than that of the bundle")
+		}
+	}
+	v.heads[head.Size] = head
+	return nil
+}
+
+// content checks what the kind of a group of statements says.
+func (v *verifier) content(group []*entry, f *Finding) error {
+	e := group[0]
+	switch {
+	case e.kind == statement.Genesis:
+		if e.index != 0 {
+			return denial.New(denial.WrongType, "a log has one genesis")
+		}
+		return nil // checked before all else
+	case isAct(e.kind):
+		return v.act(group, f)
+	case e.kind == statement.Artifact:
+		return v.permit(e, f)
+	case e.kind == statement.Record:
+		return v.recorded(e, f)
+	case e.kind == statement.Manifest:
+		signed, err := v.issued(e)
+		if err == nil && len(signed.Payload()) != 32 {
+			err = denial.New(denial.PayloadForm, "a manifest's statement holds a SHA-256")
+		}
+		return err
+	}
+	return denial.New(denial.WrongType, "a %s does not stand in a log", e.kind)
+}
+
+// issued verifies a statement by the issuer: signed by the key of the trust file for its kind, valid at logged time.
+func (v *verifier) issued(e *entry) (*statement.Verified, error) {
+	signed, err := e.env.Verify(v.keys, e.kind)
+	if err != nil {
+		return nil, err
+	}
+	if signed.Claims().Issuer != v.trust.Issuer {
+		return nil, denial.New(denial.IdentityConflict, "the statement names another issuer")
+	}
+	return signed, v.validAt(signed.Key().Thumbprint(), e.logged)
+}
+
+// complete checks that a range has every entry of it, and nothing before it but context.
+func (v *verifier) complete() error {
+	there, err := v.indices()
+	if err != nil {
+		return err
+	}
+	q := v.m.Query
+	next := q.From
+	for i, n := range there {
+		switch {
+		case n >= q.To:
+			return denial.New(denial.ReceiptInvalid, "the bundle has an entry behind its range")
+		case q.Execution != nil:
+		case n >= q.From && n != next:
+			return denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
+		case n >= q.From:
+			next++
+		default:
+			if e, err := v.entry(there[i]); err != nil || !e.isContext() {
+				return errors.Join(onlyFault(err), denial.New(denial.ReceiptInvalid, "the bundle has an entry outside its range"))
+			}
+		}
+	}
+	if q.Execution == nil && next != q.To {
+		return denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
+	}
+	return nil
+}
+
+func onlyFault(err error) error {
+	if isFault(err) {
+		return err
+	}
+	return nil
+}
+
+// leftovers checks what stands beside the statements.
+func (v *verifier) leftovers() error {
+	listed, err := joined(v.m.Counts)
+	if err != nil {
+		return err
+	}
+	v.report.Counts = listed
+	if !slices.Equal(listed, countsOf(v.counts)) {
+		return denial.New(denial.ReceiptInvalid, "the counts of the manifest are not those of the bundle")
+	}
+	for hash, p := range v.world.policies {
+		raw, err := v.read(namePolicy(hash))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(raw, p.doc.Canonical()) {
+			return denial.New(denial.PolicyHashMismatch, "a policy of the bundle is not the one that authorities signed")
+		}
+	}
+	want, err := keySet(v.world.genesis)
+	if err != nil {
+		return err
+	}
+	if raw, err := v.read(nameKeys); err != nil || !bytes.Equal(raw, want) {
+		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the key set of the bundle is not that of genesis"))
+	}
+	for _, path := range slices.Sorted(maps.Keys(v.s.members)) {
+		if !v.used[path] && v.report.allSound() {
+			return denial.New(denial.ReceiptInvalid, "the bundle has a file that no statement calls for")
+		}
+	}
+	return nil
+}

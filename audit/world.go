@@ -1,0 +1,122 @@
+package audit
+
+import (
+	"encoding/hex"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/denial"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// world is what the statements so far have established. It follows from them alone, as the issuer's state must.
+type world struct {
+	genesis     *record.Genesis
+	authorities *record.Authorities
+	policies    map[firmwarepolicy.Hash]published
+	force       map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
+	hostActs    map[statement.Digest]*record.Enrolment         // by digest of the act's payload
+	hostOfEK    map[string]string
+	ekOfHost    map[string]string
+	initiators  map[statement.Thumbprint]initiator
+	enrolled    map[statement.Digest]*host // by digest of the enrolment record
+	aks         map[string]*host           // by AK name, the newest
+	gates       map[statement.Thumbprint]*gate
+	revoked     map[revocation]bool
+	acts        map[statement.Digest]bool
+	permits     map[string]*permit // by cti
+	requests    map[string]bool    // initiator, 0, request id: consumed by a permit
+	uses        map[use]bool
+	starts      map[statement.Digest]*record.Record
+	emitted     map[emission]bool // by the issuer
+}
+
+type published struct {
+	doc  *firmwarepolicy.Document
+	kind record.PolicyKind
+}
+
+type initiator struct {
+	id   string
+	kind record.InitiatorKind
+	key  statement.Key
+	act  statement.Digest
+}
+
+type host struct {
+	id      string
+	labels  map[string]string
+	ek, ak  []byte
+	request statement.Digest // of the enrolment request
+}
+
+// gate is a gate key and the place that its chain of records has reached.
+type gate struct {
+	uri, host string
+	key       statement.Key
+	begun     bool
+	epoch     string
+	next      uint64
+	previous  []byte
+}
+
+type revocation struct {
+	cause  record.Cause
+	target string
+}
+
+// permit is an artifact that was proved.
+type permit struct {
+	digest statement.Digest
+	claims *artifact.Claims
+}
+
+type use struct {
+	cti string
+	n   uint64
+}
+
+type emission struct {
+	epoch string
+	seq   uint64
+}
+
+func newWorld() *world {
+	return &world{
+		policies: map[firmwarepolicy.Hash]published{}, force: map[record.PolicyKind]*firmwarepolicy.Document{},
+		hostActs: map[statement.Digest]*record.Enrolment{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
+		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
+		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
+		permits: map[string]*permit{}, requests: map[string]bool{}, uses: map[use]bool{},
+		starts: map[statement.Digest]*record.Record{}, emitted: map[emission]bool{},
+	}
+}
+
+// causes returns what is revoked of a request's host, policies and initiator, ascending.
+func (w *world) causes(host, initiator string, policies ...[]byte) (all []uint64) {
+	if w.revoked[revocation{record.CauseHost, host}] {
+		all = append(all, uint64(record.CauseHost))
+	}
+	for _, hash := range policies {
+		if w.revoked[revocation{record.CausePolicy, hex.EncodeToString(hash)}] {
+			all = append(all, uint64(record.CausePolicy))
+			break
+		}
+	}
+	if w.revoked[revocation{record.CauseInitiator, initiator}] {
+		all = append(all, uint64(record.CauseInitiator))
+	}
+	return all
+}
+
+// permitRevoked refuses an artifact that, or whose host, initiator or policy, is revoked.
+func (w *world) permitRevoked(c *artifact.Claims) error {
+	if w.revoked[revocation{record.CauseArtifact, hex.EncodeToString(c.ID)}] {
+		return denial.New(denial.ArtifactRevoked, "the artifact had been revoked")
+	}
+	for _, cause := range w.causes(c.Subject, c.Initiator.Principal, c.Policy.Appraisal.Hash.Value, c.Policy.Hash.Value) {
+		return denial.New(record.Cause(cause).Reason(), "the %s had been revoked", record.Cause(cause))
+	}
+	return nil
+}
