@@ -1,0 +1,149 @@
+package attest
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// Attestation says what a TPMS_ATTEST claims, for people. It proves nothing: only Verify draws facts from a quote.
+type Attestation struct {
+	Type      string // "quote", "certify", or the number of another type
+	Signer    []byte // qualified name of the key that signed
+	ExtraData []byte // qualifying data
+	Clock     Clock
+	Firmware  uint64
+	Banks     []Quoted // of a quote
+	Digest    []byte   // of a quote: pcrDigest
+	Name      []byte   // of a certification: Name of the certified object
+}
+
+// Quoted are the PCRs of one bank that a quote covers.
+type Quoted struct {
+	Bank string // one without a name is given by its number
+	PCRs []int  // ascending
+}
+
+// ParseAttestation reads a TPMS_ATTEST for people, with or without the length that makes it a TPM2B_ATTEST. It checks
+// magic (314), size (313) and one strict encoding (317).
+func ParseAttestation(raw []byte) (*Attestation, error) {
+	return guarded(func() (*Attestation, error) { return explainAttest(withoutSize(raw)) })
+}
+
+// withoutSize strips the length of a TPM2B_ATTEST. No TPMS_ATTEST begins with its own length: it begins with 0xFF54.
+func withoutSize(raw []byte) []byte {
+	if len(raw) >= 2 && len(raw) <= maxStructure+2 && int(binary.BigEndian.Uint16(raw)) == len(raw)-2 {
+		return raw[2:]
+	}
+	return raw
+}
+
+func explainAttest(raw []byte) (*Attestation, error) {
+	if len(raw) < 6 {
+		return nil, denial.New(denial.QuoteMalformed, "an attestation is cut short")
+	}
+	a, err := parseAttest(raw, tpm2.TPMST(binary.BigEndian.Uint16(raw[4:])))
+	if err != nil {
+		return nil, err
+	}
+	out := &Attestation{Type: fmt.Sprintf("%#04x", uint16(a.Type)), Signer: a.QualifiedSigner.Buffer, ExtraData: a.ExtraData.Buffer,
+		Clock: Clock{Milliseconds: a.ClockInfo.Clock, Resets: uint64(a.ClockInfo.ResetCount), Restarts: uint64(a.ClockInfo.RestartCount),
+			Safe: bool(a.ClockInfo.Safe)}, Firmware: a.FirmwareVersion}
+	if info, err := a.Attested.Certify(); err == nil {
+		out.Type, out.Name = "certify", info.Name.Buffer
+	}
+	if info, err := a.Attested.Quote(); err == nil {
+		out.Type, out.Digest = "quote", info.PCRDigest.Buffer
+		for _, s := range info.PCRSelect.PCRSelections {
+			out.Banks = append(out.Banks, explainSelection(s))
+		}
+	}
+	return out, nil
+}
+
+func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
+	q := Quoted{Bank: fmt.Sprintf("%#04x", uint16(s.Hash))}
+	for _, b := range knownBanks {
+		if b.id == uint16(s.Hash) {
+			q.Bank = b.name
+		}
+	}
+	for i := range 8 * len(s.PCRSelect) {
+		if s.PCRSelect[i/8]>>(i%8)&1 == 1 {
+			q.PCRs = append(q.PCRs, i)
+		}
+	}
+	return q
+}
+
+// CheckSignature checks that the key in a TPM2B_PUBLIC signed an attestation, in this order: the key is a restricted
+// signing key, made in its TPM and fixed to it (317, 319); the attestation reads as ParseAttestation says (314, 313, 317)
+// and names the key, as a primary key of the endorsement hierarchy, as its signer (320); the signature (317, 302, 316).
+// It says nothing about whose key it is, when it signed and what for.
+func CheckSignature(attestation, signature, public []byte) error {
+	raw := withoutSize(attestation)
+	_, err := guarded(func() (*attestationKey, error) {
+		ak, err := checkAK(public)
+		if err != nil {
+			return nil, err
+		}
+		a, err := explainAttest(raw)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(a.Signer, ak.qualified) {
+			return nil, denial.New(denial.AKSubstituted, "the attestation names another signer than this key")
+		}
+		return ak, ak.verify(raw, signature, denial.QuoteSignature, denial.QuoteSignature)
+	})
+	return err
+}
+
+// Parts returns what the evidence holds, unverified, for people. It must not be written to.
+func (e *Evidence) Parts() EvidenceParts {
+	p := EvidenceParts{Quote: e.tpm.Quote, Signature: e.tpm.Signature, PCRs: e.tpm.Banks[0].Values, AK: e.tpm.AK, Certify: e.tpm.Certify,
+		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log}
+	copy(p.Request[:], e.tpm.Request)
+	switch e.tpm.Banks[0].Alg {
+	case coseSHA1:
+		p.Bank = "sha1"
+	case coseSHA256:
+		p.Bank = "sha256"
+	case coseSHA384:
+		p.Bank = "sha384"
+	case coseSHA512:
+		p.Bank = "sha512"
+	}
+	return p
+}
+
+// StartupLocality returns the locality that the log names for TPM2_Startup, and whether it names one.
+func (l *EventLog) StartupLocality() (locality byte, ok bool) {
+	for i := range l.log.events {
+		e := &l.log.events[i]
+		if e.kind == evNoAction && e.pcr == 0 && bytes.HasPrefix(e.data, []byte(startupLocality)) {
+			return e.data[len(startupLocality)], true
+		}
+	}
+	return 0, false
+}
+
+// Compare compares the log with PCR values of one bank as Verify does with quoted ones (603 to 607, 609, 611, 612), and
+// returns the facts of the log alone: Secure Boot, boot programs, command lines and the log itself. Nobody has signed the
+// values, so the facts prove nothing.
+func (l *EventLog) Compare(bank string, pcrs map[int64][]byte) (Claims, error) {
+	f, err := guarded(func() (*bootFacts, error) { return replay(l.log.raw, bank, pcrs) })
+	if err != nil {
+		return Claims{}, err
+	}
+	return Claims{Bank: bank, SecureBoot: f.SecureBoot, BootApps: f.BootApps, CommandLine: f.CommandLine, Log: f.Log}, nil
+}
+
+// ReadDevice returns what an EK certificate says about its TPM, if the certificate has the form that TCG demands (321).
+// It does not ask who signed it.
+func ReadDevice(leaf *x509.Certificate) (Device, error) { return checkProfile(leaf) }

@@ -1,0 +1,129 @@
+package attest_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/softtpm"
+)
+
+func TestAttestationIsExplainedWithAndWithoutItsLength(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	raw := w.evidence(t).Quote
+	for _, in := range [][]byte{raw, tpm2.Marshal(tpm2.TPM2BData{Buffer: raw})} {
+		a, err := attest.ParseAttestation(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		extra := attest.QualifyingData(w.want.Challenge, w.want.Request, w.want.Exporter)
+		if a.Type != "quote" || !bytes.Equal(a.ExtraData, extra[:]) || len(a.Digest) != 32 {
+			t.Errorf("type %q, extra data %x, digest %x", a.Type, a.ExtraData, a.Digest)
+		}
+		if len(a.Banks) != 1 || a.Banks[0].Bank != w.want.Selection.Bank || !slices.Equal(a.Banks[0].PCRs, w.want.Selection.PCRs) {
+			t.Errorf("got selection %v, want %v", a.Banks, w.want.Selection)
+		}
+	}
+}
+
+func TestCertificationIsExplained(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	e := w.evidence(t)
+	a, err := attest.ParseAttestation(e.Certify.Attest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := attest.Name(e.CNF)
+	if err != nil || a.Type != "certify" || !bytes.Equal(a.Name, name) {
+		t.Errorf("type %q, name %x, want that of the cnf key %x (%v)", a.Type, a.Name, name, err)
+	}
+}
+
+func TestCheckSignature(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	other := newWorld(t, softtpm.Options{})
+	for _, row := range []struct {
+		name string
+		edit func(quote, signature, ak *[]byte)
+		want denial.Reason
+	}{
+		{"Q01 magic", func(q, _, _ *[]byte) { (*q)[0] ^= 1 }, denial.QuoteMagic},
+		{"bytes behind the quote", func(q, _, _ *[]byte) { *q = append(*q, 0) }, denial.QuoteMalformed},
+		{"too long", func(q, _, _ *[]byte) { *q = append(*q, make([]byte, 4096)...) }, denial.StructureLimit},
+		{"cut short", func(q, _, _ *[]byte) { *q = (*q)[:5] }, denial.QuoteMalformed},
+		{"a changed clock", func(q, _, _ *[]byte) { binary.BigEndian.PutUint16((*q)[len(*q)-2:], 7) }, denial.QuoteSignature},
+		{"Q20 another AK", func(_, _, ak *[]byte) { *ak = other.tpm.AK }, denial.AKSubstituted},
+		{"no signature", func(_, s, _ *[]byte) { *s = nil }, denial.QuoteMalformed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := w.evidence(t)
+			quote, signature, ak := bytes.Clone(e.Quote), bytes.Clone(e.Signature), bytes.Clone(e.AK)
+			if err := attest.CheckSignature(quote, signature, ak); err != nil {
+				t.Fatalf("before the change: %v", err)
+			}
+			row.edit(&quote, &signature, &ak)
+			if err := attest.CheckSignature(quote, signature, ak); !denial.Is(err, row.want) {
+				t.Errorf("got %v, want %v", err, row.want)
+			}
+		})
+	}
+}
+
+func TestPartsAreWhatWasEncoded(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	raw := encode(t, w.evidence(t))
+	ev, err := attest.DecodeEvidence(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ev.Parts().Encode()
+	if err != nil || !bytes.Equal(again, raw) {
+		t.Errorf("the parts encode to other bytes (%v)", err)
+	}
+}
+
+func TestLogIsComparedAsVerifyDoes(t *testing.T) {
+	boot := bootlog.New(bootlog.Options{Locality: 3})
+	log, err := attest.ParseLog(boot.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if locality, ok := log.StartupLocality(); !ok || locality != 3 {
+		t.Errorf("got locality %d %v, want 3", locality, ok)
+	}
+	pcrs := boot.Select("sha256", 0, 2, 4, 7)
+	facts, err := log.Compare("sha256", pcrs)
+	if err != nil || len(facts.BootApps) == 0 || facts.Log.Events == 0 {
+		t.Fatalf("got %v %v, want the facts of the log", facts, err)
+	}
+	pcrs[4] = bytes.Repeat([]byte{7}, 32)
+	if _, err := log.Compare("sha256", pcrs); !denial.Is(err, denial.LogReplayMismatch) {
+		t.Errorf("another PCR 4: got %v, want 603", err)
+	}
+	if _, err := log.Compare("sha1", pcrs); !denial.Is(err, denial.BankNotAllowed) {
+		t.Errorf("bank sha1: got %v, want 611", err)
+	}
+}
+
+func TestReadDevice(t *testing.T) {
+	template := softtpm.EKTemplate(t)
+	w := newWorld(t, softtpm.Options{})
+	cert, err := x509.ParseCertificate(w.tpm.EnrolRequest().Chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := attest.ReadDevice(cert); err != nil || d.Manufacturer == "" || d.Model == "" {
+		t.Errorf("got %+v %v, want a device", d, err)
+	}
+	template.UnknownExtKeyUsage = nil
+	if _, err := attest.ReadDevice(template); !denial.Is(err, denial.EKUntrusted) {
+		t.Errorf("without its purpose: got %v, want 321", err)
+	}
+}
