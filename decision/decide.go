@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/governed-execution/writ/artifact"
-	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 )
 
 // ClockTolerance is by how many milliseconds the clock of a TPM may lie behind the furthest one seen of it: two
@@ -56,7 +56,7 @@ func (d Decision) Permit() (Permit, error) {
 func (d Decision) Claims() artifact.Claims { return d.claims }
 
 // Decide checks, in this order:
-//   - the policies are there (108) and are those that the input names (401);
+//   - the policies are there (108), the input is of this version (911) and complete (104), and names those policies (401);
 //   - bindings: the request names the certified confirmation key (702), the enrolled host (701) and initiator (405);
 //   - facts: the TPM's counters have not gone back (507);
 //   - revocation: host 803, initiator 805, policies 804;
@@ -94,6 +94,9 @@ func bound(in *Input, ap, az *firmwarepolicy.Document) error {
 	if in.Version != InputVersion {
 		return denial.New(denial.UnsupportedVersion, "decision input version %d", in.Version)
 	}
+	if !complete(in) {
+		return denial.New(denial.ClaimAbsent, "the decision input is not complete")
+	}
 	apHash, azHash := ap.Hash(), az.Hash()
 	if !bytes.Equal(in.Appraisal.Hash, apHash[:]) || !bytes.Equal(in.Authorization.Hash, azHash[:]) {
 		return denial.New(denial.PolicyHashMismatch, "the policies are not those that the input names")
@@ -110,6 +113,17 @@ func bound(in *Input, ap, az *firmwarepolicy.Document) error {
 	return nil
 }
 
+// complete reports whether what has a fixed length has it.
+func complete(in *Input) bool {
+	for _, b := range [][]byte{in.RequestDigest, in.Host.AK, in.Host.EK, in.Host.Enrolment, in.Initiator.Key, in.Initiator.Enrolment,
+		in.Evidence, in.Challenge, in.Exporter} {
+		if len(b) != 32 {
+			return false
+		}
+	}
+	return len(in.ID) == 16
+}
+
 // notRolledBack compares the clock with the furthest one seen of the same AK (F14, F15). The counters of an AK in the
 // endorsement hierarchy are plain, so that they can be compared.
 func notRolledBack(in *Input) error {
@@ -121,21 +135,10 @@ func notRolledBack(in *Input) error {
 		return denial.New(denial.BootRollback, "the TPM's reset count has gone back")
 	case now.Resets == seen.Resets && now.Restarts < seen.Restarts:
 		return denial.New(denial.BootRollback, "the TPM's restart count has gone back")
-	case now.Resets == seen.Resets && now.Restarts == seen.Restarts && now.Milliseconds+ClockTolerance < seen.Milliseconds:
+	case now.Resets == seen.Resets && now.Restarts == seen.Restarts && seen.Milliseconds > now.Milliseconds && seen.Milliseconds-now.Milliseconds > ClockTolerance:
 		return denial.New(denial.BootRollback, "the TPM's clock has gone back")
 	}
 	return nil
-}
-
-// Later returns the later of two clocks of one TPM; seen may be nil.
-func Later(now attest.Clock, seen *attest.Clock) attest.Clock {
-	if seen == nil || now.Resets != seen.Resets && now.Resets > seen.Resets {
-		return now
-	}
-	if now.Resets == seen.Resets && (now.Restarts > seen.Restarts || now.Restarts == seen.Restarts && now.Milliseconds > seen.Milliseconds) {
-		return now
-	}
-	return *seen
 }
 
 func notRevoked(in *Input) error {
@@ -223,7 +226,7 @@ func claimsOf(in *Input) (artifact.Claims, error) {
 		Initiator: artifact.Initiator{Principal: in.Initiator.ID, Authority: in.Issuer, Kind: in.Initiator.Kind,
 			Credential: ref(in.Initiator.Enrolment)},
 		Policy: artifact.PolicyRef{ID: in.Authorization.ID, Hash: digestOf(in.Authorization.Hash), Version: in.Authorization.Version,
-			Input: artifact.SHA256Digest(statementDigest(encoded)), Request: digestOf(in.RequestDigest),
+			Input: artifact.SHA256Digest(statement.DigestOf(encoded)), Request: digestOf(in.RequestDigest),
 			Appraisal: artifact.PolicyName{ID: in.Appraisal.ID, Hash: digestOf(in.Appraisal.Hash), Version: in.Appraisal.Version}},
 		Lineage:   artifact.Lineage{Root: in.ID, Parents: []artifact.Parent{}, Origin: in.Initiator.ID},
 		Execution: r.Execution, Limits: r.Limits,

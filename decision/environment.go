@@ -1,9 +1,6 @@
 package decision
 
-import (
-	"github.com/governed-execution/writ/artifact"
-	"github.com/governed-execution/writ/statement"
-)
+import "github.com/governed-execution/writ/artifact"
 
 // environmentOf writes what the TPM proved into the claims.
 func environmentOf(in *Input) artifact.Environment {
@@ -48,5 +45,3 @@ func ref(b []byte) *artifact.Digest {
 	d := digestOf(b)
 	return &d
 }
-
-func statementDigest(b []byte) statement.Digest { return statement.DigestOf(b) }

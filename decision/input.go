@@ -7,7 +7,6 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
-	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -27,7 +26,6 @@ type Input struct {
 	CNF           statement.Key          `cbor:"9,keyasint"`  // the certified confirmation key
 	Evidence      []byte                 `cbor:"10,keyasint"` // SHA-256 of the evidence as submitted
 	Challenge     []byte                 `cbor:"11,keyasint"` // 32 bytes
-	Challenged    uint64                 `cbor:"20,keyasint"` // when the challenge was given out, seconds since 1970 UTC
 	Exporter      []byte                 `cbor:"12,keyasint"` // 32 bytes
 	Appraisal     Policy                 `cbor:"13,keyasint"`
 	Authorization Policy                 `cbor:"14,keyasint"`
@@ -36,6 +34,7 @@ type Input struct {
 	ID            []byte                 `cbor:"17,keyasint"`           // cti of the artifact, if it is permitted: 16 random bytes
 	StatusIndex   uint64                 `cbor:"18,keyasint"`
 	StatusURI     string                 `cbor:"19,keyasint"`
+	Challenged    uint64                 `cbor:"20,keyasint"` // when the challenge was given out, seconds since 1970 UTC
 
 	live bool // made from verified facts, not read back
 }
@@ -84,10 +83,6 @@ func DecodeInput(data []byte) (*Input, error) {
 	var in Input
 	if err := statement.Unmarshal(data, &in); err != nil {
 		return nil, err
-	}
-	again, err := in.Encode()
-	if err != nil || string(again) != string(data) {
-		return nil, denial.New(denial.NotCanonical, "the decision input is not in its one encoding")
 	}
 	return &in, nil
 }

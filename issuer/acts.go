@@ -2,6 +2,8 @@ package issuer
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
@@ -11,34 +13,44 @@ import (
 )
 
 // Apply takes an act of the authorities: a policy, an enrolment or a revocation. It checks, in this order: the
-// signatures and the threshold; the payload; what the kind demands (policies: the document compiles, its version
-// rises, 402; enrolments: the id and the key are not another's, 706). Then all statements of the act and its effect
-// are one transaction; an act has effect once (509). It returns the transparent statements.
+// signatures and the threshold; the act is for this issuer (706); the payload, and what the kind demands (see
+// policyEffect, enrolmentEffect, revocationEffect); the act has had no effect before (509). Then all statements of the
+// act and its effect are one transaction. It returns the transparent statements.
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
 	act, err := i.authorities.Verify(b, kind)
 	if err != nil {
 		return nil, i.refuseStranger(denial.Of(err).At(denial.StageAct))
 	}
+	ctx, cancel := settled(ctx)
+	defer cancel()
+	for range MaxTries {
+		var done []tlog.Appended
+		if done, err = i.apply(ctx, act); err == nil {
+			return attachAll(act.Leaves(), done)
+		}
+		if !errors.Is(err, tlog.ErrStale) {
+			break
+		}
+	}
+	return nil, i.refuseAct(ctx, act, denial.Of(err).At(denial.StageAct))
+}
+
+func (i *Issuer) apply(ctx context.Context, act *record.Act) ([]tlog.Appended, error) {
+	if act.Claims().Issuer != i.genesis.Issuer {
+		return nil, denial.New(denial.IdentityConflict, "the act is for another issuer")
+	}
 	effect, err := i.effectOf(ctx, act)
 	if err != nil {
-		return nil, i.refuseAct(ctx, act, err)
+		return nil, err
 	}
 	digest := act.Digest()
 	effect.Once = append(effect.Once, tlog.Once{Set: onceAct, Key: digest[:], Reason: denial.RequestReplayed})
 	entries := make([]tlog.Entry, len(act.Leaves()))
+	entries[0] = effect
 	for n, leaf := range act.Leaves() {
 		entries[n].Leaf = leaf
 	}
-	effect.Leaf = entries[0].Leaf
-	entries[0] = effect
-	done, err := i.log.Append(ctx, entries...)
-	if err != nil {
-		return nil, i.refuseAct(ctx, act, err)
-	}
-	if err := i.reload(ctx, kind); err != nil {
-		return nil, err
-	}
-	return attachAll(act.Leaves(), done)
+	return i.log.Append(ctx, entries...)
 }
 
 func attachAll(leaves [][]byte, done []tlog.Appended) ([][]byte, error) {
@@ -52,10 +64,14 @@ func attachAll(leaves [][]byte, done []tlog.Appended) ([][]byte, error) {
 	return out, nil
 }
 
-// refuseAct logs the refusal of an act that enough authorities signed.
-func (i *Issuer) refuseAct(ctx context.Context, act *record.Act, err error) error {
-	d := denial.Of(err).At(denial.StageAct)
-	return i.refuse(ctx, &record.Record{Initiator: act.Persons()[0]}, d, nil, tlog.Entry{})
+// refuseAct logs the refusal of an act that enough authorities signed. One that has had its effect is public, so that
+// whoever sends it again is a stranger who could fill the log: that is counted.
+func (i *Issuer) refuseAct(ctx context.Context, act *record.Act, d *denial.Denial) error {
+	digest := act.Digest()
+	if _, applied, err := i.log.Spent(ctx, onceAct, digest[:]); err != nil || applied {
+		return i.refuseCounted(d, true)
+	}
+	return i.refuse(ctx, &record.Record{Initiator: act.Persons()[0]}, d, nil, nil)
 }
 
 func (i *Issuer) effectOf(ctx context.Context, act *record.Act) (tlog.Entry, error) {
@@ -75,6 +91,8 @@ func put(bucket string, key []byte, value any) (tlog.Put, error) {
 	return tlog.Put{Bucket: bucket, Key: key, Value: enc}, err
 }
 
+// policyEffect puts a policy in force. It checks, in this order: the payload (911, 104); the document compiles (407), is
+// the one that the payload names (401) and has not expired (206); its version is above the one in force (402).
 func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var p record.Policy
 	if err := statement.Unmarshal(act.Payload(), &p); err != nil {
@@ -103,8 +121,8 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 	state.Act = digest[:]
 	row, err := put(bucketPolicy, []byte(p.Kind), state)
 	return tlog.Entry{
-		Puts:   []tlog.Put{row},
-		Guards: []tlog.Guard{{Counter: counterPolicy, Value: version, Reason: denial.PolicyRollback}},
+		Puts:   []tlog.Put{row, {Bucket: bucketPublished, Key: []byte(hex.EncodeToString(state.Hash)), Value: []byte(p.ID)}},
+		Guards: []tlog.Guard{{Counter: counterPolicy, Value: version}},
 		Bumps:  []string{counterPolicy},
 	}, err
 }
@@ -125,6 +143,9 @@ func checkPolicy(p record.Policy, now uint64) (policyState, error) {
 	return policyState{ID: p.ID, Revision: p.Revision, Hash: hash[:], Document: p.Document}, nil
 }
 
+// enrolmentEffect registers an initiator, or approves the EK of a host, which is enrolled when its TPM has answered.
+// Host and EK are bound to each other for ever (706; K18 to K20). Approving the same pair again, with other labels or
+// another gate, is allowed: the host is then enrolled no longer until its TPM has answered anew.
 func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var e record.Enrolment
 	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
@@ -134,20 +155,20 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 		return tlog.Entry{}, err
 	}
 	if e.Initiator != nil {
-		return i.initiatorEffect(ctx, act, &e)
+		return i.initiatorEffect(act, &e)
 	}
-	// A host: its EK is approved; it is enrolled when its TPM has answered. Host and EK are bound to each other for
-	// ever (K18, K20); approving the same pair again, with other labels, is allowed.
-	entry := tlog.Entry{Bumps: []string{counterEnrolment}, Puts: []tlog.Put{{Bucket: bucketApproved, Key: e.Host.EK, Value: act.Payload()}}}
+	entry := tlog.Entry{Puts: []tlog.Put{{Bucket: bucketApproved, Key: e.Host.EK, Value: act.Payload()}}}
 	var old record.Enrolment
 	found, err := load(ctx, i.log, bucketApproved, e.Host.EK, &old)
-	if err != nil {
+	switch {
+	case err != nil:
 		return tlog.Entry{}, err
-	}
-	if found && old.ID != e.ID {
+	case found && old.ID != e.ID:
 		return tlog.Entry{}, denial.New(denial.IdentityConflict, "this EK is enrolled under another host id")
-	}
-	if !found {
+	case found:
+		entry.Bumps = []string{counterEnrolment}
+		entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHost, Key: []byte(e.ID)})
+	default:
 		entry.Once = []tlog.Once{
 			{Set: onceHost, Key: []byte(e.ID), Reason: denial.IdentityConflict},
 			{Set: onceEK, Key: e.Host.EK, Reason: denial.IdentityConflict},
@@ -156,17 +177,18 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 	return entry, nil
 }
 
-func (i *Issuer) initiatorEffect(ctx context.Context, act *record.Act, e *record.Enrolment) (tlog.Entry, error) {
+func (i *Issuer) initiatorEffect(act *record.Act, e *record.Enrolment) (tlog.Entry, error) {
 	key := e.Initiator.Key.Thumbprint()
 	digest := act.Digest()
 	row, err := put(bucketInitiator, key[:], initiatorState{ID: e.ID, Kind: e.Initiator.Kind, Key: e.Initiator.Key, Enrolment: digest[:]})
 	return tlog.Entry{
-		Puts:  []tlog.Put{row},
-		Once:  []tlog.Once{{Set: onceKey, Key: key[:], Reason: denial.IdentityConflict}},
-		Bumps: []string{counterEnrolment},
+		Puts: []tlog.Put{row},
+		Once: []tlog.Once{{Set: onceKey, Key: key[:], Reason: denial.IdentityConflict}},
 	}, err
 }
 
+// revocationEffect revokes. It checks, in this order: the payload (911, 104); the log knows what is revoked, so that a
+// slip of the pen does not pass for a revocation (106 for a host or an initiator, 101 for an artifact, 108 for a policy).
 func (i *Issuer) revocationEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var r record.Revocation
 	if err := statement.Unmarshal(act.Payload(), &r); err != nil {
@@ -175,8 +197,45 @@ func (i *Issuer) revocationEffect(ctx context.Context, act *record.Act) (tlog.En
 	if err := r.Check(); err != nil {
 		return tlog.Entry{}, err
 	}
+	known, err := i.knows(ctx, r.Cause, r.Target)
+	if err != nil {
+		return tlog.Entry{}, err
+	}
+	if !known {
+		return tlog.Entry{}, denial.New(unknown[r.Cause], "the log knows no such %s", r.Cause)
+	}
 	return tlog.Entry{
 		Puts:  []tlog.Put{{Bucket: bucketRevoked, Key: revokedKey(r.Cause, r.Target), Value: act.Payload()}},
 		Bumps: []string{counterRevoked},
 	}, nil
+}
+
+// unknown is why a revocation of something that the log does not know is refused.
+var unknown = map[record.Cause]denial.Reason{record.CauseArtifact: denial.NoArtifact, record.CauseHost: denial.NotEnrolled,
+	record.CauseInitiator: denial.NotEnrolled, record.CausePolicy: denial.NoActivePolicy}
+
+// knows reports whether the log holds what a revocation names.
+func (i *Issuer) knows(ctx context.Context, c record.Cause, target string) (found bool, err error) {
+	switch c {
+	case record.CauseArtifact:
+		cti, hexErr := hex.DecodeString(target)
+		if hexErr != nil || hex.EncodeToString(cti) != target {
+			return false, nil
+		}
+		_, found, err = i.log.Value(ctx, bucketPermitOf, cti)
+	case record.CauseHost:
+		_, found, err = i.log.Spent(ctx, onceHost, []byte(target))
+	case record.CausePolicy:
+		_, found, err = i.log.Value(ctx, bucketPublished, []byte(target))
+	case record.CauseInitiator:
+		err = i.log.Each(ctx, bucketInitiator, nil, func(_, value []byte) error {
+			var s initiatorState
+			if err := statement.Unmarshal(value, &s); err != nil {
+				return err
+			}
+			found = found || s.ID == target
+			return nil
+		})
+	}
+	return found, err
 }

@@ -1,14 +1,13 @@
 package issuer
 
 import (
-	"bytes"
-	"crypto/rand"
 	"crypto/subtle"
 	"sync"
 	"time"
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
 )
 
 // Limits of one connection.
@@ -52,10 +51,7 @@ func (c *Connection) challengeAt(now time.Time) (attest.Nonce, error) {
 	if len(c.challenges) >= rememberSpent {
 		c.challenges = c.challenges[1:]
 	}
-	var n attest.Nonce
-	if _, err := rand.Read(n[:]); err != nil {
-		return attest.Nonce{}, err
-	}
+	n := attest.NewNonce()
 	c.challenges = append(c.challenges, challenge{nonce: n, until: now.Add(ChallengeLife)})
 	return n, nil
 }
@@ -101,6 +97,7 @@ type activation struct {
 	until     time.Time
 	candidate *attest.Candidate
 	request   []byte
+	act       statement.Digest // of the payload of the authorities' enrolment that it was checked against
 	spent     bool
 }
 
@@ -123,13 +120,13 @@ func (c *Connection) activate(answer []byte, now time.Time) (*activation, error)
 		return nil, denial.New(denial.ChallengeReused, "the activation has been answered")
 	}
 	a.spent = true
-	right := len(answer) == len(a.secret) && subtle.ConstantTimeCompare(answer, a.secret[:]) == 1
+	right := subtle.ConstantTimeCompare(answer, a.secret[:]) == 1
 	late := !now.Before(a.until)
 	clear(a.secret[:])
 	switch {
 	case late:
 		return nil, denial.New(denial.ChallengeExpired, "the activation is older than %s", ChallengeLife)
-	case !right || bytes.Equal(answer, make([]byte, 32)):
+	case !right:
 		return nil, denial.New(denial.ActivationFailed, "the TPM did not open the credential")
 	}
 	return a, nil

@@ -2,7 +2,7 @@ package issuer
 
 import (
 	"context"
-	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/governed-execution/writ/attest"
@@ -32,7 +32,7 @@ func (i *Issuer) beginEnrolment(ctx context.Context, conn *Connection, raw []byt
 	if err != nil {
 		return nil, err
 	}
-	approved, err := i.approval(ctx, ek)
+	approved, act, err := i.approval(ctx, ek)
 	if err != nil {
 		return nil, err
 	}
@@ -42,10 +42,7 @@ func (i *Issuer) beginEnrolment(ctx context.Context, conn *Connection, raw []byt
 	if err != nil {
 		return nil, err
 	}
-	a := &activation{until: i.now().Add(ChallengeLife), candidate: candidate, request: raw}
-	if _, err := rand.Read(a.secret[:]); err != nil {
-		return nil, fmt.Errorf("making activation secret: %w", err)
-	}
+	a := &activation{secret: [32]byte(random(32)), until: i.now().Add(ChallengeLife), candidate: candidate, request: raw, act: act}
 	cred, err := candidate.MakeCredential(a.secret)
 	if err != nil {
 		return nil, err
@@ -54,113 +51,120 @@ func (i *Issuer) beginEnrolment(ctx context.Context, conn *Connection, raw []byt
 	return &cred, nil
 }
 
-// approval returns the authorities' enrolment of an EK whose host is not revoked.
-func (i *Issuer) approval(ctx context.Context, ek [32]byte) (*record.Enrolment, error) {
-	var e record.Enrolment
-	found, err := load(ctx, i.log, bucketApproved, ek[:], &e)
+// approval returns the authorities' enrolment of an EK whose host is not revoked, and the digest of its payload.
+func (i *Issuer) approval(ctx context.Context, ek [32]byte) (*record.Enrolment, statement.Digest, error) {
+	var act statement.Digest
+	payload, found, err := i.log.Value(ctx, bucketApproved, ek[:])
+	if err == nil && !found {
+		err = denial.New(denial.NotEnrolled, "no authority has enrolled this EK")
+	}
 	if err != nil {
-		return nil, err
+		return nil, act, err
 	}
-	if !found {
-		return nil, denial.New(denial.NotEnrolled, "no authority has enrolled this EK")
+	var e record.Enrolment
+	if err := statement.Unmarshal(payload, &e); err != nil {
+		return nil, act, fmt.Errorf("reading %s row: %w", bucketApproved, err)
 	}
-	if _, revoked, err := i.log.Value(ctx, bucketRevoked, revokedKey(record.CauseHost, e.ID)); err != nil || revoked {
-		if err == nil {
-			err = denial.New(denial.HostRevoked, "the host is revoked")
-		}
-		return nil, err
-	}
-	return &e, nil
+	return &e, statement.DigestOf(payload), i.notRevoked(ctx, record.CauseHost, e.ID)
 }
 
-// FinishEnrolment takes the opened secret. If it is right, the AK is bound to the host that the authorities named, and
-// the record of it, with its receipt, is the answer.
+// FinishEnrolment takes the opened secret, once (K03). If it is right, the AK is bound to the host that the authorities
+// named, if they have not named it anew meanwhile (106) or revoked it (803); the record of it, with its receipt, is the
+// answer.
 func (i *Issuer) FinishEnrolment(ctx context.Context, conn *Connection, secret []byte) ([]byte, error) {
-	out, err := i.finishEnrolment(ctx, conn, secret)
+	a, err := conn.activate(secret, i.now())
 	if err != nil {
 		return nil, i.refuseStranger(denial.Of(err).At(denial.StageEnrolment))
 	}
-	return out, nil
+	ctx, cancel := settled(ctx)
+	defer cancel()
+	for range MaxTries {
+		var entry tlog.Entry
+		if entry, err = i.enrolment(ctx, a); err != nil {
+			break
+		}
+		var done []tlog.Appended
+		if done, err = i.log.Append(ctx, entry); err == nil {
+			return statement.Attach(entry.Leaf, done[0].Receipt)
+		}
+		if !errors.Is(err, tlog.ErrStale) {
+			break
+		}
+	}
+	return nil, i.refuseStranger(denial.Of(err).At(denial.StageEnrolment))
 }
 
-func (i *Issuer) finishEnrolment(ctx context.Context, conn *Connection, secret []byte) ([]byte, error) {
-	a, err := conn.activate(secret, i.now())
+// enrolment makes the entry that binds an activated AK to its host.
+func (i *Issuer) enrolment(ctx context.Context, a *activation) (tlog.Entry, error) {
+	entry := tlog.Entry{Blobs: [][]byte{a.request}}
+	for _, name := range []string{counterRevoked, counterEnrolment} {
+		value, err := i.log.Counter(ctx, name)
+		if err != nil {
+			return entry, err
+		}
+		entry.Guards = append(entry.Guards, tlog.Guard{Counter: name, Value: value})
+	}
+	e, act, err := i.approval(ctx, a.candidate.EKDigest())
 	if err != nil {
-		return nil, err
+		return entry, err
 	}
-	ek := a.candidate.EKDigest()
-	version, err := i.log.Counter(ctx, counterRevoked)
+	if act != a.act {
+		return entry, denial.New(denial.NotEnrolled, "authorities have enrolled this EK anew meanwhile")
+	}
+	rec, err := i.enrolmentRecord(ctx, a, e, &entry)
 	if err != nil {
-		return nil, err
+		return entry, err
 	}
-	e, err := i.approval(ctx, ek)
-	if err != nil {
-		return nil, err
+	if err := i.bindHost(ctx, &entry, a, e, rec); err != nil {
+		return entry, err
 	}
-	leaf, rec, err := i.enrolmentRecord(ctx, a, e)
-	if err != nil {
-		return nil, err
-	}
-	entry, err := enrolledEntry(leaf, a, e, rec)
-	if err != nil {
-		return nil, err
-	}
-	if err := i.keepChain(ctx, &entry, rec.Enrolled.GateKey, e); err != nil {
-		return nil, err
-	}
-	entry.Guards = []tlog.Guard{{Counter: counterRevoked, Value: version, Reason: denial.HostRevoked}}
-	done, err := i.log.Append(ctx, entry)
-	if err != nil {
-		return nil, err
-	}
-	return statement.Attach(leaf, done[0].Receipt)
+	return entry, i.keepChain(ctx, &entry, rec.GateKey, e)
 }
 
-func (i *Issuer) enrolmentRecord(ctx context.Context, a *activation, e *record.Enrolment) ([]byte, *record.Record, error) {
-	payload, err := statement.Marshal(e)
-	if err != nil {
-		return nil, nil, err
-	}
-	act, request := statement.DigestOf(payload), statement.DigestOf(a.request)
-	ek := a.candidate.EKDigest()
+func (i *Issuer) enrolmentRecord(ctx context.Context, a *activation, e *record.Enrolment, entry *tlog.Entry) (*record.Enrolled, error) {
+	ek, request := a.candidate.EKDigest(), statement.DigestOf(a.request)
 	rec := i.newRecord()
 	rec.Event = record.EventEnrol
 	rec.Enrolled = &record.Enrolled{Host: e.ID, AK: a.candidate.AKPublic(), EK: ek[:], Method: string(a.candidate.Method()),
-		Enrolment: act[:], Request: request[:]}
+		Enrolment: a.act[:], Request: request[:]}
 	if k, ok := a.candidate.GateKey(); ok && e.Host.Gate != "" {
 		rec.Enrolled.GateKey = &k
 	}
-	leaf, err := rec.Sign(ctx, i.record, e.ID)
-	return leaf, rec, err
+	var err error
+	entry.Leaf, err = rec.Sign(ctx, i.record, e.ID)
+	return rec.Enrolled, err
 }
 
-func enrolledEntry(leaf []byte, a *activation, e *record.Enrolment, rec *record.Record) (tlog.Entry, error) {
-	digest := statement.DigestOf(leaf)
-	name := a.candidate.AKName()
-	host := hostState{ID: e.ID, Labels: e.Host.Labels, EK: rec.Enrolled.EK, AK: rec.Enrolled.AK, AKName: name,
-		Gate: e.Host.Gate, Enrolment: digest[:]}
-	row, err := put(bucketHost, []byte(e.ID), host)
+// bindHost writes the rows of the host and its AK. Requests by an AK that the host had before are decided anew.
+func (i *Issuer) bindHost(ctx context.Context, entry *tlog.Entry, a *activation, e *record.Enrolment, rec *record.Enrolled) error {
+	digest, name := statement.DigestOf(entry.Leaf), a.candidate.AKName()
+	row, err := put(bucketHost, []byte(e.ID), hostState{ID: e.ID, Labels: e.Host.Labels, EK: rec.EK, AK: rec.AK, AKName: name,
+		Gate: e.Host.Gate, Enrolment: digest[:]})
 	if err != nil {
-		return tlog.Entry{}, err
+		return err
 	}
-	entry := tlog.Entry{Leaf: leaf, Blobs: [][]byte{a.request}, Bumps: []string{counterEnrolment},
-		Puts: []tlog.Put{row, {Bucket: bucketAK, Key: name, Value: []byte(e.ID)}}}
-	return entry, nil
+	_, again, err := i.log.Value(ctx, bucketHost, []byte(e.ID))
+	if again {
+		entry.Bumps = append(entry.Bumps, counterEnrolment)
+	}
+	entry.Puts = append(entry.Puts, row, tlog.Put{Bucket: bucketAK, Key: name, Value: []byte(e.ID)})
+	return err
 }
 
 // keepChain registers a gate key that the AK has certified. A key that is registered already keeps its place in its
-// chain of records.
+// chain of records, which no record may continue meanwhile.
 func (i *Issuer) keepChain(ctx context.Context, entry *tlog.Entry, key *statement.Key, e *record.Enrolment) error {
 	if key == nil {
 		return nil
 	}
 	thumb := key.Thumbprint()
-	state := gateState{Key: *key}
+	var state gateState
 	if _, err := load(ctx, i.log, bucketGate, thumb[:], &state); err != nil {
 		return err
 	}
-	state.Gate, state.Host = e.Host.Gate, e.ID
+	state.Key, state.Gate, state.Host = *key, e.Host.Gate, e.ID
 	row, err := put(bucketGate, thumb[:], state)
 	entry.Puts = append(entry.Puts, row)
+	entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterChain + thumb.String(), Value: state.Next})
 	return err
 }

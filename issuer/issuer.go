@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,7 @@ type Options struct {
 	Signers Signers
 	Roots   []*x509.Certificate // only those whose fingerprint stands in genesis are used
 	Base    string              // URL under which status lists are served, without a trailing slash
+	Rate    float64             // requests a second of one AK (A12), and as many at once; default 100
 	Now     func() time.Time    // default time.Now
 }
 
@@ -49,6 +49,7 @@ type Issuer struct {
 	now         func() time.Time
 	epoch       []byte
 	seq         atomic.Uint64
+	rates       rates
 	strangers   strangers
 	indices     indices
 	lists       lists
@@ -76,10 +77,7 @@ func Bootstrap(ctx context.Context, log *tlog.Log, act record.Bundle, recorder s
 		entries = append(entries, tlog.Entry{Leaf: leaf})
 	}
 	entries[0].Puts = []tlog.Put{{Bucket: bucketGenesis, Key: []byte("act"), Value: bundle}}
-	epoch := make([]byte, 16)
-	if _, err := rand.Read(epoch); err != nil {
-		return nil, fmt.Errorf("making epoch: %w", err)
-	}
+	epoch := random(16)
 	for n := range births {
 		r := record.Record{Version: record.Version, Event: record.EventKey, Time: uint64(now.Unix()), Birth: &births[n],
 			Emitter: record.Emitter{URI: g.Issuer, Epoch: epoch, Seq: uint64(n)}}
@@ -127,15 +125,25 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 		return nil, err
 	}
 	i := &Issuer{log: o.Log, artifact: o.Signers.Artifact, record: o.Signers.Record, status: o.Signers.Status,
-		genesis: g, authorities: as, roots: pinned(o.Roots, g.Roots), base: o.Base, now: o.Now, epoch: make([]byte, 16)}
+		genesis: g, authorities: as, roots: pinned(o.Roots, g.Roots), base: o.Base, now: o.Now, epoch: random(16)}
 	if i.now == nil {
 		i.now = time.Now
 	}
-	if _, err := rand.Read(i.epoch); err != nil {
-		return nil, fmt.Errorf("making epoch: %w", err)
+	if i.rates.rate = o.Rate; o.Rate <= 0 {
+		i.rates.rate = 100
 	}
-	i.strangers.take(uint64(i.now().Unix()))
-	return i, errors.Join(i.reload(ctx, statement.Policy), i.loadPermits(ctx))
+	i.strangers.since = uint64(i.now().Unix())
+	if err := errors.Join(i.policies.refresh(ctx, i.log), i.indices.load(ctx, i.log)); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// random returns n bytes of the system's random source, which never fails.
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
 }
 
 // pinned keeps the roots whose fingerprint authorities have signed (K11).
@@ -176,41 +184,68 @@ func (r *Refusal) Error() string { return r.Denial.Error() }
 func (r *Refusal) Unwrap() error { return r.Denial }
 
 // refuseStranger counts the refusal of a caller of whom nothing has verified.
-func (i *Issuer) refuseStranger(d *denial.Denial) error {
+func (i *Issuer) refuseStranger(err error) error { return i.refuseCounted(denial.Of(err), false) }
+
+// refuseCounted refuses without a record of its own: summaries tell how often.
+func (i *Issuer) refuseCounted(d *denial.Denial, known bool) error {
 	i.strangers.add(d.Reason)
 	i.count(d.Reason)
-	return &Refusal{Denial: d}
+	return &Refusal{Denial: d, Known: known}
 }
 
 // CountStranger counts a refusal that the transport made before anything reached the issuer.
 func (i *Issuer) CountStranger(d *denial.Denial) { _ = i.refuseStranger(d) }
 
-// refuse logs the denial of a known caller, with what is already in about, and what extra holds beside the leaf. If
-// the log cannot take it, the caller is told so with 902 or 903 instead, and it is counted for the summary.
-func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Denial, states map[uint64]uint8, extra tlog.Entry) error {
+// settled returns a context for what must come to an end once it has begun: a caller who hangs up neither keeps its
+// denial out of the log nor leaves it open whether its artifact is in.
+func settled(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+}
+
+// refuse logs the denial of a known caller, with what is already in about, and what beside holds beside the leaf; it
+// may be nil. If the log cannot take it, the caller is told so instead (see unlogged), and it is counted for the summary.
+func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Denial, states map[uint64]uint8, beside func(context.Context) (tlog.Entry, error)) error {
+	ctx, cancel := settled(ctx)
+	defer cancel()
 	i.count(d.Reason)
-	ctx = context.WithoutCancel(ctx) // a caller who hangs up does not keep its denial out of the log
 	about.FillDenial(d, states)
 	i.stamp(about)
 	ref := &Refusal{Denial: d, Known: true, RequestID: about.RequestID}
 	leaf, err := about.Sign(ctx, i.record, i.genesis.Issuer)
 	if err == nil {
-		extra.Leaf = leaf
-		var done []tlog.Appended
-		if done, err = i.log.Append(ctx, extra); err == nil {
-			ref.Index, ref.Logged = done[0].Index, true
-			ref.Statement, err = statement.Attach(leaf, done[0].Receipt)
-		}
+		ref.Index, ref.Statement, err = i.appendDenial(ctx, leaf, beside)
 	}
-	if err != nil {
+	if ref.Logged = err == nil; !ref.Logged {
 		ref.Denial = unlogged(err)
-		ref.Logged, ref.Statement = false, nil
 		i.strangers.add(d.Reason)
 	}
 	return ref
 }
 
-// unlogged is what a caller hears when its answer could not be logged.
+func (i *Issuer) appendDenial(ctx context.Context, leaf []byte, beside func(context.Context) (tlog.Entry, error)) (uint64, []byte, error) {
+	var entry tlog.Entry
+	for range MaxTries {
+		var err error
+		if beside != nil {
+			if entry, err = beside(ctx); err != nil {
+				return 0, nil, err
+			}
+		}
+		entry.Leaf = leaf
+		done, err := i.log.Append(ctx, entry)
+		if err == nil {
+			raw, err := statement.Attach(leaf, done[0].Receipt)
+			return done[0].Index, raw, err
+		}
+		if !errors.Is(err, tlog.ErrStale) {
+			return 0, nil, err
+		}
+	}
+	return 0, nil, tlog.ErrStale
+}
+
+// unlogged is what a caller hears when its answer could not be logged: why, as far as that is the log's or the token's
+// own word (903, 905, 907), else 902.
 func unlogged(err error) *denial.Denial {
 	if d := denial.Of(err); d.Reason == denial.HSMUnavailable || d.Reason == denial.Overloaded || d.Reason == denial.ClockUntrusted {
 		return d
@@ -218,22 +253,25 @@ func unlogged(err error) *denial.Denial {
 	return denial.New(denial.AuditUnavailable, "the decision could not be logged, so nothing is answered")
 }
 
-// Summarise logs how many strangers were refused since the last summary, by code, if there were any. It is called on a
-// timer, and before the process ends.
+// Summarise logs how many refusals were counted since the last summary, by code, if there were any. It is called on a
+// timer, and before the process ends; a process that is killed takes the counts since its last summary with it.
 func (i *Issuer) Summarise(ctx context.Context) error {
 	r := i.newRecord()
 	since, counts := i.strangers.take(r.Time)
 	if counts == nil {
 		return nil
 	}
-	r.Event, r.Counts, r.Since = record.EventSummary, counts, max(since, 1)
+	r.Event, r.Counts, r.Since = record.EventSummary, counts, since
 	leaf, err := r.Sign(ctx, i.record, i.genesis.Issuer)
 	if err == nil {
-		_, err = i.log.Append(ctx, tlog.Entry{Leaf: leaf})
+		if _, err = i.log.Append(ctx, tlog.Entry{Leaf: leaf}); err == nil {
+			return nil
+		}
+		if _, found, _ := i.log.Find(context.WithoutCancel(ctx), statement.DigestOf(leaf)); found {
+			return err // committed without a signed head: it is in the log, and must not be counted twice
+		}
 	}
-	if err != nil {
-		i.strangers.restore(since, counts)
-	}
+	i.strangers.restore(since, counts)
 	return err
 }
 

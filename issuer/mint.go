@@ -1,11 +1,10 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -23,14 +22,14 @@ import (
 const MaxTries = 4
 
 // Challenge gives out a challenge of the connection, and what the appraisal policy in force wants quoted.
-func (i *Issuer) Challenge(_ context.Context, conn *Connection) (*wire.Challenge, error) {
-	force, err := i.policies.current()
+func (i *Issuer) Challenge(ctx context.Context, conn *Connection) (*wire.Challenge, error) {
+	force, err := i.policies.current(ctx, i.log)
 	if err != nil {
-		return nil, i.refuseStranger(denial.Of(err))
+		return nil, i.refuseStranger(err)
 	}
 	n, err := conn.challengeAt(i.now())
 	if err != nil {
-		return nil, i.refuseStranger(denial.Of(err))
+		return nil, i.refuseStranger(err)
 	}
 	want := force.evidence.Selection()
 	return &wire.Challenge{Challenge: n[:], TTL: uint64(ChallengeLife.Seconds()), Bank: want.Bank, Quote: int64s(want.PCRs),
@@ -64,13 +63,16 @@ type minting struct {
 	host       hostState
 	initiator  initiatorState
 	verified   *artifact.Request // not nil once the initiator's signature has verified
+	throttled  bool
 	facts      *attest.Facts
-	challenged time.Time // when the challenge was given out
-	quoted     bool      // the enrolled AK's signature has verified
-	input      []byte
+	nonce      attest.Nonce // challenge that the evidence names
+	challenged time.Time    // when it was given out
+	quoted     bool         // the enrolled AK's signature has verified
 	force      inForce
-	revoked    uint64 // counterRevoked that the decision was made on
-	permit     decision.Permit
+	input      []byte // canonical, of the last decision
+	index      uint64 // status index of the last decision
+	clock      clock
+	guards     []tlog.Guard // what the last decision was made on
 	minted     *Minted
 }
 
@@ -81,10 +83,11 @@ func (i *Issuer) Mint(ctx context.Context, conn *Connection, exporter [32]byte, 
 	conn.minting.Lock()
 	defer conn.minting.Unlock()
 	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence}
-	if err := m.steps(ctx); err != nil {
-		return nil, m.refused(ctx, denial.Of(err))
+	err := m.steps(ctx)
+	if err == nil {
+		err = m.run.Allowed()
 	}
-	if err := m.run.Allowed(); err != nil {
+	if err != nil {
 		return nil, m.refused(ctx, denial.Of(err))
 	}
 	i.minted.Add(1)
@@ -99,7 +102,7 @@ func (m *minting) steps(ctx context.Context) error {
 		{m.limits, []denial.Stage{denial.StageLimits}},
 		{m.decode, []denial.Stage{denial.StageDecode}},
 		{func() error { return m.caller(ctx) }, []denial.Stage{denial.StageCaller}},
-		{m.challenge, []denial.Stage{denial.StageChallenge}},
+		{func() error { return m.challenge(ctx) }, []denial.Stage{denial.StageChallenge}},
 		{m.attest, []denial.Stage{denial.StageQuote, denial.StageBinding, denial.StageFacts}},
 		{func() error { return m.decideAndCommit(ctx) }, []denial.Stage{denial.StageRevocation, denial.StageAppraisal,
 			denial.StageAuthorization, denial.StageTransaction, denial.StageMint}},
@@ -123,30 +126,21 @@ func (m *minting) decode() (err error) {
 	if m.signed, err = artifact.DecodeRequest(m.request); err != nil {
 		return err
 	}
-	m.decoded, err = attest.DecodeEvidence(m.evidence)
+	if m.decoded, err = attest.DecodeEvidence(m.evidence); err != nil {
+		return err
+	}
+	m.nonce, err = m.decoded.Challenge()
 	return err
 }
 
-// caller finds the host by the AK that the evidence names and the initiator by the key that signed the request, and
-// verifies the request.
+// caller finds the host by the AK that the evidence names (106) and the initiator by the key that signed the request
+// (305), verifies the request (see artifact.VerifyRequest), that it is by this initiator (706) for this host (701), and
+// that the AK does not come too often (907).
 func (m *minting) caller(ctx context.Context) error {
-	name, err := m.decoded.AKName()
-	if err != nil {
+	if err := m.findHost(ctx); err != nil {
 		return err
 	}
-	id, found, err := m.log.Value(ctx, bucketAK, name)
-	if err != nil {
-		return err
-	}
-	if found {
-		found, err = load(ctx, m.log, bucketHost, id, &m.host)
-	}
-	if err != nil {
-		return err
-	}
-	if !found || string(m.host.AKName) != string(name) {
-		return denial.New(denial.NotEnrolled, "no enrolled host has this AK")
-	}
+	var err error
 	kid, ok := m.signed.KeyID()
 	if ok {
 		ok, err = load(ctx, m.log, bucketInitiator, kid[:], &m.initiator)
@@ -163,7 +157,10 @@ func (m *minting) caller(ctx context.Context) error {
 	}
 	m.verified = verified
 	c := verified.Claims()
+	m.throttled = !m.rates.admit(string(m.host.AKName), m.now())
 	switch {
+	case m.throttled:
+		return denial.New(denial.Overloaded, "too many requests for this host")
 	case c.Initiator != m.initiator.ID:
 		return denial.New(denial.IdentityConflict, "the key belongs to another initiator")
 	case c.Host != m.host.ID:
@@ -172,110 +169,121 @@ func (m *minting) caller(ctx context.Context) error {
 	return nil
 }
 
-func (m *minting) challenge() (err error) {
-	if m.force, err = m.policies.current(); err != nil {
-		return err
-	}
-	n, err := m.decoded.Challenge()
+// findHost reads the host that has the AK which the evidence names.
+func (m *minting) findHost(ctx context.Context) error {
+	name, err := m.decoded.AKName()
 	if err != nil {
 		return err
 	}
-	m.challenged, err = m.conn.find(n, m.now())
+	var h hostState
+	id, found, err := m.log.Value(ctx, bucketAK, name)
+	if found {
+		found, err = load(ctx, m.log, bucketHost, id, &h)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !found || !bytes.Equal(h.AKName, name):
+		return denial.New(denial.NotEnrolled, "no enrolled host has this AK")
+	}
+	m.host = h
+	return nil
+}
+
+func (m *minting) challenge(ctx context.Context) (err error) {
+	if m.force, err = m.policies.current(ctx, m.log); err != nil {
+		return err
+	}
+	m.challenged, err = m.conn.find(m.nonce, m.now())
 	return err
 }
 
 // attest verifies the evidence. The challenge is spent as soon as the AK's signature over it has verified.
-func (m *minting) attest() error {
-	n, err := m.decoded.Challenge()
-	if err != nil {
-		return err
-	}
-	m.facts, err = attest.Verify(m.decoded, attest.Want{AK: m.host.AK, Challenge: n, Request: m.verified.Digest(),
+func (m *minting) attest() (err error) {
+	m.facts, err = attest.Verify(m.decoded, attest.Want{AK: m.host.AK, Challenge: m.nonce, Request: m.verified.Digest(),
 		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind()})
 	if m.quoted = err == nil || denial.Of(err).Stage > denial.StageQuote; m.quoted {
-		m.conn.spend(n)
+		m.conn.spend(m.nonce)
 	}
 	return err
 }
 
-// decideAndCommit decides, signs and commits, and does so again if a policy or a revocation came in between (F23).
+// decideAndCommit decides, signs and commits, and does so again if a policy, a revocation, an enrolment or another clock
+// of the host came in between (F23).
 func (m *minting) decideAndCommit(ctx context.Context) error {
 	for range MaxTries {
-		in, err := m.newInput(ctx)
+		permit, err := m.decide(ctx)
 		if err != nil {
-			return denial.Of(err).At(denial.StageRevocation)
-		}
-		d := decision.Decide(in, m.force.appraisal, m.force.authorization)
-		if m.input, err = in.Encode(); err != nil {
 			return err
 		}
-		if m.permit, err = d.Permit(); err != nil {
-			return err
-		}
-		err = m.commit(ctx)
-		if !errors.Is(err, tlog.ErrStale) {
-			return err
-		}
-		if m.force, err = m.policies.current(); err != nil {
+		if err = m.commit(ctx, permit.Claims()); !errors.Is(err, tlog.ErrStale) {
 			return err
 		}
 	}
-	return denial.New(denial.Overloaded, "policies changed faster than the request could be decided").At(denial.StageTransaction)
+	return denial.New(denial.Overloaded, "the state changed faster than the request could be decided").At(denial.StageTransaction)
 }
 
-// newInput reads the state that the decision depends on. The counters are read first: what is read after them is at
-// least as new, and the transaction compares them.
+// decide makes a decision on the state as it is now. The counters are read first: what is read after them is at least as
+// new, and the transaction compares them.
+func (m *minting) decide(ctx context.Context) (permit decision.Permit, err error) {
+	if m.force, err = m.policies.current(ctx, m.log); err != nil {
+		return permit, denial.Of(err).At(denial.StageRevocation)
+	}
+	m.guards = []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}}
+	for _, name := range []string{counterRevoked, counterEnrolment} {
+		value, err := m.log.Counter(ctx, name)
+		if err != nil {
+			return permit, denial.Of(err).At(denial.StageRevocation)
+		}
+		m.guards = append(m.guards, tlog.Guard{Counter: name, Value: value})
+	}
+	if err := m.findHost(ctx); err != nil {
+		return permit, denial.Of(err).At(denial.StageCaller)
+	}
+	in, err := m.newInput(ctx)
+	if err != nil {
+		return permit, denial.Of(err).At(denial.StageRevocation)
+	}
+	d := decision.Decide(in, m.force.appraisal, m.force.authorization)
+	if m.input, err = in.Encode(); err != nil {
+		return permit, err
+	}
+	return d.Permit()
+}
+
+// newInput reads the state that the decision depends on.
 func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
-	var err error
-	if m.revoked, err = m.log.Counter(ctx, counterRevoked); err != nil {
+	ak, err := attest.AKThumbprint(m.host.AK)
+	if err != nil {
 		return nil, err
 	}
+	if m.clock, err = m.readClock(ctx, m.host.AKName); err != nil {
+		return nil, err
+	}
+	m.index = m.indices.take()
+	key := m.initiator.Key.Thumbprint()
 	in := &decision.Input{
-		Issuer: m.genesis.Issuer, Time: uint64(m.now().Unix()), Exporter: m.exporter[:], ID: make([]byte, 16), Revoked: []uint64{},
-		Initiator:     decision.Initiator{ID: m.initiator.ID, Kind: uint64(m.initiator.Kind), Enrolment: m.initiator.Enrolment},
+		Issuer: m.genesis.Issuer, Time: uint64(m.now().Unix()), Exporter: m.exporter[:], ID: random(16),
+		Challenge: m.nonce[:], Challenged: uint64(m.challenged.Unix()),
+		Host:          decision.Host{ID: m.host.ID, Labels: m.host.Labels, AK: ak[:], EK: m.host.EK, Enrolment: m.host.Enrolment},
+		Initiator:     decision.Initiator{ID: m.initiator.ID, Kind: uint64(m.initiator.Kind), Key: key[:], Enrolment: m.initiator.Enrolment},
 		Appraisal:     policyName(m.force.states[record.Appraisal]),
 		Authorization: policyName(m.force.states[record.Authorization]),
-		StatusIndex:   m.indices.take(),
-	}
-	if _, err := rand.Read(in.ID); err != nil {
-		return nil, fmt.Errorf("making artifact id: %w", err)
-	}
-	n, err := m.decoded.Challenge()
-	if err != nil {
-		return nil, err
-	}
-	in.Challenge, in.Challenged = n[:], uint64(m.challenged.Unix())
-	in.StatusURI, in.StatusIndex = m.StatusURI(in.StatusIndex/ListSize), in.StatusIndex%ListSize
-	key := m.initiator.Key.Thumbprint()
-	in.Initiator.Key = key[:]
-	if in.Host, err = m.hostOf(); err != nil {
-		return nil, err
+		HighWater:     m.clock.seen,
+		StatusURI:     m.StatusURI(m.index / ListSize), StatusIndex: m.index % ListSize,
 	}
 	in.Attach(m.facts, m.verified)
-	if err := m.revocationView(ctx, in); err != nil {
-		return nil, err
-	}
-	var seen attest.Clock
-	found, err := load(ctx, m.log, bucketHighWater, m.host.AKName, &seen)
-	if found {
-		in.HighWater = &seen
-	}
+	in.Revoked, err = m.revocationView(ctx, in)
 	return in, err
-}
-
-func (m *minting) hostOf() (decision.Host, error) {
-	thumb, err := attest.AKThumbprint(m.host.AK)
-	if err != nil {
-		return decision.Host{}, err
-	}
-	return decision.Host{ID: m.host.ID, Labels: m.host.Labels, AK: thumb[:], EK: m.host.EK, Enrolment: m.host.Enrolment}, nil
 }
 
 func policyName(s policyState) decision.Policy {
 	return decision.Policy{ID: s.ID, Version: s.Revision, Hash: s.Hash}
 }
 
-func (m *minting) revocationView(ctx context.Context, in *decision.Input) error {
+// revocationView returns the causes of revocation that hold for the request, ascending.
+func (m *minting) revocationView(ctx context.Context, in *decision.Input) ([]uint64, error) {
+	view := []uint64{}
 	for _, target := range []struct {
 		cause record.Cause
 		id    string
@@ -287,25 +295,27 @@ func (m *minting) revocationView(ctx context.Context, in *decision.Input) error 
 	} {
 		_, revoked, err := m.log.Value(ctx, bucketRevoked, revokedKey(target.cause, target.id))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if c := uint64(target.cause); revoked && !slices.Contains(in.Revoked, c) {
-			in.Revoked = append(in.Revoked, c)
+		if c := uint64(target.cause); revoked && !slices.Contains(view, c) {
+			view = append(view, c)
 		}
 	}
-	return nil
+	return view, nil
 }
 
-// commit signs the artifact and appends it in one transaction with all that it changes.
-func (m *minting) commit(ctx context.Context) error {
-	claims := m.permit.Claims()
-	leaf, err := artifact.Sign(ctx, m.artifact, claims)
+// commit signs the artifact and appends it in one transaction with all that it changes. Without a signature there is
+// nothing to append, so that too is a failure of the transaction.
+func (m *minting) commit(ctx context.Context, c artifact.Claims) error {
+	ctx, cancel := settled(ctx)
+	defer cancel()
+	leaf, err := artifact.Sign(ctx, m.artifact, c)
 	if err != nil {
-		return denial.Of(err).At(denial.StageMint)
+		return denial.Of(err).At(denial.StageTransaction)
 	}
-	entry, err := m.entry(ctx, leaf, claims)
+	entry, err := m.entry(leaf, c)
 	if err != nil {
-		return err
+		return denial.Of(err).At(denial.StageTransaction)
 	}
 	done, err := m.log.Append(ctx, entry)
 	switch {
@@ -317,90 +327,56 @@ func (m *minting) commit(ctx context.Context) error {
 		return denial.New(denial.NoReceipt, "the log gave no receipt").At(denial.StageMint)
 	}
 	raw, err := statement.Attach(leaf, done[0].Receipt)
+	if err != nil {
+		return denial.Of(err).At(denial.StageMint)
+	}
 	m.minted = &Minted{Artifact: raw, Index: done[0].Index}
-	return err
+	return nil
 }
 
-func (m *minting) entry(ctx context.Context, leaf []byte, c artifact.Claims) (tlog.Entry, error) {
-	index, err := m.indexOf(c)
+func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
+	digest, r := statement.DigestOf(leaf), m.verified.Claims()
+	permit, err := put(bucketPermit, indexKey(m.index), permitState{
+		CTI: c.ID, Host: c.Subject, Initiator: c.Initiator.Principal, Expires: c.Expires, Uses: c.Limits.MaxUses(), Gate: c.Audience,
+		Digest: digest[:], Policies: []string{hex.EncodeToString(c.Policy.Appraisal.Hash.Value), hex.EncodeToString(c.Policy.Hash.Value)}})
 	if err != nil {
 		return tlog.Entry{}, err
 	}
-	digest := statement.DigestOf(leaf)
-	state := permitState{CTI: c.ID, Host: m.host.ID, Initiator: m.initiator.ID, Expires: c.Expires, Uses: c.Limits.MaxUses(), Gate: c.Audience,
-		Digest: digest[:], Policies: []string{hex.EncodeToString(c.Policy.Appraisal.Hash.Value), hex.EncodeToString(c.Policy.Hash.Value)}}
-	permit, err := put(bucketPermit, indexKey(index), state)
-	if err != nil {
-		return tlog.Entry{}, err
-	}
-	clock, err := m.highWater(ctx)
-	if err != nil {
-		return tlog.Entry{}, err
-	}
-	r := m.verified.Claims()
-	return tlog.Entry{
+	entry := tlog.Entry{
 		Leaf: leaf,
 		Once: []tlog.Once{
 			{Set: onceRequest, Key: requestKey(r.Initiator, r.ID), Reason: denial.RequestReplayed},
-			{Set: onceStatus, Key: indexKey(index), Reason: denial.Internal},
+			{Set: onceStatus, Key: indexKey(m.index), Reason: denial.Internal},
 		},
-		Guards: []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}, {Counter: counterRevoked, Value: m.revoked}},
-		Puts:   append(clock, permit, tlog.Put{Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(index)}),
+		Guards: m.guards,
+		Puts:   []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
 		Blobs:  [][]byte{m.evidence, m.request, m.input},
-	}, nil
+	}
+	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)
 }
 
-// indexOf returns the global status index of the claims.
-func (m *minting) indexOf(c artifact.Claims) (uint64, error) {
-	var list uint64
-	if _, err := fmt.Sscanf(c.Status.List.URI, m.base+"/v1/status/%d", &list); err != nil {
-		return 0, fmt.Errorf("reading status list number: %w", err)
-	}
-	return list*ListSize + c.Status.List.Index, nil
-}
-
-// highWater raises the furthest clock seen of the AK.
-func (m *minting) highWater(ctx context.Context) ([]tlog.Put, error) {
-	if m.facts == nil {
-		return nil, nil
-	}
-	var seen attest.Clock
-	found, err := load(ctx, m.log, bucketHighWater, m.host.AKName, &seen)
-	if err != nil {
-		return nil, err
-	}
-	now := m.facts.Claims().Clock
-	if found {
-		now = decision.Later(now, &seen)
-	}
-	row, err := put(bucketHighWater, m.host.AKName, now)
-	return []tlog.Put{row}, err
-}
-
-// refused answers a denial: logged if the AK's or the initiator's signature has verified, counted otherwise.
+// refused answers a denial: logged if the AK's or the initiator's signature has verified, counted otherwise. That an AK
+// comes too often is counted too: else it could fill the log by it.
 func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
-	if m.verified == nil && !m.quoted {
-		return m.refuseStranger(d)
+	if m.verified == nil && !m.quoted || m.throttled {
+		return m.refuseCounted(d, m.verified != nil)
 	}
 	about := &record.Record{Workload: m.host.ID}
-	extra := tlog.Entry{}
+	var blobs [][]byte
 	if m.verified != nil {
 		c, digest := m.verified.Claims(), statement.DigestOf(m.request)
 		about.RequestID, about.Initiator, about.Request = c.ID, c.Initiator, digest[:]
-		extra.Blobs = append(extra.Blobs, m.request)
+		blobs = append(blobs, m.request)
 	}
 	if m.quoted {
 		digest := m.decoded.Digest()
-		about.Evidence, about.Exporter = digest[:], m.exporter[:]
-		if n, err := m.decoded.Challenge(); err == nil {
-			about.Challenge = n[:]
-		}
-		extra.Blobs = append(extra.Blobs, m.evidence)
+		about.Evidence, about.Exporter, about.Challenge = digest[:], m.exporter[:], m.nonce[:]
+		blobs = append(blobs, m.evidence)
 	}
 	if m.input != nil {
 		digest := statement.DigestOf(m.input)
 		about.Input = digest[:]
-		extra.Blobs = append(extra.Blobs, m.input)
+		blobs = append(blobs, m.input)
 	}
 	if s, ok := m.force.states[record.Authorization]; ok {
 		about.Policy = &record.PolicyRef{ID: s.ID, Hash: s.Hash}
@@ -408,8 +384,15 @@ func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
 	if s, ok := m.force.states[record.Appraisal]; ok {
 		about.Appraisal = &record.PolicyRef{ID: s.ID, Hash: s.Hash}
 	}
-	if clock, err := m.highWater(ctx); err == nil {
-		extra.Puts = clock
-	}
-	return m.refuse(ctx, about, d, m.run.States(), extra)
+	return m.refuse(ctx, about, d, m.run.States(), func(ctx context.Context) (tlog.Entry, error) {
+		entry := tlog.Entry{Blobs: blobs}
+		if m.facts == nil {
+			return entry, nil
+		}
+		c, err := m.readClock(ctx, m.facts.AKName())
+		if err != nil {
+			return entry, err
+		}
+		return entry, c.raise(&entry, m.facts.Claims().Clock)
+	})
 }

@@ -8,11 +8,10 @@ import (
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
-	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
 )
 
-// policies holds the compiled policies in force. They are replaced whole, after the transaction that changed them; the
-// transaction of each decision compares the version that it was made on.
+// policies holds the compiled policies in force. They are replaced whole.
 type policies struct {
 	mu    sync.RWMutex
 	force inForce
@@ -27,8 +26,11 @@ type inForce struct {
 	states        map[record.PolicyKind]policyState
 }
 
-// current returns the policies in force; NO_ACTIVE_POLICY until both are published.
-func (p *policies) current() (inForce, error) {
+// current returns the policies in force, as the log has them now; NO_ACTIVE_POLICY until both are published.
+func (p *policies) current(ctx context.Context, log *tlog.Log) (inForce, error) {
+	if err := p.refresh(ctx, log); err != nil {
+		return inForce{}, err
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.force.appraisal == nil || p.force.authorization == nil {
@@ -37,21 +39,23 @@ func (p *policies) current() (inForce, error) {
 	return p.force, nil
 }
 
-// reload reads the policies anew after an act of the kind policy.
-func (i *Issuer) reload(ctx context.Context, kind statement.Kind) error {
-	if kind != statement.Policy {
-		return nil
-	}
-	i.policies.mu.Lock()
-	defer i.policies.mu.Unlock()
-	version, err := i.log.Counter(ctx, counterPolicy)
+// refresh compiles the policies anew if the log's counter of policy acts has risen. The counter is read first: what is
+// read after it is at least as new, and the transaction of each decision compares it.
+func (p *policies) refresh(ctx context.Context, log *tlog.Log) error {
+	version, err := log.Counter(ctx, counterPolicy)
 	if err != nil {
 		return err
+	}
+	p.mu.RLock()
+	fresh := p.force.states != nil && p.force.version >= version
+	p.mu.RUnlock()
+	if fresh {
+		return nil
 	}
 	next := inForce{version: version, states: map[record.PolicyKind]policyState{}}
 	for _, kind := range []record.PolicyKind{record.Appraisal, record.Authorization} {
 		var s policyState
-		found, err := load(ctx, i.log, bucketPolicy, []byte(kind), &s)
+		found, err := load(ctx, log, bucketPolicy, []byte(kind), &s)
 		if err != nil {
 			return err
 		}
@@ -62,7 +66,11 @@ func (i *Issuer) reload(ctx context.Context, kind statement.Kind) error {
 			return fmt.Errorf("compiling %s policy in force: %w", kind, err)
 		}
 	}
-	i.policies.force = next
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.force.states == nil || p.force.version <= version {
+		p.force = next
+	}
 	return nil
 }
 

@@ -16,15 +16,18 @@ import (
 const RecordSkew = 300
 
 // Take appends a gate's record. It checks, in this order: the statement decodes (3xx) and verifies with the key of an
-// enrolled gate (305, 301, 311); the record is complete and of a kind that gates write; its emitter is that gate; its
-// time is near (205); the host is not revoked (803); it continues the gate's chain (508); the very record that ended the chain is answered again. A start record also consumes
-// its use: the artifact is ours and for this gate (305, 411), not revoked (801 to 805), not expired (201), its use
-// number is within the artifact's (505) and unused (504). It returns the transparent statement.
+// enrolled gate (305, 301, 311); the very record that ended the gate's chain is answered again; the record is complete
+// (104, 312, 911), of a kind that gates write and by that gate (910); a start is of now (205); the host is not revoked
+// (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
+// this gate (411), not revoked (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
+// (504). It returns the transparent statement.
 func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 	v, gate, err := i.verifyGate(ctx, raw)
 	if err != nil {
 		return nil, i.refuseStranger(denial.Of(err).At(denial.StageStartRecord))
 	}
+	ctx, cancel := settled(ctx)
+	defer cancel()
 	if digest := v.Digest(); bytes.Equal(digest[:], gate.Previous) {
 		return i.again(ctx, v) // the gate did not hear our answer
 	}
@@ -42,26 +45,34 @@ func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 			break
 		}
 	}
-	d := denial.Of(err).At(denial.StageStartRecord)
+	return nil, i.refuseRecord(ctx, rec, gate, denial.Of(err).At(denial.StageStartRecord))
+}
+
+// refuseRecord logs the refusal of a gate's record. Records are public after a while, and whoever sends an old one again
+// is a stranger who could fill the log: that is counted.
+func (i *Issuer) refuseRecord(ctx context.Context, rec *record.Record, gate gateState, d *denial.Denial) error {
 	about := &record.Record{Workload: gate.Host}
 	if rec != nil {
+		if rec.Time+RecordSkew < uint64(i.now().Unix()) {
+			return i.refuseCounted(d, true)
+		}
 		about.CTI, about.Artifact, about.RequestID = rec.CTI, rec.Artifact, rec.RequestID
 	}
-	return nil, i.refuse(ctx, about, d, nil, tlog.Entry{})
+	return i.refuse(ctx, about, d, nil, nil)
 }
 
 // again answers a record that stands in the log already.
 func (i *Issuer) again(ctx context.Context, v *statement.Verified) ([]byte, error) {
 	index, found, err := i.log.Find(ctx, v.Digest())
-	if err != nil {
-		return nil, err
+	if err == nil && !found {
+		err = denial.New(denial.StoreFault, "a record of the chain is not in the log")
 	}
-	if !found {
-		return nil, denial.New(denial.StoreFault, "a record of the chain is not in the log")
+	var r []byte
+	if err == nil {
+		r, err = i.log.Receipt(ctx, index)
 	}
-	r, err := i.log.Receipt(ctx, index)
 	if err != nil {
-		return nil, err
+		return nil, i.refuseCounted(denial.Of(err).At(denial.StageStartRecord), true)
 	}
 	return statement.Attach(v.Leaf(), r)
 }
@@ -142,7 +153,7 @@ func chain(v *statement.Verified, rec *record.Record, gate gateState) (tlog.Entr
 	next := gate
 	next.Epoch, next.Next, next.Previous = rec.Emitter.Epoch, gate.Next+1, digest[:]
 	row, err := put(bucketGate, thumb[:], next)
-	counter := "gate/" + thumb.String()
+	counter := counterChain + thumb.String()
 	return tlog.Entry{
 		Leaf:   v.Leaf(),
 		Puts:   []tlog.Put{row},
@@ -163,7 +174,7 @@ func (i *Issuer) consumeUse(ctx context.Context, rec *record.Record, gate gateSt
 		return err
 	}
 	switch n := rec.Execution.Use; {
-	case rec.Time >= permit.Expires:
+	case max(rec.Time, uint64(i.now().Unix())) >= permit.Expires: // neither clock revives an artifact
 		return denial.New(denial.Expired, "the artifact has expired")
 	case n == 0 || n > permit.Uses:
 		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", permit.Uses)

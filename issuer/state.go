@@ -12,20 +12,23 @@ import (
 // The buckets of the projection. Every value in them follows from statements in the log and is written in the same
 // transaction as the statement that it follows from.
 const (
-	bucketGenesis    = "genesis"    // "" -> genesis payload
+	bucketGenesis    = "genesis"    // "act" -> genesis act
 	bucketHost       = "host"       // host URI -> hostState
 	bucketAK         = "ak"         // AK name -> host URI
 	bucketApproved   = "approved"   // EK digest -> enrolment payload that awaits or had its activation
 	bucketGate       = "gate"       // gate key thumbprint -> gateState
 	bucketInitiator  = "initiator"  // key thumbprint -> initiatorState
 	bucketPolicy     = "policy"     // policy kind -> policyState
+	bucketPublished  = "published"  // hash in hexadecimal of each policy that ever was in force -> its URI
 	bucketRevoked    = "revoked"    // cause || target -> payload of the revocation
 	bucketPermit     = "permit"     // status index, big endian -> permitState
 	bucketPermitOf   = "permit-of"  // cti -> status index
-	bucketHighWater  = "high-water" // AK name -> clockState
+	bucketHighWater  = "high-water" // AK name -> attest.Clock
 	counterPolicy    = "policy"     // raised by each policy act
 	counterRevoked   = "revocation" // raised by each revocation
-	counterEnrolment = "enrolment"  // raised by each enrolment act and activation
+	counterEnrolment = "enrolment"  // raised when a host is approved anew or gets another AK
+	counterClock     = "clock/"     // and AK name in hexadecimal: raised with its high-water mark
+	counterChain     = "gate/"      // and gate key thumbprint: raised by each of its records
 )
 
 // The sets of things that are consumed once, for ever.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -13,15 +14,17 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
 )
 
 // ListSize is the number of artifacts in one status list: 32 KiB before compression.
 const ListSize = 1 << 16
 
-// StatusLife is for how long a status list token is served before it is signed anew, in seconds; its ttl.
+// StatusLife is for how long a status list token is served before it is signed anew, in seconds. For how long a gate
+// may go on with it is for its trust file to say.
 const StatusLife = 10
 
-// indices hands out status indices and remembers which artifact each is.
+// indices hands out status indices. Those of requests that were denied are not used again before a restart, or ever.
 type indices struct {
 	mu   sync.Mutex
 	next uint64
@@ -34,15 +37,59 @@ func (x *indices) take() uint64 {
 	return x.next - 1
 }
 
-// lists caches signed status list tokens. A token is signed anew when a revocation came or StatusLife has passed.
-type lists struct {
-	mu     sync.Mutex
-	tokens map[uint64]token
+// load goes on behind the last index that an artifact has, which it finds byte by byte rather than by reading them all.
+func (x *indices) load(ctx context.Context, log *tlog.Log) error {
+	found := errors.New("found")
+	var last []byte
+	for len(last) < 8 {
+		b := 255
+		for ; b >= 0; b-- {
+			err := log.Each(ctx, bucketPermit, append(last[:len(last):len(last)], byte(b)), func(_, _ []byte) error { return found })
+			if errors.Is(err, found) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("finding the last status index: %w", err)
+			}
+		}
+		if b < 0 {
+			return nil // no artifact yet
+		}
+		last = append(last, byte(b))
+	}
+	x.next = binary.BigEndian.Uint64(last) + 1
+	return nil
 }
 
-type token struct {
-	raw     []byte
-	version uint64 // counterRevoked that it shows
+// maxLists is how many status lists are kept ready.
+const maxLists = 64
+
+// lists keeps status lists ready, each under a lock of its own, so that none waits for another's signature.
+type lists struct {
+	mu  sync.Mutex
+	all map[uint64]*list
+}
+
+func (ls *lists) at(n uint64) *list {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l, ok := ls.all[n]
+	if !ok {
+		if ls.all == nil || len(ls.all) >= maxLists {
+			ls.all = map[uint64]*list{}
+		}
+		l = &list{}
+		ls.all[n] = l
+	}
+	return l
+}
+
+// list is a status list. Its values change with a revocation and never otherwise: what is revoked gets no new artifact.
+type list struct {
+	mu      sync.Mutex
+	values  []artifact.StatusValue
+	version uint64 // counterRevoked that the values show
+	token   []byte // nil until signed
 	issued  uint64
 }
 
@@ -51,59 +98,65 @@ func (i *Issuer) StatusURI(n uint64) string {
 	return i.base + "/v1/status/" + strconv.FormatUint(n, 10)
 }
 
-// loadPermits finds the first status index that no artifact has.
-func (i *Issuer) loadPermits(ctx context.Context) error {
-	err := i.log.Each(ctx, bucketPermit, nil, func(key, _ []byte) error {
-		if len(key) == 8 {
-			i.indices.next = max(i.indices.next, binary.BigEndian.Uint64(key)+1)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading permits: %w", err)
+// Status returns the token of status list n, signed at most StatusLife ago and never before the last revocation. A list
+// that no artifact can name is NOT_PERMITTED.
+func (i *Issuer) Status(ctx context.Context, n uint64) ([]byte, error) {
+	i.indices.mu.Lock()
+	last := i.indices.next / ListSize
+	i.indices.mu.Unlock()
+	if n > last {
+		return nil, i.refuseStranger(denial.New(denial.NotPermitted, "there is no such status list"))
 	}
-	return nil
+	l := i.lists.at(n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	token, err := i.signedStatus(ctx, n, l)
+	if err != nil {
+		return nil, i.refuseStranger(err)
+	}
+	return token, nil
 }
 
-// Status returns the token of status list n, signed at most StatusLife ago and never before the last revocation.
-func (i *Issuer) Status(ctx context.Context, n uint64) ([]byte, error) {
-	if n > 1<<32 {
-		return nil, denial.New(denial.RequestLimit, "no such status list")
-	}
+func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, error) {
 	version, err := i.log.Counter(ctx, counterRevoked)
 	if err != nil {
 		return nil, err
 	}
 	now := uint64(i.now().Unix())
-	i.lists.mu.Lock()
-	defer i.lists.mu.Unlock()
-	if t, ok := i.lists.tokens[n]; ok && t.version == version && now < t.issued+StatusLife {
-		return t.raw, nil
+	fresh := l.values != nil && l.version == version
+	if fresh && l.token != nil && now >= l.issued && now < l.issued+StatusLife {
+		return l.token, nil
 	}
-	raw, err := i.signStatus(ctx, n, now)
-	if err != nil {
-		return nil, err
-	}
-	if i.lists.tokens == nil || len(i.lists.tokens) > 1024 {
-		i.lists.tokens = map[uint64]token{}
-	}
-	i.lists.tokens[n] = token{raw, version, now}
-	return raw, nil
-}
-
-func (i *Issuer) signStatus(ctx context.Context, n, now uint64) ([]byte, error) {
-	values := make([]artifact.StatusValue, ListSize)
-	revoked, err := i.revocations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(revoked) > 0 {
-		if err := i.fill(ctx, n, values, revoked); err != nil {
+	if !fresh {
+		values, err := i.statuses(ctx, n)
+		if err != nil {
 			return nil, err
 		}
+		l.values, l.version = values, version
 	}
-	return artifact.SignStatus(ctx, i.status, artifact.StatusList{
-		Issuer: i.genesis.Issuer, URI: i.StatusURI(n), IssuedAt: now, Expires: now + uint64(artifact.MaxRevocationAge/time.Second), TTL: StatusLife, Values: values})
+	life := uint64(artifact.MaxRevocationAge / time.Second)
+	l.token, err = artifact.SignStatus(ctx, i.status, artifact.StatusList{Issuer: i.genesis.Issuer, URI: i.StatusURI(n),
+		IssuedAt: now, Expires: now + life, TTL: life, Values: l.values})
+	l.issued = now
+	return l.token, err
+}
+
+// statuses reads the values of list n. While nothing is revoked, that costs nothing.
+func (i *Issuer) statuses(ctx context.Context, n uint64) ([]artifact.StatusValue, error) {
+	values := make([]artifact.StatusValue, ListSize)
+	revoked, err := i.revocations(ctx)
+	if err != nil || len(revoked) == 0 {
+		return values, err
+	}
+	prefix := indexKey(n * ListSize)[:6] // a list is 2^16 indices: all keys with the same first six bytes
+	return values, i.log.Each(ctx, bucketPermit, prefix, func(key, value []byte) error {
+		var p permitState
+		if err := statement.Unmarshal(value, &p); err != nil {
+			return err
+		}
+		values[binary.BigEndian.Uint64(key)%ListSize] = artifact.StatusValue(p.cause(revoked))
+		return nil
+	})
 }
 
 // revocations returns all that is revoked, by cause and target.
@@ -114,18 +167,6 @@ func (i *Issuer) revocations(ctx context.Context) (map[string]record.Cause, erro
 		return nil
 	})
 	return all, err
-}
-
-func (i *Issuer) fill(ctx context.Context, n uint64, values []artifact.StatusValue, revoked map[string]record.Cause) error {
-	prefix := indexKey(n * ListSize)[:6] // a list is 2^16 indices: all keys with the same first six bytes
-	return i.log.Each(ctx, bucketPermit, prefix, func(key, value []byte) error {
-		var p permitState
-		if err := statement.Unmarshal(value, &p); err != nil {
-			return err
-		}
-		values[binary.BigEndian.Uint64(key)%ListSize] = artifact.StatusValue(p.cause(revoked))
-		return nil
-	})
 }
 
 // cause returns why the artifact is revoked, zero if it is not: its own revocation first, then host, policy, initiator.

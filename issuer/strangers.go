@@ -27,10 +27,6 @@ func (s *strangers) add(r denial.Reason) {
 func (s *strangers) take(now uint64) (since uint64, counts map[uint64]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.counts) == 0 {
-		s.since = now
-		return 0, nil
-	}
 	since, counts = s.since, s.counts
 	s.since, s.counts = now, nil
 	return since, counts

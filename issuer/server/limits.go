@@ -3,10 +3,8 @@ package server
 import (
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +17,8 @@ import (
 type Limits struct {
 	Connections     int     // at once, in all; default 1024
 	PeerConnections int     // at once from one address; default 64
-	Rate            float64 // requests a second, in all; default 2000
-	PeerRate        float64 // requests a second from one address; default 200
+	Rate            float64 // connections and requests a second, in all; default 2000
+	PeerRate        float64 // connections and requests a second from one address; default 200
 }
 
 func (l *Limits) fill() {
@@ -46,13 +44,14 @@ const (
 	maxAct    = 1 << 20         // 16 statements of at most 65,535 bytes
 )
 
-// limitedListener closes connections over the limits before TLS begins (F06).
+// limitedListener closes connections over the limits before TLS begins (F06): too many at once, or too many a second.
 type limitedListener struct {
 	net.Listener
-	limits Limits
-	mu     sync.Mutex
-	total  int
-	peers  map[string]int
+	limits  Limits
+	limiter *limiter
+	mu      sync.Mutex
+	total   int
+	peers   map[string]int
 }
 
 // Accept returns the next connection within the limits.
@@ -63,7 +62,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		peer := peerOf(c.RemoteAddr().String())
-		if l.enter(peer) {
+		if l.limiter.allow(peer, time.Now()) && l.enter(peer) {
 			return &countedConn{Conn: c, leave: sync.OnceFunc(func() { l.exit(peer) })}, nil
 		}
 		c.Close()
@@ -113,7 +112,7 @@ func peerOf(addr string) string {
 	return host
 }
 
-// limiter admits requests by the second, in all and by peer address.
+// limiter admits connections and requests by the second, in all and by peer address.
 type limiter struct {
 	mu    sync.Mutex
 	all   *rate.Limiter
@@ -122,7 +121,7 @@ type limiter struct {
 }
 
 func newLimiter(l Limits) *limiter {
-	return &limiter{all: rate.NewLimiter(rate.Limit(l.Rate), int(l.Rate)), each: rate.Limit(l.PeerRate), peers: map[string]*rate.Limiter{}}
+	return &limiter{all: rate.NewLimiter(rate.Limit(l.Rate), max(int(l.Rate), 1)), each: rate.Limit(l.PeerRate), peers: map[string]*rate.Limiter{}}
 }
 
 const maxPeers = 1 << 14 // remembered addresses
@@ -135,7 +134,7 @@ func (l *limiter) allow(peer string, now time.Time) bool {
 		if len(l.peers) >= maxPeers {
 			clear(l.peers)
 		}
-		p = rate.NewLimiter(l.each, int(l.each))
+		p = rate.NewLimiter(l.each, max(int(l.each), 1))
 		l.peers[peer] = p
 	}
 	return p.AllowN(now, 1) && l.all.AllowN(now, 1)
@@ -144,13 +143,12 @@ func (l *limiter) allow(peer string, now time.Time) bool {
 // body reads at most limit bytes of a request with exactly the media type. It refuses, with 908: another media type
 // (A11), any content encoding (A09), a longer body, declared or not (A07, A08).
 func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
-	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	switch {
-	case media == "" && r.Header.Get("Content-Type") != "":
+	switch got := r.Header.Values("Content-Type"); {
+	case media == "" && len(got) > 0:
 		return nil, denial.New(denial.RequestLimit, "this request takes no body")
-	case media != "" && (err != nil || got != media || len(params) > 0):
+	case media != "" && (len(got) != 1 || got[0] != media):
 		return nil, denial.New(denial.RequestLimit, "the body must be of type %s", media)
-	case r.Header.Get("Content-Encoding") != "":
+	case len(r.Header.Values("Content-Encoding")) > 0:
 		return nil, denial.New(denial.RequestLimit, "encoded bodies are not taken")
 	case r.ContentLength > limit:
 		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
@@ -162,10 +160,6 @@ func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]
 		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
 	case err != nil:
 		return nil, denial.New(denial.RequestLimit, "the body did not arrive in time")
-	case media == "" && len(data) > 0:
-		return nil, denial.New(denial.RequestLimit, "this request takes no body")
 	}
 	return data, nil
 }
-
-func cut(route string) (method, path string, ok bool) { return strings.Cut(route, " ") }

@@ -16,9 +16,8 @@ func writeProblem(w http.ResponseWriter, ref *issuer.Refusal) {
 		p.Logged, p.LogIndex, p.Statement, p.RequestID = ref.Logged, ref.Index, ref.Statement, ref.RequestID
 	}
 	data, status := p.Encode()
-	w.Header().Del("Content-Type")
-	if status == 0 {
-		status = http.StatusInternalServerError
+	if ref.Denial.Reason == denial.Overloaded {
+		w.Header().Set("Retry-After", "1")
 	}
 	answer(w, status, wire.MediaProblem, data)
 }

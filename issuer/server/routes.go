@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 )
@@ -36,7 +37,7 @@ func router(table map[string]http.HandlerFunc, unknown http.HandlerFunc) http.Ha
 	e.IPExtractor = echo.ExtractIPDirect() // never a header (A05)
 	e.HideBanner, e.HidePort = true, true
 	for route, h := range table {
-		method, path, _ := cut(route)
+		method, path, _ := strings.Cut(route, " ")
 		e.Add(method, path, adapt(h))
 	}
 	e.HTTPErrorHandler = func(_ error, c echo.Context) { unknown(c.Response(), c.Request()) }

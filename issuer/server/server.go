@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -63,14 +64,16 @@ func New(o Options) *Server {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           s.recover(h),
-		ReadHeaderTimeout: 5 * time.Second, // A06
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second, // as long as a challenge lives
-		MaxHeaderBytes:    maxHeader,
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: s.recover(h),
+		// OPTIONS * is a request like any other.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            5 * time.Second, // A06
+		ReadTimeout:                  15 * time.Second,
+		WriteTimeout:                 30 * time.Second,
+		IdleTimeout:                  60 * time.Second, // as long as a challenge lives
+		MaxHeaderBytes:               maxHeader,
+		TLSNextProto:                 map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -85,7 +88,7 @@ func withConnection(ctx context.Context, _ net.Conn) context.Context {
 func (s *Server) Serve(ctx context.Context, public, admin net.Listener) error {
 	fault := make(chan error, 2)
 	go func() {
-		l := &limitedListener{Listener: public, limits: s.limits, peers: map[string]int{}}
+		l := &limitedListener{Listener: public, limits: s.limits, limiter: s.limiter, peers: map[string]int{}}
 		fault <- s.public.ServeTLS(l, "", "")
 	}()
 	if admin != nil {
@@ -109,7 +112,10 @@ func (s *Server) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := errors.Join(s.public.Shutdown(ctx), s.admin.Shutdown(ctx))
-	s.summarise(ctx)
+	if err != nil { // what has not ended by now is cut off
+		err = errors.Join(err, s.public.Close(), s.admin.Close())
+	}
+	s.summarise(context.WithoutCancel(ctx))
 	return err
 }
 
@@ -123,7 +129,6 @@ func (s *Server) summarise(ctx context.Context) {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.limiter.allow(peerOf(r.RemoteAddr), time.Now()) {
-			w.Header().Set("Retry-After", "1")
 			s.stranger(w, r, denial.New(denial.Overloaded, "too many requests"))
 			return
 		}
@@ -131,12 +136,17 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// recover turns a panic into 901: counted, answered, and the process lives (A23).
+// recover turns a panic into 901: counted, answered, and the process lives (A23). An answer that is cut off on purpose
+// stays cut off.
 func (s *Server) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if p := recover(); p != nil {
-				s.log.Error("handler stopped unexpectedly", "route", r.Pattern, "panic", p)
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
+				s.log.Error("handler stopped unexpectedly", "panic", p, "stack", string(debug.Stack()))
 				s.stranger(w, r, denial.New(denial.Internal, "a handler stopped unexpectedly"))
 			}
 		}()
@@ -154,12 +164,17 @@ func (s *Server) stranger(w http.ResponseWriter, r *http.Request, d *denial.Deni
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var ref *issuer.Refusal
 	if !errors.As(err, &ref) {
-		s.log.Error("request went wrong", "error", err)
-		d := denial.Of(err)
-		s.issuer.CountStranger(d)
-		ref = &issuer.Refusal{Denial: d}
+		ref = &issuer.Refusal{Denial: denial.Of(err)}
+		s.issuer.CountStranger(ref.Denial)
+		if ref.Denial.Reason.Code() == denial.Internal.Code() {
+			s.log.Error("request went wrong", "error", err)
+		}
 	}
-	s.log.Info("denied", "code", ref.Denial.Reason.Code(), "reason", ref.Denial.Reason.String(), "stage", ref.Denial.Stage.String(),
+	level := slog.LevelDebug // of strangers there can be many
+	if ref.Known {
+		level = slog.LevelInfo
+	}
+	s.log.Log(r.Context(), level, "denied", "code", ref.Denial.Reason.Code(), "reason", ref.Denial.Reason.String(), "stage", ref.Denial.Stage.String(),
 		"known", ref.Known, "logged", ref.Logged, "index", ref.Index)
 	writeProblem(w, ref)
 }
@@ -202,8 +217,7 @@ func exporter(r *http.Request) (out [32]byte, err error) {
 }
 
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
-	_, err := body(w, r, "", 0)
-	if err != nil {
+	if _, err := body(w, r, "", 0); err != nil {
 		s.stranger(w, r, denial.Of(err))
 		return
 	}

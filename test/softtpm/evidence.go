@@ -28,7 +28,11 @@ func (t *TPM) Evidence(tb testing.TB, want attest.Want, pcrs map[int64][]byte, l
 		quoted[int64(p)] = pcrs[int64(p)]
 	}
 	policy := must(attest.CNFPolicy(attest.Selection{Bank: want.Selection.Bank, PCRs: want.Bind}, quoted))(tb)
-	key, cnf := newKey(tb, P256, cnfAttributes, func(p *tpm2.TPMTPublic) {
+	key := t.CNF
+	if key == nil {
+		key = generate(tb, P256).(*ecdsa.PrivateKey)
+	}
+	cnf := publicArea(tb, key, P256, cnfAttributes, func(p *tpm2.TPMTPublic) {
 		p.AuthPolicy = tpm2.TPM2BDigest{Buffer: policy}
 		if t.Edit.CNF != nil {
 			t.Edit.CNF(p)
@@ -41,7 +45,7 @@ func (t *TPM) Evidence(tb testing.TB, want attest.Want, pcrs map[int64][]byte, l
 			Certify: t.certify(tb, cnf, extra[:]), CNF: encode(cnf),
 			Challenge: want.Challenge, Request: want.Request, BootLog: log,
 		},
-		CNFKey: key.(*ecdsa.PrivateKey),
+		CNFKey: key,
 	}
 }
 

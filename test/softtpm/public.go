@@ -25,6 +25,12 @@ var (
 func newKey(tb testing.TB, a Algorithm, attr tpm2.TPMAObject, edit func(*tpm2.TPMTPublic)) (crypto.Signer, tpm2.TPMTPublic) {
 	tb.Helper()
 	key := generate(tb, a)
+	return key, publicArea(tb, key, a, attr, edit)
+}
+
+// publicArea makes the public area that a TPM would give the key.
+func publicArea(tb testing.TB, key crypto.Signer, a Algorithm, attr tpm2.TPMAObject, edit func(*tpm2.TPMTPublic)) tpm2.TPMTPublic {
+	tb.Helper()
 	public := tpm2.TPMTPublic{NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: attr}
 	if a == P384 {
 		public.NameAlg = tpm2.TPMAlgSHA384
@@ -38,7 +44,7 @@ func newKey(tb testing.TB, a Algorithm, attr tpm2.TPMAObject, edit func(*tpm2.TP
 	if edit != nil {
 		edit(&public)
 	}
-	return key, public
+	return public
 }
 
 func eccArea(tb testing.TB, public *tpm2.TPMTPublic, pub *ecdsa.PublicKey) {

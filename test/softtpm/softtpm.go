@@ -81,6 +81,7 @@ type TPM struct {
 	Clock       tpm2.TPMSClockInfo
 	Firmware    uint64
 	Edit        Edit
+	CNF         *ecdsa.PrivateKey // the cnf key of all evidence; nil: a fresh one each time
 
 	ekPublic  tpm2.TPMTPublic
 	ekKey     crypto.Signer
