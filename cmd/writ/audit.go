@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -9,15 +10,18 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/issuer/client"
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Pull a bundle of the log"}
-	cmd.AddCommand(a.auditPull())
+	cmd := &cobra.Command{Use: "audit", Short: "Pull a bundle of the log, and check one offline"}
+	cmd.AddCommand(a.auditPull(), a.auditVerify())
 	return cmd
 }
 
@@ -85,6 +89,66 @@ func (a *app) pull(cmd *cobra.Command, f *pullFlags, query url.Values) error {
 		return reason(cmd.Context(), err)
 	}
 	return a.print(cmd, map[string]any{"file": f.out, "bytes": size}, fmt.Sprintf("%s holds %d bytes; check it with: writ audit verify %s", f.out, size, f.out))
+}
+
+func (a *app) auditVerify() *cobra.Command {
+	var trust string
+	cmd := &cobra.Command{
+		Use:   "verify BUNDLE",
+		Short: "Check a bundle with your own trust file, offline, and make each decision again",
+		Long: `Verify reads the bundle and your trust file and nothing else. Every statement gets a verdict: proved, refuted, or unchecked
+where the bundle does not hold what would show it. The exit status is 0 only if nothing is refuted and every artifact
+is proved.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := readTrust(trust)
+			if err != nil {
+				return err
+			}
+			roots, err := readRoots(t, filepath.Dir(trust))
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(args[0])
+			if err != nil {
+				return fmt.Errorf("reading bundle: %w", err)
+			}
+			defer f.Close()
+			report, err := audit.Verify(cmd.Context(), f, t, audit.Options{Now: time.Now(), Roots: roots})
+			if err != nil {
+				return reason(cmd.Context(), err)
+			}
+			return a.showDenied(cmd, report, cleanLines(report.Text()), report.Err())
+		},
+	}
+	cmd.Flags().StringVar(&trust, "trust", "trust.toml", "your trust file")
+	return cmd
+}
+
+// readRoots reads the TPM vendor roots that a trust file names by file, relative to its own directory.
+func readRoots(t *artifact.Trust, dir string) ([]*x509.Certificate, error) {
+	var roots []*x509.Certificate
+	for _, r := range t.TPMRoots {
+		if r.File == "" {
+			continue
+		}
+		path := r.File
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		certs, err := readCerts([]string{path})
+		if err != nil {
+			return nil, err
+		}
+		for _, der := range certs {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, misuse("%s: %w", path, err)
+			}
+			roots = append(roots, cert)
+		}
+	}
+	return roots, nil
 }
 
 // reason tells an interrupted command from a failed one.

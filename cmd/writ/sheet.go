@@ -152,3 +152,12 @@ func clean(text string) string {
 	}
 	return strconv.QuoteToASCII(text)
 }
+
+// cleanLines cleans each line of a text.
+func cleanLines(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = clean(l)
+	}
+	return strings.Join(lines, "\n")
+}
