@@ -15,31 +15,16 @@ const (
 	MaxLifetime          = 24 * time.Hour
 )
 
-// Purpose is what an issuer's key is for. One key has one purpose.
-type Purpose string
+// Purpose is what an issuer's key is for.
+type Purpose = statement.Purpose
 
 // The purposes.
 const (
-	PurposeArtifact Purpose = "artifact"
-	PurposeRecord   Purpose = "record"
-	PurposeLog      Purpose = "log"
-	PurposeStatus   Purpose = "status"
+	PurposeArtifact = statement.PurposeArtifact
+	PurposeRecord   = statement.PurposeRecord
+	PurposeLog      = statement.PurposeLog
+	PurposeStatus   = statement.PurposeStatus
 )
-
-// kinds returns the kinds of statements that a key of the purpose may sign; none for an unknown purpose.
-func (p Purpose) kinds() []statement.Kind {
-	switch p {
-	case PurposeArtifact:
-		return []statement.Kind{statement.Artifact}
-	case PurposeRecord:
-		return []statement.Kind{statement.Record, statement.Manifest, statement.Capsule}
-	case PurposeLog:
-		return []statement.Kind{statement.Receipt}
-	case PurposeStatus:
-		return []statement.Kind{statement.StatusList}
-	}
-	return nil
-}
 
 // Trust is what a relying party or auditor holds to be true, out of band: the trust file. Whoever can change it decides
 // what is believed. The zero Trust and the nil one believe nothing: every signature is KeyUnknown.
@@ -86,7 +71,7 @@ func (t *Trust) StatementKeys() (statement.Keys, error) {
 		return keys, nil
 	}
 	for _, k := range t.Keys {
-		if err := keys.Add(k.Key, k.Purpose.kinds()...); err != nil {
+		if err := keys.Add(k.Key, k.Purpose.Kinds()...); err != nil {
 			return statement.Keys{}, err
 		}
 	}

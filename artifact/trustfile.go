@@ -186,7 +186,7 @@ func (t *Trust) check() error {
 		return errors.New("at least one key and one policy are needed")
 	}
 	for i, k := range t.Keys {
-		if k.Purpose.kinds() == nil || !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
+		if k.Purpose.Kinds() == nil || !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
 			return fmt.Errorf("key %d: unknown purpose, or not_after is not later than not_before", i+1)
 		}
 	}

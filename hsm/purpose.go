@@ -50,17 +50,7 @@ func (p Purpose) label() string { return "writ-" + p.String() }
 
 // Signs reports whether a key for the purpose may sign statements of the kind.
 func (p Purpose) Signs(k statement.Kind) bool {
-	switch k {
-	case statement.Artifact:
-		return p == Artifact
-	case statement.Record, statement.Manifest, statement.Capsule:
-		return p == Record
-	case statement.Receipt:
-		return p == Log
-	case statement.StatusList:
-		return p == Status
-	}
-	return false
+	return p.valid() && statement.Purpose(p.String()).Signs(k)
 }
 
 func (p Purpose) check(k statement.Kind) error {

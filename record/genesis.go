@@ -26,31 +26,19 @@ const (
 // Roles returns every role.
 func Roles() []Role { return []Role{RoleRoot, RolePolicy, RoleEnrolment, RoleRevocation} }
 
-// The purposes of the issuer's keys, as named in genesis and in trust files.
+// The purposes of the issuer's keys, as named in genesis.
 const (
-	PurposeArtifact = "artifact"
-	PurposeRecord   = "record"
-	PurposeLog      = "log"
-	PurposeStatus   = "status"
+	PurposeArtifact = string(statement.PurposeArtifact)
+	PurposeRecord   = string(statement.PurposeRecord)
+	PurposeLog      = string(statement.PurposeLog)
+	PurposeStatus   = string(statement.PurposeStatus)
 )
 
 // Purposes returns every purpose of an issuer key.
 func Purposes() []string { return []string{PurposeArtifact, PurposeRecord, PurposeLog, PurposeStatus} }
 
 // KindsOf returns the kinds of statements that a key of the purpose may sign.
-func KindsOf(purpose string) []statement.Kind {
-	switch purpose {
-	case PurposeArtifact:
-		return []statement.Kind{statement.Artifact}
-	case PurposeRecord:
-		return []statement.Kind{statement.Record, statement.Manifest, statement.Capsule}
-	case PurposeLog:
-		return []statement.Kind{statement.Receipt}
-	case PurposeStatus:
-		return []statement.Kind{statement.StatusList}
-	}
-	return nil
-}
+func KindsOf(purpose string) []statement.Kind { return statement.Purpose(purpose).Kinds() }
 
 // Genesis is leaf 0 of a log: who the issuer is, which keys it signs with, and which people may change what it does.
 type Genesis struct {

@@ -1,0 +1,37 @@
+package statement
+
+import "slices"
+
+// Purpose is what a key of an issuer is for. One key has one purpose; the zero Purpose signs nothing.
+type Purpose string
+
+// The purposes, as genesis and trust files name them.
+const (
+	PurposeArtifact Purpose = "artifact" // artifacts
+	PurposeRecord   Purpose = "record"   // denials and other records, manifests, capsules
+	PurposeLog      Purpose = "log"      // tree heads in receipts
+	PurposeStatus   Purpose = "status"   // status list tokens
+)
+
+// Purposes returns every purpose.
+func Purposes() []Purpose {
+	return []Purpose{PurposeArtifact, PurposeRecord, PurposeLog, PurposeStatus}
+}
+
+// Kinds returns the kinds of statements that a key of the purpose may sign; none for an unknown purpose.
+func (p Purpose) Kinds() []Kind {
+	switch p {
+	case PurposeArtifact:
+		return []Kind{Artifact}
+	case PurposeRecord:
+		return []Kind{Record, Manifest, Capsule}
+	case PurposeLog:
+		return []Kind{Receipt}
+	case PurposeStatus:
+		return []Kind{StatusList}
+	}
+	return nil
+}
+
+// Signs reports whether a key of the purpose may sign statements of the kind.
+func (p Purpose) Signs(k Kind) bool { return slices.Contains(p.Kinds(), k) }
