@@ -126,7 +126,9 @@ func (v *verifier) holds(e *entry, c *capsule, want parts) (complete bool, err e
 		return false, denial.New(denial.LogInconsistent, "the capsule is of another statement")
 	}
 	if want.chain == (statement.Digest{}) && c.Input != nil {
-		want.chain = v.chainOf(c.Input.Value)
+		if want.chain = v.chainOf(c.Input.Value); want.chain == (statement.Digest{}) {
+			return false, denial.New(denial.NotEnrolled, "no enrolment in the log names the host decided about")
+		}
 	}
 	complete = true
 	for _, p := range []struct {

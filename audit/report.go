@@ -151,7 +151,7 @@ func (f *Finding) words() string {
 func (f *Finding) name() string {
 	n := f.Kind
 	if f.Event != "" {
-		n = f.Event
+		n += ": " + f.Event
 	}
 	if f.Denied != 0 {
 		n += fmt.Sprintf(" %d", f.Denied)
