@@ -40,8 +40,8 @@ func (b *Bundle) Write(ctx context.Context, w io.Writer) error { return b.s.writ
 func (b *Bundle) Close() error { return b.s.Close() }
 
 // Build makes the bundle of a query over the log under a signed head of it. Beside what was asked for it holds what
-// is needed to verify that: genesis, all acts, and the records of enrolments and keys that stand before it. It refuses
-// a range that the head does not cover (908).
+// is needed to verify that: genesis, all acts, and the records of enrolments and keys that stand before it. A range
+// that would cut an act in two ends behind it. It refuses a range that the head does not cover (908).
 func Build(ctx context.Context, log Log, head receipt.Head, sealer Sealer, q Query) (*Bundle, error) {
 	s, err := newSpool()
 	if err != nil {
@@ -79,6 +79,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if err := b.readGenesis(ctx); err != nil {
 		return err
 	}
+	if err := b.wholeActs(ctx); err != nil {
+		return err
+	}
 	if b.found, err = choose(ctx, b.log, b.query); err != nil {
 		return err
 	}
@@ -91,6 +94,30 @@ func (b *builder) build(ctx context.Context) (err error) {
 		if err := part(ctx); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// wholeActs moves the end of the range so that it does not cut an act in two.
+func (b *builder) wholeActs(ctx context.Context) error {
+	var last *entry
+	for cut := true; cut && b.query.To < b.head.Size; {
+		err := b.log.Leaves(ctx, b.query.To-1, b.query.To+1, func(index uint64, leaf []byte) error {
+			e, err := readEntry(index, leaf)
+			if err != nil {
+				return fmt.Errorf("reading entry %d: %w", index, err)
+			}
+			cut = last != nil && isAct(e.kind) && sameAct(last, e)
+			last = e
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if cut {
+			b.query.To++
+		}
+		last = nil
 	}
 	return nil
 }

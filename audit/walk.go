@@ -220,7 +220,7 @@ func (v *verifier) content(group []*entry, f *Finding) error {
 		}
 		return nil // checked before all else
 	case isAct(e.kind):
-		return v.act(group, f)
+		return v.act(group)
 	case e.kind == statement.Artifact:
 		return v.permit(e, f)
 	case e.kind == statement.Record:
