@@ -5,9 +5,7 @@ import (
 	"strings"
 
 	"github.com/governed-execution/writ/artifact"
-	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
-	"github.com/governed-execution/writ/statement"
 )
 
 // explainArtifact explains an artifact and refuses everything else.
@@ -157,38 +155,4 @@ func explainLineage(l artifact.Lineage) *sheet {
 	}
 	s.put("parents", parents)
 	return s
-}
-
-// inclusion is the proof in a receipt (RFC 9942, section 5.2).
-type inclusion struct {
-	_     struct{} `cbor:",toarray"`
-	Size  uint64
-	Index uint64
-	Path  [][]byte
-}
-
-// explainReceipt says where a receipt claims that a statement stands. Whether it does, only its signature and the path
-// show.
-func explainReceipt(env *statement.Envelope) (*sheet, error) {
-	var proofs struct {
-		Inclusion [][]byte `cbor:"-1,keyasint"`
-	}
-	if err := statement.Unmarshal(env.Proofs(), &proofs); err != nil || len(proofs.Inclusion) != 1 {
-		return nil, denial.New(denial.ReceiptInvalid, "the receipt does not hold exactly one inclusion proof")
-	}
-	var p inclusion
-	if err := statement.Unmarshal(proofs.Inclusion[0], &p); err != nil {
-		return nil, denial.New(denial.ReceiptInvalid, "the inclusion proof is malformed")
-	}
-	claims, s := env.Claims(), &sheet{}
-	s.put("issuer", claims.Issuer)
-	s.put("tree", claims.Subject)
-	s.put("index", p.Index)
-	s.put("size", p.Size)
-	s.putTime("logged", claims.IssuedAt)
-	s.put("path_nodes", len(p.Path))
-	if kid, ok := env.KeyID(); ok {
-		s.put("key", kid.String())
-	}
-	return s, nil
 }

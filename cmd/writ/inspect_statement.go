@@ -3,13 +3,14 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
-// maxEnvelope bounds a statement with its receipts: the largest kind is a status list.
-const maxEnvelope = 2 << 20
+// maxEnvelope bounds a statement with its receipts: the largest kind is a capsule.
+const maxEnvelope = 10 << 20
 
 // explainFile explains a statement (a tagged COSE_Sign1), an act (an array of statements) or a draft (a map), told
 // apart by their first byte.
@@ -76,7 +77,11 @@ func explainAct(data []byte) (*sheet, error) {
 	}
 	s.put("act", statement.DigestOf(first.Payload()).String())
 	s.put("signature", signatures)
-	s.rows = append(s.rows, all[0].rows...)
+	for _, r := range all[0].rows {
+		if !slices.Contains([]string{"digest", "bytes", "algorithm", "key"}, r.name) { // each signature has its own
+			s.rows = append(s.rows, r)
+		}
+	}
 	return s, nil
 }
 
@@ -169,7 +174,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Artifact: artifactPayload, statement.Genesis: genesisPayload, statement.Policy: policyPayload,
 		statement.Enrolment: enrolmentPayload, statement.Revocation: revocationPayload, statement.Record: recordPayload,
 		statement.Request: requestPayload, statement.Possession: possessionPayload, statement.StatusList: statusPayload,
-		statement.Manifest: manifestPayload,
+		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload,
 	}[kind]
 	if !ok {
 		if payload == nil {

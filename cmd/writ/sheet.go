@@ -95,7 +95,10 @@ func (s *sheet) write(b *strings.Builder, indent string) {
 		}
 	}
 	for _, r := range s.rows {
-		name := clean(strings.ReplaceAll(r.name, "_", " "))
+		name := clean(r.name)
+		if name == strings.ToLower(name) { // ours, not the name of a constant
+			name = strings.ReplaceAll(name, "_", " ")
+		}
 		if r.words == "" && writeNested(b, indent, name, r.value) {
 			continue
 		}
@@ -106,7 +109,7 @@ func (s *sheet) write(b *strings.Builder, indent string) {
 		lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 		fmt.Fprintf(b, "%s%-*s  %s\n", indent, width, name, clean(lines[0]))
 		for _, l := range lines[1:] {
-			fmt.Fprintf(b, "%s%*s  %s\n", indent, width, "", clean(l))
+			b.WriteString(strings.TrimRight(fmt.Sprintf("%s%*s  %s", indent, width, "", clean(l)), " ") + "\n")
 		}
 	}
 }

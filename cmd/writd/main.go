@@ -42,6 +42,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	config := root.PersistentFlags().StringP("config", "c", "/etc/writ/writd.toml", "configuration file")
 	root.PersistentFlags().Bool("json", false, "write JSON for machines")
 	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config))
+	root.InitDefaultCompletionCmd(args...)
+	demandSubcommand(root)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -77,4 +79,21 @@ func isUsage(err error) bool {
 		}
 	}
 	return false
+}
+
+// demandSubcommand has every command that only groups others refuse to be called by itself, or with a name that is none
+// of them: cobra would show help and exit with 0, which means yes.
+func demandSubcommand(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		demandSubcommand(sub)
+	}
+	if cmd.Runnable() {
+		return
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%w: %s has no command %q", errMisuse, cmd.CommandPath(), args[0])
+		}
+		return fmt.Errorf("%w: %s needs a command", errMisuse, cmd.CommandPath())
+	}
 }
