@@ -162,8 +162,8 @@ func (s exitStatus) recorded() int64 { return int64(s.exit - s.signal) }
 func allowed(env, names []string) []string {
 	out := []string{} // not nil, which would mean the gate's own environment
 	for _, v := range env {
-		name, _, _ := strings.Cut(v, "=")
-		if slices.Contains(names, name) && !artifact.IsDangerousVariable(name) {
+		name, _, ok := strings.Cut(v, "=")
+		if ok && slices.Contains(names, name) && !artifact.IsDangerousVariable(name) {
 			out = append(out, v)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 
 // MaxWaiting is how many denials a gate keeps while the issuer cannot be reached. Those beyond it are not recorded: no
 // command is allowed meanwhile, since no start can be logged. End records are always kept.
-const MaxWaiting = 1024
+const MaxWaiting = 256
 
 // maxRecord is the greatest payload of a gate's record.
 const maxRecord = 16 << 10
