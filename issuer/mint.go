@@ -61,6 +61,7 @@ type minting struct {
 	decoded    *attest.Evidence
 	signed     *artifact.UnverifiedRequest
 	host       hostState
+	enrolment  uint64 // counterEnrolment that host was read under
 	initiator  initiatorState
 	verified   *artifact.Request // not nil once the initiator's signature has verified
 	throttled  bool
@@ -169,9 +170,12 @@ func (m *minting) caller(ctx context.Context) error {
 	return nil
 }
 
-// findHost reads the host that has the AK which the evidence names.
+// findHost reads the host that has the AK which the evidence names, its counter first.
 func (m *minting) findHost(ctx context.Context) error {
 	name, err := m.decoded.AKName()
+	if err == nil {
+		m.enrolment, err = m.log.Counter(ctx, counterEnrolment)
+	}
 	if err != nil {
 		return err
 	}
@@ -211,7 +215,12 @@ func (m *minting) attest() (err error) {
 // decideAndCommit decides, signs and commits, and does so again if a policy, a revocation, an enrolment or another clock
 // of the host came in between (F23).
 func (m *minting) decideAndCommit(ctx context.Context) error {
-	for range MaxTries {
+	for try := range MaxTries {
+		if try > 0 {
+			if err := m.findHost(ctx); err != nil {
+				return denial.Of(err).At(denial.StageTransaction)
+			}
+		}
 		permit, err := m.decide(ctx)
 		if err != nil {
 			return err
@@ -229,17 +238,12 @@ func (m *minting) decide(ctx context.Context) (permit decision.Permit, err error
 	if m.force, err = m.policies.current(ctx, m.log); err != nil {
 		return permit, denial.Of(err).At(denial.StageRevocation)
 	}
-	m.guards = []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}}
-	for _, name := range []string{counterRevoked, counterEnrolment} {
-		value, err := m.log.Counter(ctx, name)
-		if err != nil {
-			return permit, denial.Of(err).At(denial.StageRevocation)
-		}
-		m.guards = append(m.guards, tlog.Guard{Counter: name, Value: value})
+	revoked, err := m.log.Counter(ctx, counterRevoked)
+	if err != nil {
+		return permit, denial.Of(err).At(denial.StageRevocation)
 	}
-	if err := m.findHost(ctx); err != nil {
-		return permit, denial.Of(err).At(denial.StageCaller)
-	}
+	m.guards = []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}, {Counter: counterRevoked, Value: revoked},
+		{Counter: counterEnrolment, Value: m.enrolment}}
 	in, err := m.newInput(ctx)
 	if err != nil {
 		return permit, denial.Of(err).At(denial.StageRevocation)
@@ -350,7 +354,7 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 		},
 		Guards: m.guards,
 		Puts:   []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
-		Blobs:  [][]byte{m.evidence, m.request, m.input},
+		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
 	}
 	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)
 }
@@ -364,9 +368,9 @@ func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
 	about := &record.Record{Workload: m.host.ID}
 	var blobs [][]byte
 	if m.verified != nil {
-		c, digest := m.verified.Claims(), statement.DigestOf(m.request)
+		c, digest := m.verified.Claims(), m.verified.Digest()
 		about.RequestID, about.Initiator, about.Request = c.ID, c.Initiator, digest[:]
-		blobs = append(blobs, m.request)
+		blobs = append(blobs, m.verified.Leaf())
 	}
 	if m.quoted {
 		digest := m.decoded.Digest()
