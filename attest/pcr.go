@@ -3,6 +3,8 @@ package attest
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
+	"encoding/binary"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -157,18 +159,12 @@ func CNFPolicy(bind Selection, values map[int64][]byte) ([]byte, error) {
 			return nil, denial.New(denial.RequiredPCRAbsent, "there is no value of PCR %d to bind the cnf key to", p)
 		}
 	}
-	calc, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
-	if err != nil {
-		return nil, denial.New(denial.Internal, "no policy calculator")
-	}
-	policy := tpm2.PolicyPCR{
-		PcrDigest: tpm2.TPM2BDigest{Buffer: pcrDigest(crypto.SHA256, bind.PCRs, values)},
-		Pcrs: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-			{Hash: bind.bank().alg, PCRSelect: bitmap(bind.PCRs)},
-		}},
-	}
-	if err := policy.Update(calc); err != nil {
-		return nil, denial.New(denial.Internal, "the cnf policy cannot be computed")
-	}
-	return calc.Hash().Digest, nil
+	// policyDigest' = H(zeros || TPM_CC_PolicyPCR || TPML_PCR_SELECTION || pcrDigest)
+	b := binary.BigEndian.AppendUint32(make([]byte, sha256.Size), uint32(tpm2.TPMCCPolicyPCR))
+	b = binary.BigEndian.AppendUint32(b, 1) // one selection
+	b = binary.BigEndian.AppendUint16(b, uint16(bind.bank().alg))
+	b = append(append(b, selectSize), bitmap(bind.PCRs)...)
+	b = append(b, pcrDigest(crypto.SHA256, bind.PCRs, values)...)
+	sum := sha256.Sum256(b)
+	return sum[:], nil
 }

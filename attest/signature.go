@@ -15,7 +15,7 @@ import (
 // SHA-256 or SHA-384 (302); a signature of the key's type (reason mismatch); the key's own scheme and hash (302); the
 // signature itself (reason bad).
 func (k *attestationKey) verify(attest, signature []byte, mismatch, bad denial.Reason) error {
-	sig, err := parse[tpm2.TPMTSignature](signature)
+	sig, err := parse(signature, readSignature)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,9 @@ type unmarshallable[T any] interface {
 // parse decodes one TPM structure. It accepts exactly the bytes that the structure encodes to: nothing is missing,
 // nothing follows, and there is no second encoding. go-tpm alone would let all three through. A panic in it is a
 // malformed structure.
-func parse[T tpm2.Marshallable, P unmarshallable[T]](raw []byte) (v *T, err error) {
+//
+// Quick decodes the usual forms of the structure by hand, see wire.go; what it does not know is decoded by go-tpm.
+func parse[T tpm2.Marshallable, P unmarshallable[T]](raw []byte, quick func([]byte) (*T, bool)) (v *T, err error) {
 	defer func() {
 		if recover() != nil {
 			v, err = nil, denial.New(denial.QuoteMalformed, "a TPM structure cannot be read")
@@ -30,6 +32,9 @@ func parse[T tpm2.Marshallable, P unmarshallable[T]](raw []byte) (v *T, err erro
 	}()
 	if len(raw) > maxStructure {
 		return nil, denial.New(denial.StructureLimit, "a TPM structure has more than %d bytes", maxStructure)
+	}
+	if v, ok := quick(raw); ok {
+		return v, nil
 	}
 	v, err = tpm2.Unmarshal[T, P](raw)
 	if err != nil {
@@ -46,7 +51,7 @@ func parsePublic(raw []byte) (*tpm2.TPMTPublic, []byte, error) {
 	if len(raw) < 2 || int(binary.BigEndian.Uint16(raw)) != len(raw)-2 {
 		return nil, nil, denial.New(denial.QuoteMalformed, "a TPM2B_PUBLIC does not have the length it claims")
 	}
-	pub, err := parse[tpm2.TPMTPublic](raw[2:])
+	pub, err := parse(raw[2:], readPublic)
 	return pub, raw[2:], err
 }
 
@@ -62,7 +67,7 @@ func parseAttest(raw []byte, want tpm2.TPMST) (*tpm2.TPMSAttest, error) {
 	if tpm2.TPMST(binary.BigEndian.Uint16(raw[4:])) != want {
 		return nil, denial.New(denial.QuoteType, "an attestation is not of the type that is wanted here")
 	}
-	return parse[tpm2.TPMSAttest](raw)
+	return parse(raw, readAttest)
 }
 
 // guarded calls f. A panic in it is the denial Internal, and a value never comes with an error.
