@@ -113,7 +113,7 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 }
 
 // Verify checks, in this order: the kind is an act's; each statement decodes and verifies with a key of the role;
-// all claims and payloads are the same bytes (311); the distinct persons reach the role's threshold (403 for policies,
+// all claims and payloads are the same bytes (311); no key has signed twice (306); the distinct persons reach the role's threshold (403 for policies,
 // 326 otherwise).
 func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 	role, ok := roleOf(kind)
@@ -121,7 +121,7 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 		return nil, denial.New(denial.WrongType, "%s is not an act of authorities", kind)
 	}
 	act := &Act{kind: kind}
-	seen := map[string]bool{}
+	seen, signed := map[string]bool{}, map[statement.Thumbprint]bool{}
 	for i, raw := range b {
 		v, err := verifyOne(raw, as.keys[role], kind)
 		if err != nil {
@@ -133,8 +133,13 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 		if v.Claims() != act.claims || !bytes.Equal(v.Payload(), act.payload) {
 			return nil, denial.New(denial.WrongType, "the statements of one act differ")
 		}
+		key := v.Key().Thumbprint()
+		if signed[key] {
+			return nil, denial.New(denial.KeyAmbiguous, "a key has signed the act twice")
+		}
+		signed[key] = true
 		act.leaves = append(act.leaves, v.Leaf())
-		if p := as.person[v.Key().Thumbprint()]; !seen[p] {
+		if p := as.person[key]; !seen[p] {
 			seen[p] = true
 			act.persons = append(act.persons, p)
 		}

@@ -124,6 +124,8 @@ func TestActNeedsDistinctPersonsOverTheSameBytes(t *testing.T) {
 	wantReason(t, err, denial.PolicyUnsigned) // one person, two keys
 	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice, p.mallory), statement.Policy)
 	wantReason(t, err, denial.KeyUnknown)
+	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice, p.bob, p.alice), statement.Policy)
+	wantReason(t, err, denial.KeyAmbiguous)
 	other := pol
 	other.Revision = 2
 	mixed := append(sign(t, statement.Policy, pol, p.alice), sign(t, statement.Policy, other, p.bob)...)
