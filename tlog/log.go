@@ -102,7 +102,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return fmt.Errorf("opening database: %w", err)
 	}
 	l.pool.SetMaxIdleConns(8)
-	l.Reader = Reader{q: l.pool, heads: l.heads.snapshot}
+	l.Reader = Reader{q: &lookups{DB: l.pool, prepared: map[string]*sql.Stmt{}}, heads: l.heads.snapshot}
 	return l.load(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync"
 
 	"github.com/transparency-dev/merkle/compact"
 
@@ -40,9 +41,48 @@ func (l *Log) View(ctx context.Context, read func(Reader) error) error {
 	return read(r)
 }
 
-// one scans the one row of a query. It reports whether there is one.
+// lookups is the pool with each lookup prepared once, because SQLite takes longer to compile one than to answer it.
+// Lookups are constants of this package, so there are few.
+type lookups struct {
+	*sql.DB
+	mu       sync.RWMutex
+	prepared map[string]*sql.Stmt
+}
+
+// QueryRowContext asks for one row.
+func (l *lookups) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	l.mu.RLock()
+	s := l.prepared[query]
+	l.mu.RUnlock()
+	if s == nil {
+		var err error
+		if s, err = l.prepare(ctx, query); err != nil {
+			return l.DB.QueryRowContext(ctx, query, args...)
+		}
+	}
+	return s.QueryRowContext(ctx, args...)
+}
+
+func (l *lookups) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.prepared[query]; s != nil {
+		return s, nil
+	}
+	s, err := l.DB.PrepareContext(ctx, query)
+	if err == nil {
+		l.prepared[query] = s
+	}
+	return s, err
+}
+
+// one scans the one row of a query. It reports whether there is one. Once begun, it is not interrupted: the driver would
+// start a goroutine for that, and the answer to a lookup by key is there before.
 func (r Reader) one(ctx context.Context, into []any, query string, args ...any) (bool, error) {
-	err := r.q.QueryRowContext(ctx, query, args...).Scan(into...)
+	if err := ctx.Err(); err != nil {
+		return false, readFault(err)
+	}
+	err := r.q.QueryRowContext(context.WithoutCancel(ctx), query, args...).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
