@@ -63,18 +63,23 @@ func (s *state) consume(cti []byte, expires, most uint64, now time.Time) (uint64
 	if next.n > most {
 		return next.n, nil
 	}
+	return next.n, s.append(next)
+}
+
+// append writes a use down, durably.
+func (s *state) append(u spent) error {
 	f, err := os.OpenFile(s.path(usesFile), os.O_WRONLY|os.O_APPEND|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, denial.New(denial.StateRollback, "the gate's journal of uses cannot be opened")
+		return denial.New(denial.StateRollback, "the gate's journal of uses cannot be opened")
 	}
 	defer f.Close()
-	if _, err = f.WriteString(next.line()); err == nil {
+	if _, err = f.WriteString(u.line()); err == nil {
 		err = f.Sync()
 	}
 	if err != nil {
-		return 0, denial.New(denial.StoreFault, "the use cannot be written down")
+		return denial.New(denial.StoreFault, "the use cannot be written down")
 	}
-	return next.n, nil
+	return nil
 }
 
 // readJournal returns the uses in the journal. It rewrites a journal that ends in a torn line, and one that has grown
