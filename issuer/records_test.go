@@ -3,6 +3,7 @@ package issuer_test
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"testing"
 	"time"
 
@@ -208,7 +209,7 @@ func TestRevocationBetweenCheckAndStartIsSeen(t *testing.T) {
 	id := hex.EncodeToString(inspect(w, m).ID)
 	leaves := make([][]byte, 20)
 	for n := range leaves {
-		h := w.EnrolHost(issuertest.OtherURI+string(rune('a'+n)), issuertest.Gate)
+		h := w.EnrolHost(fmt.Sprint(issuertest.OtherURI, n), issuertest.Gate)
 		leaves[n] = w.Report(h, m, record.EventStart, use(uint64(n%2+1)))
 	}
 	revocation := w.Sign(statement.Revocation, issuertest.Issuer, w.Revocation(record.CauseArtifact, id), issuertest.Alice, issuertest.Bob)
