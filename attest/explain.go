@@ -81,29 +81,6 @@ func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
 	return q
 }
 
-// CheckSignature checks that the key in a TPM2B_PUBLIC signed an attestation, in this order: the key is a restricted
-// signing key, made in its TPM and fixed to it (317, 319); the attestation reads as ParseAttestation says (314, 313, 317)
-// and names the key, as a primary key of the endorsement hierarchy, as its signer (320); the signature (317, 302, 316).
-// It says nothing about whose key it is, when it signed and what for.
-func CheckSignature(attestation, signature, public []byte) error {
-	raw := withoutSize(attestation)
-	_, err := guarded(func() (*attestationKey, error) {
-		ak, err := checkAK(public)
-		if err != nil {
-			return nil, err
-		}
-		a, err := explainAttest(raw)
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(a.Signer, ak.qualified) {
-			return nil, denial.New(denial.AKSubstituted, "the attestation names another signer than this key")
-		}
-		return ak, ak.verify(raw, signature, denial.QuoteSignature, denial.QuoteSignature)
-	})
-	return err
-}
-
 // Parts returns what the evidence holds, unverified, for people. It must not be written to.
 func (e *Evidence) Parts() EvidenceParts {
 	p := EvidenceParts{Quote: e.tpm.Quote, Signature: e.tpm.Signature, PCRs: e.tpm.Banks[0].Values, AK: e.tpm.AK, Certify: e.tpm.Certify,
@@ -141,7 +118,7 @@ func (l *EventLog) Compare(bank string, pcrs map[int64][]byte) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	return Claims{Bank: bank, SecureBoot: f.SecureBoot, BootApps: f.BootApps, CommandLine: f.CommandLine, Log: f.Log}, nil
+	return *f.claims(bank), nil
 }
 
 // ReadDevice returns what an EK certificate says about its TPM, if the certificate has the form that TCG demands (321).

@@ -3,7 +3,6 @@ package attest_test
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/binary"
 	"slices"
 	"testing"
 
@@ -43,36 +42,6 @@ func TestCertificationIsExplained(t *testing.T) {
 	name, err := attest.Name(e.CNF)
 	if err != nil || a.Type != "certify" || !bytes.Equal(a.Name, name) {
 		t.Errorf("type %q, name %x, want that of the cnf key %x (%v)", a.Type, a.Name, name, err)
-	}
-}
-
-func TestCheckSignature(t *testing.T) {
-	w := newWorld(t, softtpm.Options{})
-	other := newWorld(t, softtpm.Options{})
-	for _, row := range []struct {
-		name string
-		edit func(quote, signature, ak *[]byte)
-		want denial.Reason
-	}{
-		{"Q01 magic", func(q, _, _ *[]byte) { (*q)[0] ^= 1 }, denial.QuoteMagic},
-		{"bytes behind the quote", func(q, _, _ *[]byte) { *q = append(*q, 0) }, denial.QuoteMalformed},
-		{"too long", func(q, _, _ *[]byte) { *q = append(*q, make([]byte, 4096)...) }, denial.StructureLimit},
-		{"cut short", func(q, _, _ *[]byte) { *q = (*q)[:5] }, denial.QuoteMalformed},
-		{"a changed clock", func(q, _, _ *[]byte) { binary.BigEndian.PutUint16((*q)[len(*q)-2:], 7) }, denial.QuoteSignature},
-		{"Q20 another AK", func(_, _, ak *[]byte) { *ak = other.tpm.AK }, denial.AKSubstituted},
-		{"no signature", func(_, s, _ *[]byte) { *s = nil }, denial.QuoteMalformed},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			e := w.evidence(t)
-			quote, signature, ak := bytes.Clone(e.Quote), bytes.Clone(e.Signature), bytes.Clone(e.AK)
-			if err := attest.CheckSignature(quote, signature, ak); err != nil {
-				t.Fatalf("before the change: %v", err)
-			}
-			row.edit(&quote, &signature, &ak)
-			if err := attest.CheckSignature(quote, signature, ak); !denial.Is(err, row.want) {
-				t.Errorf("got %v, want %v", err, row.want)
-			}
-		})
 	}
 }
 

@@ -17,25 +17,56 @@ import (
 
 func (a *app) inspectEKCert() *cobra.Command {
 	return &cobra.Command{
-		Use:   "ekcert FILE",
-		Short: "Explain the certificate of an endorsement key (DER or PEM)",
-		Args:  cobra.ExactArgs(1),
+		Use:   "ekcert FILE...",
+		Short: "Explain certificates of endorsement keys (DER or PEM)",
+		Long: `Ekcert shows one certificate, or with more than one file a list of them, and refuses what TCG's profile does not take for
+the certificate of an endorsement key. It does not check who signed them.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := readInput(args[0])
-			if err != nil {
-				return err
+			view, list := &sheet{}, []*sheet{}
+			view.put("verified", false)
+			var refusal error
+			for _, path := range args {
+				data, err := readInput(path)
+				if err != nil {
+					return err
+				}
+				s, err := explainEKCert(data)
+				if refusal == nil {
+					refusal = err
+				}
+				list = append(list, s)
 			}
-			s, err := explainEKCert(data)
-			if err != nil {
-				return err
+			if len(list) == 1 {
+				view.rows = append(view.rows, list[0].rows...)
+			} else {
+				view.put("certificates", list)
 			}
-			return a.show(cmd, s)
+			return a.showDenied(cmd, view, unverified+"\n"+view.String(), refusal)
 		},
 	}
 }
 
-// explainEKCert shows one certificate. TPMs leave padding behind theirs, which is cut off and counted.
+// explainEKCert shows one certificate. TPMs leave padding behind theirs, which is cut off and counted. The error is why it is
+// none of an endorsement key; the sheet is there either way.
 func explainEKCert(data []byte) (*sheet, error) {
+	s := &sheet{}
+	cert, err := s.putCertificate(data)
+	if err != nil {
+		return s, putVerdict(s, "unreadable", err)
+	}
+	d, err := attest.ReadDevice(cert)
+	s.put("ek_profile", err == nil)
+	if err != nil {
+		return s, putVerdict(s, "inconsistent", err)
+	}
+	s.put("tpm_manufacturer", d.Manufacturer)
+	s.put("tpm_model", d.Model)
+	s.put("tpm_version", d.Version)
+	return s, putVerdict(s, "consistent", nil)
+}
+
+func (s *sheet) putCertificate(data []byte) (*x509.Certificate, error) {
 	if blocks := pemBlocks(data, "CERTIFICATE"); len(blocks) > 0 {
 		data = blocks[0]
 	}
@@ -48,7 +79,6 @@ func explainEKCert(data []byte) (*sheet, error) {
 	if err != nil {
 		return nil, denial.New(denial.EKUntrusted, "the certificate cannot be read")
 	}
-	s := &sheet{}
 	s.putText("subject", cert.Subject.String())
 	s.put("issuer", cert.Issuer.String())
 	s.put("serial", cert.SerialNumber.String())
@@ -61,20 +91,7 @@ func explainEKCert(data []byte) (*sheet, error) {
 	if len(padding) > 0 {
 		s.say("padding_bytes", len(padding), fmt.Sprintf("%d bytes follow the certificate", len(padding)))
 	}
-	putDevice(s, cert)
-	return s, nil
-}
-
-func putDevice(s *sheet, cert *x509.Certificate) {
-	d, err := attest.ReadDevice(cert)
-	if err != nil {
-		s.say("ek_profile", false, "not as TCG demands of an EK certificate: "+denial.Of(err).Detail)
-		return
-	}
-	s.say("ek_profile", true, "as TCG demands of an EK certificate")
-	s.put("tpm_manufacturer", d.Manufacturer)
-	s.put("tpm_model", d.Model)
-	s.put("tpm_version", d.Version)
+	return cert, nil
 }
 
 // keyText names the type and size of a public key.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -17,81 +16,158 @@ import (
 
 // quoteFlags are what "writ inspect quote" checks beyond showing.
 type quoteFlags struct {
-	signature, ak, nonce string
+	attest, signature, ak, nonce, pcrs, log string
 }
 
 func (a *app) inspectQuote() *cobra.Command {
 	var f quoteFlags
 	cmd := &cobra.Command{
-		Use:   "quote FILE",
+		Use:   "quote FILE | quote --attest FILE --sig FILE --ak FILE",
 		Short: "Explain a TPM quote, or the whole evidence of a host",
 		Long: `Quote shows a TPMS_ATTEST, with or without its length, or an evidence collection. With --sig and --ak it also checks that the key
-in the file signed it, and with --nonce that it answers this qualifying data. Whose key that is, it does not know: the
-issuer does, from enrolment.`,
-		Args: cobra.ExactArgs(1),
+in the file signed it, and then with --nonce, --pcrs and --log that it answers this qualifying data, covers these values
+and fits this boot log. Whose key that is, it does not know: the issuer does, from enrolment.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (f.signature == "") != (f.ak == "") {
-				return misuse("--sig and --ak go together")
+			if len(args) == 1 && f.attest == "" {
+				f.attest = args[0]
+			} else if len(args) == 1 || f.attest == "" {
+				return misuse("name one file of a quote")
 			}
-			data, err := readInput(args[0])
+			if err := f.check(); err != nil {
+				return err
+			}
+			data, err := readInput(f.attest)
 			if err != nil {
 				return err
 			}
 			s, err := f.explain(data)
-			if err != nil {
-				return err
-			}
-			return a.show(cmd, s)
+			view := &sheet{}
+			view.put("verified", false)
+			view.rows = append(view.rows, s.rows...)
+			return a.showDenied(cmd, view, unverified+"\n"+s.String(), err)
 		},
 	}
+	cmd.Flags().StringVar(&f.attest, "attest", "", "file of the quote, in place of FILE")
 	cmd.Flags().StringVar(&f.signature, "sig", "", "file of the TPMT_SIGNATURE")
-	cmd.Flags().StringVar(&f.ak, "ak", "", "file of the attestation key (TPM2B_PUBLIC)")
+	cmd.Flags().StringVar(&f.ak, "ak", "", "file of the attestation key: TPM2B_PUBLIC, TPMT_PUBLIC or PEM")
 	cmd.Flags().StringVar(&f.nonce, "nonce", "", "qualifying data that it should answer, in hexadecimal")
+	cmd.Flags().StringVar(&f.pcrs, "pcrs", "", "JSON file with the quoted PCR values, as for writ inspect eventlog")
+	cmd.Flags().StringVar(&f.log, "log", "", "boot log that should give these values")
 	return cmd
 }
 
-func (f *quoteFlags) explain(data []byte) (*sheet, error) {
-	if len(data) > 0 && data[0]>>5 == 5 { // a CBOR map; a TPMS_ATTEST begins with 0xFF or a small length
-		return f.explainEvidence(data)
+// check refuses flags that mean nothing without others.
+func (f *quoteFlags) check() error {
+	switch {
+	case (f.signature == "") != (f.ak == ""):
+		return misuse("--sig and --ak go together")
+	case f.signature == "" && (f.nonce != "" || f.pcrs != "" || f.log != ""):
+		return misuse("--nonce, --pcrs and --log need --sig and --ak: without a signature they show nothing")
+	case f.log != "" && f.pcrs == "":
+		return misuse("--log needs --pcrs")
 	}
-	s, err := explainAttestation(data)
-	if err != nil {
-		return nil, err
-	}
-	return s, f.check(s, data)
+	return nil
 }
 
-// check adds what --sig, --ak and --nonce ask for.
-func (f *quoteFlags) check(s *sheet, data []byte) error {
-	if f.signature != "" {
-		signature, err := readInput(f.signature)
-		if err != nil {
-			return err
+// explain shows a quote or evidence. The error is why it is refused; the sheet is there either way.
+func (f *quoteFlags) explain(data []byte) (*sheet, error) {
+	explain := explainAttestation
+	if len(data) > 0 && data[0]>>5 == 5 { // a CBOR map; a TPMS_ATTEST begins with 0xFF or a small length
+		if f.signature != "" {
+			return &sheet{}, misuse("--sig and --ak are for a quote by itself: evidence brings its own")
 		}
-		ak, err := readInput(f.ak)
-		if err != nil {
-			return err
-		}
-		if err := attest.CheckSignature(data, signature, ak); err != nil {
-			return err
-		}
-		s.say("signature", true, "good: the key in "+f.ak+" made it; whose key that is was not checked")
+		explain = explainEvidence
 	}
-	if f.nonce == "" {
+	s, err := explain(data)
+	if err != nil {
+		s = &sheet{}
+		return s, putVerdict(s, "unreadable", err)
+	}
+	if f.signature == "" {
+		return s, nil
+	}
+	q, err := f.files(data)
+	if err != nil {
+		return s, err
+	}
+	r, err := attest.CheckQuote(*q)
+	if err != nil {
+		return s, putVerdict(s, "inconsistent", err)
+	}
+	if err := f.putProved(s, r); err != nil {
+		return s, err
+	}
+	return s, putVerdict(s, "consistent", nil)
+}
+
+// files reads what is to be held against the quote.
+func (f *quoteFlags) files(data []byte) (*attest.QuoteFiles, error) {
+	q := &attest.QuoteFiles{Attest: data}
+	for _, in := range []struct {
+		path string
+		into *[]byte
+	}{{f.signature, &q.Signature}, {f.ak, &q.AK}, {f.log, &q.Log}} {
+		if in.path == "" {
+			continue
+		}
+		var err error
+		if *in.into, err = readInput(in.path); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if f.nonce != "" {
+		if q.Nonce, err = hex.DecodeString(f.nonce); err != nil {
+			return nil, misuse("--nonce wants hexadecimal digits")
+		}
+	}
+	if f.pcrs != "" {
+		q.PCRs, err = readPCRs(f.pcrs)
+	}
+	return q, err
+}
+
+// putProved adds what was checked and held.
+func (f *quoteFlags) putProved(s *sheet, r *attest.QuoteReport) error {
+	s.say("signature", true, "good: the key in "+f.ak+" made it; whose key that is was not checked")
+	s.putText("ak_hierarchy", r.Hierarchy)
+	if f.nonce != "" {
+		s.say("nonce", true, "as given")
+	}
+	if f.pcrs != "" {
+		s.say("pcr_values", true, "as given")
+	}
+	return putBoot(s, r.Boot)
+}
+
+// putVerdict adds what has come of it, and returns the denial, if there is one.
+func putVerdict(s *sheet, verdict string, err error) error {
+	s.put("verdict", verdict)
+	if err == nil {
+		s.put("code", 0)
 		return nil
 	}
-	want, err := hex.DecodeString(f.nonce)
-	if err != nil {
-		return misuse("--nonce wants hexadecimal digits")
+	d := denial.Of(err)
+	s.put("code", d.Reason.Code())
+	s.put("reason", d.Error())
+	return d
+}
+
+// putBoot adds the facts of a boot log that gives the quoted values.
+func putBoot(s *sheet, boot *attest.Claims) error {
+	if boot == nil {
+		return nil
 	}
-	a, err := attest.ParseAttestation(data)
+	facts, err := logFacts(*boot)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(a.ExtraData, want) {
-		return denial.New(denial.ChallengeMismatch, "the quote answers other qualifying data")
+	all := &sheet{}
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		all.say(name, facts[name], compact(facts[name]))
 	}
-	s.say("nonce", true, "the quote answers the given qualifying data")
+	s.put("facts", all)
 	return nil
 }
 
@@ -129,10 +205,7 @@ func explainQuoted(banks []attest.Quoted) *sheet {
 }
 
 // explainEvidence shows what a host sent: quote, certification of the confirmation key, PCR values and boot log.
-func (f *quoteFlags) explainEvidence(data []byte) (*sheet, error) {
-	if f.signature != "" || f.nonce != "" {
-		return nil, misuse("--sig, --ak and --nonce are for a quote by itself: evidence brings its own")
-	}
+func explainEvidence(data []byte) (*sheet, error) {
 	ev, err := attest.DecodeEvidence(data)
 	if err != nil {
 		return nil, err
