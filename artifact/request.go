@@ -67,12 +67,14 @@ func (l *Limits) MaxUses() uint64 {
 	return l.Uses
 }
 
-// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request id and
+// check checks, in this order: profile (911), no limit on sessions, which nothing enforces yet (911), identities (104), audience (411), times (104, 204), request id and
 // lifetime (312), confirmation key (702), execution (312), parents (313, 327). The scope is checked where it is decoded.
 func (c *RequestClaims) check() error {
 	switch {
 	case c.Profile != RequestProfile:
 		return denial.New(denial.UnsupportedVersion, "not a request of profile 1")
+	case c.Limits != nil && c.Limits.Session != 0:
+		return denial.New(denial.UnsupportedVersion, "a limit on sessions is not part of this version")
 	case !isURI(c.Initiator) || !isURI(c.Host):
 		return denial.New(denial.ClaimAbsent, "initiator or host is not a URI")
 	case !isURI(c.Audience):
@@ -178,12 +180,12 @@ func (r *Request) Digest() statement.Digest { return r.digest }
 // Key returns the key that signed.
 func (r *Request) Key() statement.Key { return r.key }
 
-// VerifyRequest checks a request against the key under which its initiator is enrolled, in this order: algorithm, key
-// and signature, typ and crit (see statement.Envelope.Verify); the claims in one encoding (104, 204, 312, 404, 411,
-// 618, 619, 702, 911); header and payload name the same initiator and host (706); exp-iat at most MaxRequestLife (203),
-// iat not in the future (202), now before exp (201). Whether the initiator of the claims is the one whose key was given
-// is for the caller to see to: the key must come from the enrolment of UnverifiedRequest.Initiator.
-func VerifyRequest(u *UnverifiedRequest, key statement.Key, now time.Time) (*Request, error) {
+// SignedRequest is a request whose signature has been checked and nothing else. Only AuthenticateRequest makes it.
+type SignedRequest struct{ v *statement.Verified }
+
+// AuthenticateRequest checks that the key signed the request: algorithm, key and signature, typ and crit (see
+// statement.Envelope.Verify). From here on the initiator is known, whatever it asks for.
+func AuthenticateRequest(u *UnverifiedRequest, key statement.Key) (*SignedRequest, error) {
 	var keys statement.Keys
 	if err := keys.Add(key, statement.Request); err != nil {
 		return nil, err
@@ -195,6 +197,33 @@ func VerifyRequest(u *UnverifiedRequest, key statement.Key, now time.Time) (*Req
 	if err != nil {
 		return nil, err
 	}
+	return &SignedRequest{v}, nil
+}
+
+// Leaf returns the statement with an empty unprotected header.
+func (s *SignedRequest) Leaf() []byte { return s.v.Leaf() }
+
+// Digest returns the statement digest.
+func (s *SignedRequest) Digest() statement.Digest { return s.v.Digest() }
+
+// VerifyRequest is AuthenticateRequest and then SignedRequest.Check.
+func VerifyRequest(u *UnverifiedRequest, key statement.Key, now time.Time) (*Request, error) {
+	s, err := AuthenticateRequest(u, key)
+	if err != nil {
+		return nil, err
+	}
+	return s.Check(now)
+}
+
+// Check checks what the initiator signed, in this order: the claims in one encoding (104, 204, 312, 404, 411,
+// 618, 619, 702, 911); header and payload name the same initiator and host (706); exp-iat at most MaxRequestLife (203),
+// iat not in the future (202), now before exp (201). Whether the initiator of the claims is the one whose key was given
+// is for the caller to see to: the key must come from the enrolment of UnverifiedRequest.Initiator.
+func (s *SignedRequest) Check(now time.Time) (*Request, error) {
+	if s == nil || s.v == nil {
+		return nil, denial.New(denial.Internal, "no request")
+	}
+	v := s.v
 	r := &Request{leaf: v.Leaf(), digest: v.Digest(), key: v.Key()}
 	payload := v.Payload()
 	if err := decodeStrict(payload, &r.claims); err != nil {

@@ -8,6 +8,10 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
+// MaxLogDelay is how long after its iat an artifact may have been logged. An issuer that dates a decision back, to use
+// evidence that is no longer fresh, cannot date the log back too.
+const MaxLogDelay = 2 * time.Minute
+
 const (
 	maxArtifact = 16 << 10 // bytes, receipts included
 	maxReceipts = 4
@@ -77,7 +81,7 @@ func Verify(raw []byte, want Want) (*Artifact, error) {
 //  4. type: crit and unknown labels (307), typ (311), payload form (312), key pinned for artifacts (311); then the
 //     claims decode as DecodeClaims says (104, 204, 411, 702, 911, 312, ...), header and payload agree (706).
 //  5. receipt: there is one (105), and one of at most four is a receipt of the pinned log for exactly these bytes (324).
-//  6. time: lifetime (203), nbf and iat (202, 204), exp (201), logged not in the future (202); the artifact key was
+//  6. time: lifetime (203), nbf and iat (202, 204), exp (201), logged not in the future (202) and at most MaxLogDelay after iat (205); the artifact key was
 //     valid at iat and at logged time, the log key at logged time (208).
 //  7. audience: exactly this gate (411).
 //  8. pins: the trust file has not expired (206), the issuer is its issuer (706), both policies are accepted (401, 402).
@@ -203,6 +207,9 @@ func (c *check) time() error {
 	cl, trust := c.a.claims, c.want.Trust
 	if err := checkSpan(span{cl.IssuedAt, cl.NotBefore, cl.Expires}, trust.Lifetime, c.want.Now); err != nil {
 		return err
+	}
+	if c.a.proof.Time > cl.IssuedAt+uint64(MaxLogDelay/time.Second) {
+		return denial.New(denial.EvidenceStale, "logged %d s after it was issued", c.a.proof.Time-cl.IssuedAt)
 	}
 	if c.a.proof.Time > t+skew {
 		return denial.New(denial.NotYetValid, "logged in the future")
