@@ -9,8 +9,9 @@ import (
 
 // Greatest sizes in bytes.
 const (
-	MaxEvidence = 8 << 20 // the evidence collection
-	MaxBootLog  = 1 << 20 // the boot log in it
+	MaxEvidence = MaxBootLog + 64<<10 // the evidence collection
+	MaxBootLog  = 1 << 20             // the boot log in it
+	maxPart     = 4 << 10             // each structure that the TPM made: hardware makes none above 1 KiB
 )
 
 const (
@@ -125,6 +126,11 @@ func (t *tpm2Evidence) decode(raw []byte) error {
 	for _, part := range [][]byte{t.Quote, t.Signature, t.AK, t.Certify.Attest, t.Certify.Signature, t.CNF} {
 		if len(part) == 0 {
 			return denial.New(denial.QuoteMalformed, "a part of the quote is missing")
+		}
+	}
+	for _, part := range [][]byte{t.Certify.Attest, t.Certify.Signature, t.CNF} { // the rest is bounded before the AK counts as known
+		if len(part) > maxPart {
+			return denial.New(denial.StructureLimit, "a part of the evidence has more than %d bytes", maxPart)
 		}
 	}
 	if len(t.Challenge) != 32 || len(t.Request) != 32 {

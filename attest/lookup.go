@@ -4,6 +4,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 )
@@ -15,6 +17,17 @@ func (e *Evidence) Challenge() (Nonce, error) {
 		return Nonce{}, denial.New(denial.NoChallenge, "the evidence names no challenge")
 	}
 	return n, nil
+}
+
+// Clock returns the clock that the quote names. It is unverified, unless Verify has returned facts or a denial of a stage
+// after StageQuote: then the enrolled AK has signed it.
+func (e *Evidence) Clock() (Clock, error) {
+	q, err := guarded(func() (*tpm2.TPMSAttest, error) { return parseAttest(e.tpm.Quote, tpm2.TPMSTAttestQuote) })
+	if err != nil {
+		return Clock{}, err
+	}
+	c := q.ClockInfo
+	return Clock{Milliseconds: c.Clock, Resets: uint64(c.ResetCount), Restarts: uint64(c.RestartCount), Safe: bool(c.Safe)}, nil
 }
 
 // AKThumbprint returns the SHA-256 COSE Key Thumbprint (RFC 9679) of an AK that activation has admitted, given its
