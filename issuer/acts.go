@@ -145,7 +145,8 @@ func checkPolicy(p record.Policy, now uint64) (policyState, error) {
 
 // enrolmentEffect registers an initiator, or approves the EK of a host, which is enrolled when its TPM has answered.
 // Host and EK are bound to each other for ever (706; K18 to K20). Approving the same pair again, with other labels or
-// another gate, is allowed: the host is then enrolled no longer until its TPM has answered anew.
+// another gate, is allowed if it was signed later than the one in force (402): the host is then enrolled no longer until
+// its TPM has answered anew.
 func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var e record.Enrolment
 	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
@@ -165,6 +166,8 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 		return tlog.Entry{}, err
 	case found && old.ID != e.ID:
 		return tlog.Entry{}, denial.New(denial.IdentityConflict, "this EK is enrolled under another host id")
+	case found && e.Time <= old.Time:
+		return tlog.Entry{}, denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new is in force")
 	case found:
 		entry.Bumps = []string{counterEnrolment}
 		entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHost, Key: []byte(e.ID)})

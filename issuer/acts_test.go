@@ -208,7 +208,7 @@ func TestK19_OneOfManyEnrolmentsWins(t *testing.T) {
 		bundles[n] = w.Sign(statement.Enrolment, issuertest.OtherURI, w.Approval(machines[n%2]), issuertest.Alice, issuertest.Bob)
 	}
 	reasons := parallel(len(bundles), func(i int) error { _, err := w.Issuer.Apply(w.Ctx, statement.Enrolment, bundles[i]); return err })
-	if reasons[0]+reasons[denial.IdentityConflict] != 100 || reasons[0] == 0 {
+	if reasons[0]+reasons[denial.IdentityConflict]+reasons[denial.PolicyRollback] != 100 || reasons[0] == 0 {
 		t.Errorf("got %v", reasons)
 	}
 	enrolled := 0

@@ -12,15 +12,15 @@ import (
 // that the requests of one host do not wait for each other. Resets and restarts raise it at once.
 const clockGrain = 10_000
 
-// clock is the high-water mark of an AK as a decision saw it: the furthest clock that a verified quote of it showed
-// (F14, F15). The mark only ever rises, because whoever raises it names the version that it read.
+// clock is the high-water mark of a TPM, by its EK, as a decision saw it: the furthest clock that a signed quote of it
+// showed (F14, F15). Another AK of the same TPM has the same mark. The mark only ever rises, because whoever raises it names the version that it read.
 type clock struct {
-	name    []byte // of the AK
+	name    []byte // SHA-256 of the EK's TPMT_PUBLIC
 	version uint64
 	seen    *attest.Clock // nil before the first quote
 }
 
-// readClock reads the mark of an AK, its version first.
+// readClock reads the mark of a TPM, its version first.
 func (i *Issuer) readClock(ctx context.Context, name []byte) (clock, error) {
 	c := clock{name: name}
 	var err error

@@ -72,13 +72,13 @@ var strangers = []refusal{
 		return issuertest.Spoil{Initiator: "urn:x:nobody"}
 	}, reason: denial.KeyUnknown, stage: denial.StageCaller},
 	{name: "caller: signature of the request", spoil: plain(issuertest.Spoil{Request: func(r []byte) []byte { r[len(r)-1] ^= 1; return r }}), reason: denial.SignatureInvalid, stage: denial.StageCaller},
-	{name: "caller: request expired", spoil: claims(func(c *artifact.RequestClaims) { c.IssuedAt, c.Expires = c.IssuedAt-120, c.IssuedAt }), reason: denial.Expired, stage: denial.StageCaller},
-	{name: "caller: request from the future", spoil: claims(func(c *artifact.RequestClaims) { c.IssuedAt, c.Expires = c.IssuedAt+90, c.IssuedAt+180 }), reason: denial.NotYetValid, stage: denial.StageCaller},
-	{name: "caller: request lives too long", spoil: claims(func(c *artifact.RequestClaims) { c.Expires = c.IssuedAt + 601 }), reason: denial.LifetimeTooLong, stage: denial.StageCaller},
 }
 
 // known are refusals of callers whose initiator key, and from the bindings on whose AK, has verified.
 var known = []refusal{
+	{name: "caller: request expired", spoil: claims(func(c *artifact.RequestClaims) { c.IssuedAt, c.Expires = c.IssuedAt-120, c.IssuedAt }), reason: denial.Expired, stage: denial.StageCaller, unread: true},
+	{name: "caller: request from the future", spoil: claims(func(c *artifact.RequestClaims) { c.IssuedAt, c.Expires = c.IssuedAt+90, c.IssuedAt+180 }), reason: denial.NotYetValid, stage: denial.StageCaller, unread: true},
+	{name: "caller: request lives too long", spoil: claims(func(c *artifact.RequestClaims) { c.Expires = c.IssuedAt + 601 }), reason: denial.LifetimeTooLong, stage: denial.StageCaller, unread: true},
 	{name: "caller: key of another initiator", spoil: claims(func(c *artifact.RequestClaims) { c.Initiator = mallory }), reason: denial.IdentityConflict, stage: denial.StageCaller},
 	{name: "caller: request for another host", spoil: claims(func(c *artifact.RequestClaims) { c.Host = issuertest.OtherURI }), reason: denial.HostMismatch, stage: denial.StageCaller},
 	{name: "F08 challenge: of another connection", spoil: plain(issuertest.Spoil{}), after: func(a *issuertest.Attempt) { a.Conn = issuer.NewConnection() },

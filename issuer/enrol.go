@@ -138,8 +138,12 @@ func (i *Issuer) enrolmentRecord(ctx context.Context, a *activation, e *record.E
 // bindHost writes the rows of the host and its AK. Requests by an AK that the host had before are decided anew.
 func (i *Issuer) bindHost(ctx context.Context, entry *tlog.Entry, a *activation, e *record.Enrolment, rec *record.Enrolled) error {
 	digest, name := statement.DigestOf(entry.Leaf), a.candidate.AKName()
-	row, err := put(bucketHost, []byte(e.ID), hostState{ID: e.ID, Labels: e.Host.Labels, EK: rec.EK, AK: rec.AK, AKName: name,
-		Gate: e.Host.Gate, Enrolment: digest[:]})
+	host := hostState{ID: e.ID, Labels: e.Host.Labels, EK: rec.EK, AK: rec.AK, AKName: name, Gate: e.Host.Gate, Enrolment: digest[:]}
+	if rec.GateKey != nil {
+		thumb := rec.GateKey.Thumbprint()
+		host.GateKey = thumb[:]
+	}
+	row, err := put(bucketHost, []byte(e.ID), host)
 	if err != nil {
 		return err
 	}

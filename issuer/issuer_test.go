@@ -116,6 +116,7 @@ type refusal struct {
 	known   bool
 	quoted  bool // evidence, challenge and exporter stand in the record
 	decided bool // so does the decision input
+	unread  bool // what the initiator signed is malformed or out of time: its request id is not read
 	require []string
 	after   func(*issuertest.Attempt) // once evidence is made
 }
@@ -186,7 +187,11 @@ func checkRecord(w *issuertest.World, a issuertest.Attempt, r refusal, ref *issu
 		rec.Stage != uint64(r.stage) || rec.Time != w.Seconds() || rec.Emitter.URI != issuertest.Issuer || rec.Previous != nil {
 		w.Errorf("got record %+v", rec)
 	}
-	if !bytes.Equal(rec.RequestID, a.Claims.ID) || !bytes.Equal(ref.RequestID, a.Claims.ID) || rec.Initiator != a.Claims.Initiator || rec.Workload == "" {
+	id := a.Claims.ID
+	if r.unread {
+		id = nil
+	}
+	if !bytes.Equal(rec.RequestID, id) || !bytes.Equal(ref.RequestID, id) || rec.Initiator != a.Signer || rec.Workload == "" {
 		w.Errorf("got request %x by %q on %q", rec.RequestID, rec.Initiator, rec.Workload)
 	}
 	if !bytes.Equal(blob(w, rec.Request), a.Request) {

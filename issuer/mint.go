@@ -63,7 +63,8 @@ type minting struct {
 	host       hostState
 	enrolment  uint64 // counterEnrolment that host was read under
 	initiator  initiatorState
-	verified   *artifact.Request // not nil once the initiator's signature has verified
+	asked      *artifact.SignedRequest // not nil once the initiator's signature has verified
+	verified   *artifact.Request       // not nil once what it asks for is well-formed and in time
 	throttled  bool
 	facts      *attest.Facts
 	nonce      attest.Nonce // challenge that the evidence names
@@ -135,8 +136,8 @@ func (m *minting) decode() (err error) {
 }
 
 // caller finds the host by the AK that the evidence names (106) and the initiator by the key that signed the request
-// (305), verifies the request (see artifact.VerifyRequest), that it is by this initiator (706) for this host (701), and
-// that the AK does not come too often (907).
+// (305), that it signed (3xx), that it does not come too often for this host (907), what it asks for (see
+// artifact.SignedRequest.Check), that it is by this initiator (706) and for this host (701).
 func (m *minting) caller(ctx context.Context) error {
 	if err := m.findHost(ctx); err != nil {
 		return err
@@ -152,16 +153,20 @@ func (m *minting) caller(ctx context.Context) error {
 	if !ok {
 		return denial.New(denial.KeyUnknown, "no registered initiator has this key")
 	}
-	verified, err := artifact.VerifyRequest(m.signed, m.initiator.Key, m.now())
+	if m.asked, err = artifact.AuthenticateRequest(m.signed, m.initiator.Key); err != nil {
+		return err
+	}
+	// An initiator is held back for each host that it names: nobody can use up what another may ask.
+	if m.throttled = !m.rates.admit(string(kid[:])+string(m.host.AKName), m.now()); m.throttled {
+		return denial.New(denial.Overloaded, "too many requests by this initiator for this host")
+	}
+	verified, err := m.asked.Check(m.now())
 	if err != nil {
 		return err
 	}
 	m.verified = verified
 	c := verified.Claims()
-	m.throttled = !m.rates.admit(string(m.host.AKName), m.now())
 	switch {
-	case m.throttled:
-		return denial.New(denial.Overloaded, "too many requests for this host")
 	case c.Initiator != m.initiator.ID:
 		return denial.New(denial.IdentityConflict, "the key belongs to another initiator")
 	case c.Host != m.host.ID:
@@ -261,7 +266,7 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.clock, err = m.readClock(ctx, m.host.AKName); err != nil {
+	if m.clock, err = m.readClock(ctx, m.host.EK); err != nil {
 		return nil, err
 	}
 	m.index = m.indices.take()
@@ -359,18 +364,21 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)
 }
 
-// refused answers a denial: logged if the AK's or the initiator's signature has verified, counted otherwise. That an AK
-// comes too often is counted too: else it could fill the log by it.
+// refused answers a denial: logged if the AK's or the initiator's signature has verified, counted otherwise. That an
+// initiator comes too often is counted too: else it could fill the log by it.
 func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
-	if m.verified == nil && !m.quoted || m.throttled {
-		return m.refuseCounted(d, m.verified != nil)
+	if m.asked == nil && !m.quoted || m.throttled {
+		return m.refuseCounted(d, m.asked != nil)
 	}
 	about := &record.Record{Workload: m.host.ID}
 	var blobs [][]byte
+	if m.asked != nil {
+		digest := m.asked.Digest()
+		about.Initiator, about.Request = m.initiator.ID, digest[:]
+		blobs = append(blobs, m.asked.Leaf())
+	}
 	if m.verified != nil {
-		c, digest := m.verified.Claims(), m.verified.Digest()
-		about.RequestID, about.Initiator, about.Request = c.ID, c.Initiator, digest[:]
-		blobs = append(blobs, m.verified.Leaf())
+		about.RequestID = m.verified.Claims().ID
 	}
 	if m.quoted {
 		digest := m.decoded.Digest()
@@ -390,13 +398,17 @@ func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
 	}
 	return m.refuse(ctx, about, d, m.run.States(), func(ctx context.Context) (tlog.Entry, error) {
 		entry := tlog.Entry{Blobs: blobs}
-		if m.facts == nil {
+		if !m.quoted {
 			return entry, nil
 		}
-		c, err := m.readClock(ctx, m.facts.AKName())
+		now, err := m.decoded.Clock() // signed, whatever else was wrong
 		if err != nil {
 			return entry, err
 		}
-		return entry, c.raise(&entry, m.facts.Claims().Clock)
+		c, err := m.readClock(ctx, m.host.EK)
+		if err != nil {
+			return entry, err
+		}
+		return entry, c.raise(&entry, now)
 	})
 }

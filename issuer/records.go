@@ -17,7 +17,7 @@ const RecordSkew = 300
 
 // Take appends a gate's record. It checks, in this order: the statement decodes (3xx) and verifies with the key of an
 // enrolled gate (305, 301, 311); the very record that ended the gate's chain is answered again; the record is complete
-// (104, 312, 911), of a kind that gates write and by that gate (910); a start is of now (205); the host is not revoked
+// (104, 312, 911), of a kind that gates write and by that gate (910), whose host is enrolled with it (910); a start is of now (205); the host is not revoked
 // (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
 // this gate (411), not revoked (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
 // (504). It returns the transparent statement.
@@ -110,6 +110,13 @@ func (i *Issuer) gateEntry(ctx context.Context, v *statement.Verified, gate gate
 	if err := i.checkGateRecord(rec, gate); err != nil {
 		return tlog.Entry{}, rec, err
 	}
+	enrolled, err := i.log.Counter(ctx, counterEnrolment)
+	if err != nil {
+		return tlog.Entry{}, rec, err
+	}
+	if err := i.ownsGate(ctx, gate); err != nil {
+		return tlog.Entry{}, rec, err
+	}
 	revoked, err := i.log.Counter(ctx, counterRevoked)
 	if err != nil {
 		return tlog.Entry{}, rec, err
@@ -121,11 +128,23 @@ func (i *Issuer) gateEntry(ctx context.Context, v *statement.Verified, gate gate
 	if err != nil {
 		return tlog.Entry{}, rec, err
 	}
+	entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterEnrolment, Value: enrolled})
 	if rec.Event == record.EventStart {
 		entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterRevoked, Value: revoked})
 		err = i.consumeUse(ctx, rec, gate, &entry)
 	}
 	return entry, rec, err
+}
+
+// ownsGate refuses a gate key that is not the one of its host's enrolment, or whose gate authorities have taken away.
+func (i *Issuer) ownsGate(ctx context.Context, gate gateState) error {
+	var h hostState
+	found, err := load(ctx, i.log, bucketHost, []byte(gate.Host), &h)
+	thumb := gate.Key.Thumbprint()
+	if err == nil && (!found || h.Gate == "" || h.Gate != gate.Gate || !bytes.Equal(h.GateKey, thumb[:])) {
+		err = denial.New(denial.NotPermitted, "the host is not enrolled with this gate and this key")
+	}
+	return err
 }
 
 func (i *Issuer) checkGateRecord(rec *record.Record, gate gateState) error {

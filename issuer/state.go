@@ -50,7 +50,8 @@ type hostState struct {
 	AK        []byte            `cbor:"4,keyasint"` // TPM2B_PUBLIC
 	AKName    []byte            `cbor:"5,keyasint"`
 	Gate      string            `cbor:"6,keyasint,omitempty"`
-	Enrolment []byte            `cbor:"7,keyasint"` // digest of the enrolment record's leaf
+	Enrolment []byte            `cbor:"7,keyasint"`           // digest of the enrolment record's leaf
+	GateKey   []byte            `cbor:"8,keyasint,omitempty"` // thumbprint of the one gate key that may write records
 }
 
 // gateState is a gate key that an activated host has certified. Next and Previous continue the chain of its records.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 )
 
@@ -40,8 +41,8 @@ func (l *Limits) fill() {
 const (
 	maxHeader = 16 << 10
 	maxBody   = 64 << 10
-	maxMint   = 8<<20 + maxBody // evidence and request
-	maxAct    = 1 << 20         // 16 statements of at most 65,535 bytes
+	maxMint   = attest.MaxEvidence + maxBody // evidence and request
+	maxAct    = 1 << 20                      // 16 statements of at most 65,535 bytes
 )
 
 // limitedListener closes connections over the limits before TLS begins (F06): too many at once, or too many a second.

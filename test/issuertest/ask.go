@@ -45,6 +45,7 @@ type Attempt struct {
 	Request  []byte
 	Evidence []byte
 	Claims   artifact.RequestClaims
+	Signer   string // the initiator whose key signed
 	World    *World
 }
 
@@ -75,7 +76,7 @@ func (w *World) Prepare(s Spoil) Attempt {
 	if s.Challenge == nil {
 		s.Challenge = Must(w.Issuer.Challenge(w.Ctx, s.Conn))(w)
 	}
-	a := Attempt{Conn: s.Conn, Exporter: s.Exporter, World: w}
+	a := Attempt{Conn: s.Conn, Exporter: s.Exporter, Signer: s.Initiator, World: w}
 	if a.Exporter == ([32]byte{}) && !s.NoExport {
 		a.Exporter = [32]byte(Random(32))
 	}

@@ -56,8 +56,9 @@ type World struct {
 	Rate   float64 // issuer.Options.Rate at the next Open
 	Base   string  // issuer.Options.Base at the next Open
 
-	clock    atomic.Int64
-	versions map[record.PolicyKind]uint64
+	clock     atomic.Int64
+	approvals atomic.Uint64
+	versions  map[record.PolicyKind]uint64
 }
 
 // Key is a key in memory that can be made to fail, and to do something before it signs.
