@@ -110,7 +110,13 @@ func (m *minting) steps(ctx context.Context) error {
 			denial.StageAuthorization, denial.StageTransaction, denial.StageMint}},
 	}
 	for _, s := range steps {
-		if err := m.run.Check(s.check, s.stages...); err != nil {
+		present := func() error {
+			if ctx.Err() != nil {
+				return denial.New(denial.Internal, "the caller is gone")
+			}
+			return s.check()
+		}
+		if err := m.run.Check(present, s.stages...); err != nil {
 			return err
 		}
 	}
