@@ -39,6 +39,14 @@ func dsn(path, mode string, pragmas []string) string {
 
 // openEngine opens or creates the database and its tables.
 func openEngine(path string) (*engine, error) {
+	// SQLite gives its other files the mode of this one: evidence and boot logs are nobody else's business.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
 	db, err := sql.Open("sqlite", dsn(path, "rwc", writePragmas))
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
