@@ -115,8 +115,9 @@ func isVariable(name string) bool {
 	return true
 }
 
-// IsDangerousVariable reports whether an environment variable can make a loader, a language runtime or a shell run or
-// load code that nobody measured (X05). No scope may name one, and no gate passes one on.
+// IsDangerousVariable reports whether an environment variable can make a loader, a language runtime, a shell or a common
+// tool run or load code that nobody measured (X05). No scope may name one, and no gate passes one on. It is a second
+// barrier: no list is complete, and the first is that the policy names the variables.
 func IsDangerousVariable(name string) bool {
 	for _, prefix := range []string{"LD_", "DYLD_", "_RLD", "PYTHON", "PERL", "RUBY", "LUA_", "MALLOC_", "GLIBC_", "BASH_FUNC_",
 		"CORECLR_", "COR_", "DOTNET_", "COMPlus_", "GIT_", "NODE_", "NPM_CONFIG_", "npm_config_"} {
@@ -129,5 +130,8 @@ func IsDangerousVariable(name string) bool {
 		"BASHOPTS", "PS4", "IFS", "CDPATH", "PROMPT_COMMAND", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS",
 		"CLASSPATH", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSLKEYLOGFILE", "PHPRC", "PHP_INI_SCAN_DIR",
 		"TCLLIBPATH", "R_PROFILE", "R_PROFILE_USER", "R_LIBS", "GUILE_LOAD_PATH", "GUILE_LOAD_COMPILED_PATH", "ELECTRON_RUN_AS_NODE",
-		"DENO_DIR", "BUN_OPTIONS", "RUSTC_WRAPPER", "AWKPATH", "AWKLIBPATH", "ZDOTDIR", "FPATH"}, name)
+		"DENO_DIR", "BUN_OPTIONS", "RUSTC_WRAPPER", "AWKPATH", "AWKLIBPATH", "ZDOTDIR", "FPATH",
+		"PATH", "HOME", "SHELL", "EDITOR", "VISUAL", "PAGER", "BROWSER", "LESSOPEN", "LESSCLOSE", "VIMINIT", "EXINIT", "TAR_OPTIONS",
+		"MAKEFLAGS", "GOFLAGS", "RSYNC_RSH", "MAVEN_OPTS", "JAVA_OPTS", "GTK_MODULES", "ERL_FLAGS", "ERL_AFLAGS", "PIP_CONFIG_FILE",
+		"KUBECONFIG"}, name)
 }
