@@ -202,6 +202,9 @@ func askOf(in *Input) firmwarepolicy.Ask {
 		if p.Terms.Parameters != nil {
 			s.Parameters = hex.EncodeToString(p.Terms.Parameters.Value)
 		}
+		if c := p.Terms.Constraints; c != nil {
+			s.Env, s.Directory = c.Env, c.Directory
+		}
 		ask.Scope = append(ask.Scope, s)
 	}
 	return ask

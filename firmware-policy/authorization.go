@@ -33,6 +33,8 @@ type scope struct {
 	Operations []string `cbor:"2,keyasint"`
 	Code       []string `cbor:"3,keyasint,omitempty"`
 	Parameters []string `cbor:"4,keyasint,omitempty"`
+	Env        []string `cbor:"5,keyasint,omitempty"` // names of variables that the program may be given
+	Directory  string   `cbor:"6,keyasint,omitempty"` // the one it may start in, "" for "/"
 }
 
 const (
@@ -43,6 +45,8 @@ const (
 	maxLifetime = 366 * 24 * 3600
 	maxUses     = 1 << 32
 	maxDepth    = 16
+	maxVariable = 128
+	maxDirPath  = 1024
 )
 
 // Operations returns the operations that a scope can name (AIF, bits 0 to 5).
@@ -142,6 +146,12 @@ func (s *scope) check(what string) error {
 	}
 	if err := checkDigests(what+": parameters", s.Parameters); err != nil {
 		return err
+	}
+	if err := checkVariables(what+": env", s.Env); err != nil {
+		return err
+	}
+	if s.Directory != "" && !cleanDirectory(s.Directory) {
+		return refuse("%s: directory must be an absolute path of at most %d bytes, without an empty, . or .. element", what, maxDirPath)
 	}
 	if strings.HasPrefix(strings.ToLower(s.Target), "file:") && slices.Contains(s.Operations, "execute") && len(s.Code) == 0 {
 		return refuse("%s: to execute a file, code must list the SHA-256 digests that may run: a path names no program", what)

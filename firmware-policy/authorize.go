@@ -1,6 +1,7 @@
 package firmwarepolicy
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"strings"
@@ -31,7 +32,12 @@ type AskScope struct {
 	Operations []string `cbor:"2,keyasint" cel:"operations" toml:"operations"` // some of Operations
 	Code       []string `cbor:"3,keyasint" cel:"code" toml:"code"`             // SHA-256 digests in hexadecimal
 	Parameters string   `cbor:"4,keyasint" cel:"parameters" toml:"parameters"` // SHA-256 digest in hexadecimal, or ""
+	Env        []string `cbor:"5,keyasint" cel:"env" toml:"env"`               // names of the variables to be passed on
+	Directory  string   `cbor:"6,keyasint" cel:"directory" toml:"directory"`   // working directory, "/" if none is asked for
 }
+
+// root is the working directory where neither rule nor ask names one.
+const root = "/"
 
 // Grant is what a rule allowed: exactly what was asked for.
 type Grant struct {
@@ -48,7 +54,7 @@ type Grant struct {
 //
 // If no rule allows the ask, the refusal is that of the rule that got furthest, the first of them if several did, and
 // its Requirements are the rules that name the initiator. A condition that is reached and cannot be evaluated refuses
-// the ask at once (407): no later rule is asked.
+// the ask at once (407): no later rule is asked. Conditions see "/" for a directory that the ask leaves out.
 func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
 	if a == nil {
 		return nil, denial.New(denial.NoActivePolicy, "there is no authorization policy").At(denial.StageAuthorization)
@@ -56,6 +62,7 @@ func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
 	if a.body == nil || len(a.body.Rules) == 0 || len(a.when) != len(a.body.Rules) {
 		return nil, denial.Of(refuse("the authorization policy has no rules")).At(denial.StageAuthorization)
 	}
+	ask.Scope = withDirectories(ask.Scope)
 	vars := &askVars{ask: a.adapter.NativeToValue(&ask)}
 	best, bestStep := denial.New(denial.InitiatorDenied, "no rule names this initiator"), 0
 	var tried []string
@@ -135,8 +142,18 @@ func (r *rule) allowsScope(asked []AskScope) bool {
 	return len(asked) > 0
 }
 
+// withDirectories returns a copy in which every scope names its working directory.
+func withDirectories(asked []AskScope) []AskScope {
+	out := slices.Clone(asked)
+	for i := range out {
+		out[i].Directory = cmp.Or(out[i].Directory, root)
+	}
+	return out
+}
+
 // allows reports whether everything that is asked of one target lies within this scope. Where the scope lists code or
-// parameters, the ask must name some, all of them listed.
+// parameters, the ask must name some, all of them listed. Variables must be listed, and the directory must be the same:
+// what the scope leaves out is no variable and "/", because either can change what pinned code does.
 func (s *scope) allows(asked *AskScope) bool {
 	if !s.covers(asked.Target) || len(asked.Operations) == 0 || !subset(asked.Operations, s.Operations) {
 		return false
@@ -144,7 +161,10 @@ func (s *scope) allows(asked *AskScope) bool {
 	if len(s.Code) > 0 && (len(asked.Code) == 0 || !subset(asked.Code, s.Code)) {
 		return false
 	}
-	return len(s.Parameters) == 0 || slices.Contains(s.Parameters, asked.Parameters)
+	if len(s.Parameters) > 0 && !slices.Contains(s.Parameters, asked.Parameters) {
+		return false
+	}
+	return subset(asked.Env, s.Env) && asked.Directory == cmp.Or(s.Directory, root)
 }
 
 func (s *scope) covers(target string) bool {

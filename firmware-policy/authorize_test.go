@@ -1,6 +1,8 @@
 package firmwarepolicy
 
 import (
+	"cmp"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +56,17 @@ func TestAskIsRefused(t *testing.T) {
 		{"no digest", func(q *Ask) { q.Scope[0].Code = nil }, denial.ScopeDenied, deploy},
 		{"other parameters", func(q *Ask) { q.Scope[0].Parameters = digest("--force") }, denial.ScopeDenied, deploy},
 		{"no parameters", func(q *Ask) { q.Scope[0].Parameters = "" }, denial.ScopeDenied, deploy},
+		{"X05 another variable", func(q *Ask) { q.Scope[0].Env = []string{"TAR_OPTIONS"} }, denial.ScopeDenied, deploy},
+		{"X05 one variable more", func(q *Ask) { q.Scope[0].Env = []string{"LANG", "TAR_OPTIONS"} }, denial.ScopeDenied, deploy},
+		{"X05 a variable in small letters", func(q *Ask) { q.Scope[0].Env = []string{"lang"} }, denial.ScopeDenied, deploy},
+		{"X05 a variable without a name", func(q *Ask) { q.Scope[0].Env = []string{""} }, denial.ScopeDenied, deploy},
+		{"X05 a variable where the rule has none", func(q *Ask) { q.Scope[1].Env = []string{"LANG"} }, denial.ScopeDenied, deploy},
+		{"another directory", func(q *Ask) { q.Scope[0].Directory = "/tmp" }, denial.ScopeDenied, deploy},
+		{"below the directory", func(q *Ask) { q.Scope[0].Directory = "/srv/deploy/x" }, denial.ScopeDenied, deploy},
+		{"above the directory", func(q *Ask) { q.Scope[0].Directory = "/srv" }, denial.ScopeDenied, deploy},
+		{"directory spelt otherwise", func(q *Ask) { q.Scope[0].Directory = "/srv/deploy/" }, denial.ScopeDenied, deploy},
+		{"no directory where the rule has one", func(q *Ask) { q.Scope[0].Directory = "" }, denial.ScopeDenied, deploy},
+		{"a directory where the rule has none", func(q *Ask) { q.Scope[1].Directory = "/srv/deploy" }, denial.ScopeDenied, deploy},
 		{"one scope more", func(q *Ask) { q.Scope = append(q.Scope, AskScope{Target: "oci:x", Operations: []string{"read"}}) }, denial.ScopeDenied, deploy},
 		{"operations of two scopes", func(q *Ask) { q.Scope[1].Operations = []string{"execute"} }, denial.ScopeDenied, deploy},
 		{"the prefix itself", func(q *Ask) { q.Scope[1].Target = "tool:mcp/tickets" }, denial.ScopeDenied, deploy},
@@ -102,6 +115,83 @@ func TestTargetBelowAPrefixIsAllowedAtAnyDepth(t *testing.T) {
 	}
 }
 
+func TestVariablesAndDirectoryOfTheRuleAreAllowed(t *testing.T) {
+	a := mustAuthorization(t, authorizationTOML)
+	for name, change := range map[string]func(*Ask){
+		"no variable":            func(q *Ask) { q.Scope[0].Env = nil },
+		"all variables":          func(q *Ask) { q.Scope[0].Env = []string{"LANG", "STAGE"} },
+		"the default, written":   func(q *Ask) { q.Scope[1].Directory = "/" },
+		"the default, left away": func(q *Ask) { q.Scope[1].Directory = "" },
+	} {
+		ask := goodAsk()
+		change(&ask)
+		before := ask.Scope[1].Directory
+		if _, err := a.Authorize(ask); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if ask.Scope[1].Directory != before {
+			t.Errorf("%s: the ask was changed", name)
+		}
+	}
+}
+
+func TestConditionSeesVariablesAndDirectory(t *testing.T) {
+	for when, holds := range map[string]bool{
+		"ask.scope[0].env.all(v, v == 'LANG') && size(ask.scope[0].env) == 1": true,
+		"'STAGE' in ask.scope[0].env":                                         false,
+		"size(ask.scope[1].env) == 0":                                         true,
+		"ask.scope[0].directory == '/srv/deploy'":                             true,
+		"ask.scope[1].directory == '/'":                                       true,
+		"ask.scope[1].directory == ''":                                        false,
+	} {
+		_, err := mustAuthorization(t, swap(t, authorizationTOML, "ask.initiator_kind == 'human'", when)).Authorize(goodAsk())
+		if holds && err != nil {
+			t.Errorf("%s: %v", when, err)
+		} else if !holds {
+			wantDenial(t, err, denial.ScopeDenied)
+		}
+	}
+}
+
+// Whatever rule and ask are drawn, an ask that is allowed asks for no variable that the rule does not list, and for the
+// rule's directory; and an ask that does neither is allowed.
+func TestVariablesAndDirectoryAreNeverWidened(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	names, directories := []string{"A", "B", "C", "a"}, []string{"", "/", "/a", "/a/b", "/b"}
+	draw := func() (env []string, directory string) {
+		for _, n := range names {
+			if r.IntN(2) == 0 {
+				env = append(env, n)
+			}
+		}
+		return env, directories[r.IntN(len(directories))]
+	}
+	const good = "env = [\"STAGE\", \"LANG\"]\ndirectory = \"/srv/deploy\"\n"
+	allowed := 0
+	for range 300 {
+		env, directory := draw()
+		text := ""
+		if env != nil {
+			text += "env = ['" + strings.Join(env, "', '") + "']\n"
+		}
+		if directory != "" {
+			text += "directory = '" + directory + "'\n"
+		}
+		a, ask := mustAuthorization(t, swap(t, authorizationTOML, good, text)), goodAsk()
+		ask.Scope[0].Env, ask.Scope[0].Directory = draw()
+		within := subset(ask.Scope[0].Env, env) && cmp.Or(ask.Scope[0].Directory, "/") == cmp.Or(directory, "/")
+		_, err := a.Authorize(ask)
+		if !within {
+			wantDenial(t, err, denial.ScopeDenied)
+		} else if allowed++; err != nil {
+			t.Fatalf("%v within %s: %v", ask.Scope[0], text, err)
+		}
+	}
+	if allowed == 0 {
+		t.Fatal("nothing was allowed")
+	}
+}
+
 // A condition that cannot be evaluated refuses, even where a later rule would allow and an earlier one got as far.
 func TestP08ConditionThatCannotBeEvaluatedRefuses(t *testing.T) {
 	readOnly := authorizationTOML[strings.LastIndex(authorizationTOML, "[[rule]]"):]
@@ -136,7 +226,7 @@ func FuzzAuthorize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, initiator, audience, target, operation, code string, lifetime, uses uint64) {
 		ask := goodAsk()
 		ask.Initiator, ask.Audience, ask.Lifetime, ask.Uses, ask.Depth = initiator, audience, lifetime, uses, 0
-		ask.Scope = []AskScope{{Target: target, Operations: []string{operation}, Code: []string{code}, Parameters: digest("--production")}}
+		ask.Scope = []AskScope{{Target: target, Operations: []string{operation}, Code: []string{code}, Parameters: digest("--production"), Directory: "/srv/deploy"}}
 		g, err := a.Authorize(ask)
 		if (g != nil) == (err != nil) {
 			t.Fatalf("got %v, %v", g, err)

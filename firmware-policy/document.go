@@ -112,8 +112,8 @@ func newDocument(b body) (*Document, error) {
 	return d, nil
 }
 
-// normalise brings every list whose order means nothing into ascending order and trims expressions. Reference sets keep
-// their order.
+// normalise brings every list whose order means nothing into ascending order, trims expressions, and leaves out a
+// directory that is "/". Reference sets keep their order.
 func (b *body) normalise() {
 	if a := b.Appraisal; a != nil {
 		slices.Sort(a.Quote)
@@ -138,6 +138,10 @@ func (b *body) normalise() {
 			slices.Sort(r.Scope[j].Operations)
 			slices.Sort(r.Scope[j].Code)
 			slices.Sort(r.Scope[j].Parameters)
+			slices.Sort(r.Scope[j].Env)
+			if r.Scope[j].Directory == root {
+				r.Scope[j].Directory = ""
+			}
 		}
 	}
 }

@@ -55,6 +55,52 @@ func TestHashIgnoresOrderThatMeansNothingAndNoticesTheRest(t *testing.T) {
 	}
 }
 
+func TestHashOfVariablesAndDirectory(t *testing.T) {
+	hash := mustParse(t, authorizationTOML).Hash()
+	if mustParse(t, swap(t, authorizationTOML, `["STAGE", "LANG"]`, `["LANG", "STAGE"]`)).Hash() != hash {
+		t.Error("the order of variables changes the hash")
+	}
+	for _, change := range [][2]string{{`["STAGE", "LANG"]`, `["LANG"]`}, {`["STAGE", "LANG"]`, `[]`}, {`"/srv/deploy"`, `"/srv"`}} {
+		if mustParse(t, swap(t, authorizationTOML, change[0], change[1])).Hash() == hash {
+			t.Errorf("changing %q does not change the hash", change[0])
+		}
+	}
+	written := mustParse(t, swap(t, authorizationTOML, `"/srv/deploy"`, `"/"`))
+	left := mustParse(t, swap(t, authorizationTOML, "directory = \"/srv/deploy\"\n", ""))
+	if written.Hash() != left.Hash() {
+		t.Error("two policies that mean the same directory have two hashes")
+	}
+}
+
+func TestDecodeAcceptsOneFormOfVariablesAndDirectory(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*scope)
+		want   denial.Reason
+	}{
+		{"as it is", func(*scope) {}, 0},
+		{"variables out of order", func(s *scope) { s.Env = []string{"STAGE", "LANG"} }, denial.NotCanonical},
+		{"variable twice", func(s *scope) { s.Env = []string{"LANG", "LANG"} }, denial.PolicyError},
+		{"no variable's name", func(s *scope) { s.Env = []string{"LANG=C"} }, denial.PolicyError},
+		{"the default directory written", func(s *scope) { s.Directory = "/" }, denial.NotCanonical},
+		{"relative directory", func(s *scope) { s.Directory = "srv" }, denial.PolicyError},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := mustParse(t, authorizationTOML).body
+			c.change(&b.Authorization.Rules[0].Scope[0])
+			data, err := statement.Marshal(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = Decode(data); c.want != 0 {
+				wantDenial(t, err, c.want)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 func TestUnknownKeyIsRefusedWithItsPlace(t *testing.T) {
 	for _, c := range []struct{ old, new, place, key string }{
 		{"version = 3", "version = 3\nverison = 3", "line 6, column 1", "verison"},
@@ -190,6 +236,20 @@ func TestAuthorizationPolicyIsRefused(t *testing.T) {
 		{"execute without code", "code = [\"" + digest("deploy 1") + "\", \"" + digest("deploy 2") + "\"]", "", "code must list"},
 		{"execute without code, scheme in capitals", "\"file:/usr/bin/deploy\"\noperations = [\"execute\", \"read\"]\ncode = [\"" +
 			digest("deploy 1") + "\", \"" + digest("deploy 2") + "\"]", "\"FILE:/usr/bin/deploy\"\noperations = [\"execute\"]", "code must list"},
+		{"variable twice", `["STAGE", "LANG"]`, `["LANG", "LANG"]`, "twice"},
+		{"variable without a name", `["STAGE", "LANG"]`, `[""]`, "variable"},
+		{"variable with a value", `["STAGE", "LANG"]`, `["LANG=C"]`, "variable"},
+		{"variable by pattern", `["STAGE", "LANG"]`, `["LC_*"]`, "variable"},
+		{"variable with a digit first", `["STAGE", "LANG"]`, `["1A"]`, "variable"},
+		{"variable too long", `["STAGE", "LANG"]`, `["` + strings.Repeat("A", maxVariable+1) + `"]`, "variable"},
+		{"variables as text", `["STAGE", "LANG"]`, `"LANG"`, "line"},
+		{"relative directory", `"/srv/deploy"`, `"srv"`, "directory"},
+		{"directory upwards", `"/srv/deploy"`, `"/srv/../etc"`, "directory"},
+		{"directory with a slash behind", `"/srv/deploy"`, `"/srv/"`, "directory"},
+		{"directory with two slashes", `"/srv/deploy"`, `"//srv"`, "directory"},
+		{"directory with a NUL", `"/srv/deploy"`, `"/srv\u0000"`, "directory"},
+		{"directory too long", `"/srv/deploy"`, `"/` + strings.Repeat("a", maxDirPath) + `"`, "directory"},
+		{"directories as list", `"/srv/deploy"`, `["/srv"]`, "line"},
 		{"rule twice", `name = "read-only"`, `name = "deploy"`, "twice"},
 		{"rule name", `name = "read-only"`, `name = ""`, "name"},
 		{"when unknown field", "ask.initiator_kind", "ask.initiator_knid", "undefined field"},

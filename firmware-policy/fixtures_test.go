@@ -113,6 +113,8 @@ target = "file:/usr/bin/deploy"
 operations = ["execute", "read"]
 code = ["` + digest("deploy 1") + `", "` + digest("deploy 2") + `"]
 parameters = ["` + digest("--production") + `"]
+env = ["STAGE", "LANG"]
+directory = "/srv/deploy"
 
 [[rule.scope]]
 target = "tool:mcp/tickets/*"
@@ -136,7 +138,7 @@ func goodAsk() Ask {
 		Labels: map[string]string{"rack": "7", "Zone": "eu", "floor": "2"}, Audience: "https://gate.example/a",
 		Scope: []AskScope{
 			{Target: "file:/usr/bin/deploy", Operations: []string{"execute"}, Code: []string{digest("deploy 2")},
-				Parameters: digest("--production")},
+				Parameters: digest("--production"), Env: []string{"LANG"}, Directory: "/srv/deploy"},
 			{Target: "tool:mcp/tickets/close", Operations: []string{"write", "read"}},
 		},
 		Lifetime: 300, Uses: 2, Depth: 1,

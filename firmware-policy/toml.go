@@ -61,6 +61,8 @@ type (
 		Operations []string `toml:"operations"`
 		Code       []string `toml:"code,omitempty,multiline"`
 		Parameters []string `toml:"parameters,omitempty,multiline"`
+		Env        []string `toml:"env,omitempty,multiline"`
+		Directory  string   `toml:"directory,omitempty"`
 	}
 )
 

@@ -1,6 +1,9 @@
 package firmwarepolicy
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 const maxName = 64
 
@@ -61,6 +64,23 @@ func checkURIs(what string, list []string) error {
 		}
 	}
 	return checkList(what, list)
+}
+
+// checkVariables refuses a list that holds anything but names of environment variables: letters, digits and underscores,
+// no digit first. Whether a name can inject code is for the scope of the request to say, which is checked before.
+func checkVariables(what string, list []string) error {
+	for _, v := range list {
+		ok := v != "" && len(v) <= maxVariable && only(v, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") && (v[0] < '0' || v[0] > '9')
+		if !ok {
+			return refuse("%s: %q is not the name of a variable: use 1 to %d letters, digits and _, no digit first", what, v, maxVariable)
+		}
+	}
+	return checkList(what, list)
+}
+
+// cleanDirectory reports whether a path is absolute and can be written in no other way.
+func cleanDirectory(p string) bool {
+	return path.IsAbs(p) && path.Clean(p) == p && len(p) <= maxDirPath && !strings.ContainsRune(p, 0)
 }
 
 const hexDigits = "0123456789abcdef"
