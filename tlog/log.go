@@ -37,6 +37,7 @@ type Log struct {
 	db     *engine
 	pool   *sql.DB      // read only
 	commit func() error // ends the writer's transaction; a test lets it fail
+	cache  cache
 
 	gate    sync.RWMutex // held for reading while a request is put into the queue
 	closed  bool

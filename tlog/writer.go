@@ -113,7 +113,10 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 	if err != nil || len(b.requests) == 0 {
 		return b, l.undo(err)
 	}
-	if err := l.commit(); err != nil {
+	l.cache.began(b.requests)
+	err = l.commit()
+	l.cache.ended()
+	if err != nil {
 		return nil, l.undo(err)
 	}
 	l.tree, l.stored = tree{size: b.head.Size, edge: b.edge, time: now}, newest
