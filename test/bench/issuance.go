@@ -28,7 +28,7 @@ type level struct {
 	rate, base []float64 // by round
 }
 
-func issuance(ctx context.Context, s *site, h *hosts, b *bare) error {
+func issuance(ctx context.Context, s *site, h *hosts, b *bare, only int) error {
 	fmt.Printf(`
 Issuance, end to end: a host on its TLS 1.3 connection over loopback asks for a challenge, signs quote and certification
 in software, and gets an artifact with its receipt: SoftHSM keys, durable SQLite log. Times are the host's. Compared with
@@ -38,6 +38,9 @@ durable commit shared by those who wait. Hosts and issuer share the cores; the b
 %8s %9s %9s %9s %9s %11s %12s %12s %12s
 `, "clients", "p50 ms", "p99 ms", "per s", "bare/s", "of bare", "CPU ms/each", "bare CPU ms", "hosts CPU ms")
 	for _, n := range levels {
+		if only != 0 && only != n.clients {
+			continue
+		}
 		l, err := measureLevel(ctx, s, h, b, n.clients, n.requests)
 		if err != nil {
 			return err

@@ -19,10 +19,11 @@ import (
 func main() {
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the issuer's part of issuance to this file")
 	only := flag.String("only", "", "parts or issuance; default both")
+	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone: 1, 8 or 64")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	do := func() error { return run(ctx, *only, *profile) }
+	do := func() error { return run(ctx, *only, *profile, *clients) }
 	if flag.Arg(0) == hostsCommand {
 		do = func() error { return serveOrders(ctx, os.Stdin, os.Stdout) }
 	}
@@ -32,7 +33,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only, profile string) (err error) {
+func run(ctx context.Context, only, profile string, clients int) (err error) {
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")
 	if err != nil {
@@ -64,7 +65,7 @@ func run(ctx context.Context, only, profile string) (err error) {
 		}
 	}
 	if only != "parts" {
-		if err := profiled(profile, func() error { return issuance(ctx, site, hosts, work) }); err != nil {
+		if err := profiled(profile, func() error { return issuance(ctx, site, hosts, work, clients) }); err != nil {
 			return err
 		}
 	}

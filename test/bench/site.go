@@ -103,7 +103,7 @@ func (s *site) start(ctx context.Context, person statement.Signer, hosts made) e
 	if err := s.bootstrap(ctx, person, root); err != nil {
 		return err
 	}
-	s.issuer, err = issuer.Open(ctx, issuer.Options{Log: s.log, Roots: []*x509.Certificate{root}, Base: s.url,
+	s.issuer, err = issuer.Open(ctx, issuer.Options{Log: s.log, Roots: []*x509.Certificate{root}, Base: s.url, Rate: unlimited,
 		Signers: issuer.Signers{Artifact: s.signers[hsm.Artifact], Record: s.signers[hsm.Record], Status: s.signers[hsm.Status]}})
 	if err != nil {
 		return err
@@ -117,7 +117,6 @@ func (s *site) start(ctx context.Context, person statement.Signer, hosts made) e
 	if s.cert, err = selfSigned(); err != nil {
 		return err
 	}
-	const unlimited = 1 << 20
 	srv := server.New(server.Options{Issuer: s.issuer, Certificate: s.cert, Limits: server.Limits{
 		Connections: unlimited, PeerConnections: unlimited, Rate: unlimited, PeerRate: unlimited}})
 	ctx, s.stop = context.WithCancel(ctx)
@@ -245,6 +244,9 @@ operations = ["execute"]
 code = [%q]
 `, issuerURI+"/policy/authorization", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), robotURI, gateURI, program, hex.EncodeToString(code()))
 }
+
+// unlimited is a rate and a number of connections that the load does not reach.
+const unlimited = 1 << 20
 
 // code is the digest of the one program.
 func code() []byte {
