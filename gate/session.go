@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"path/filepath"
 	"slices"
 
 	"github.com/governed-execution/writ/artifact"
@@ -67,7 +68,7 @@ func (s *session) verify(ctx context.Context) error {
 	}
 	want := artifact.Want{Trust: s.o.Trust, Now: s.o.Now(), Audience: s.o.Audience}
 	var unknown error
-	if _, err := artifact.Verify(s.cmd.Artifact, want); denial.Of(err).Stage == denial.StageGateRevocation {
+	if _, err := artifact.Verify(s.cmd.Artifact, want); err != nil && denial.Of(err).Stage == denial.StageGateRevocation {
 		want.Status, unknown = s.status(ctx, s.claims.Status.List.URI)
 	}
 	a, err := artifact.Check(s.run, s.cmd.Artifact, want)
@@ -99,7 +100,8 @@ func (s *session) status(ctx context.Context, uri string) (*artifact.Status, err
 }
 
 // scope loads the program into sealed memory and admits exactly those bytes with these arguments; for a script its
-// interpreter too, told to run the script with them.
+// interpreter too, told to run the script with them. An interpreter by itself is refused (619): whatever file its
+// arguments name would be read after the checks, and hashed by nobody.
 func (s *session) scope() (err error) {
 	argv := s.cmd.argv()
 	if s.launch.program, s.permission, err = s.admit(s.cmd.Path, argv); err != nil {
@@ -108,6 +110,9 @@ func (s *session) scope() (err error) {
 	interpreter, option, ok, err := s.launch.program.shebang()
 	if err != nil {
 		return err
+	}
+	if !ok && artifact.IsInterpreter(filepath.Base(s.cmd.Path)) {
+		return denial.New(denial.InterpreterUngoverned, "an interpreter runs only what a script's first line gives it: it would read its file unchecked")
 	}
 	if ok {
 		s.launch.script, s.launch.program, s.launch.option = s.launch.program, nil, option
