@@ -23,7 +23,7 @@ const maxTrustFile = 1 << 20
 type trustFile struct {
 	Schema        int64       `toml:"schema" comment:"form of this file"`
 	Version       int64       `toml:"version" comment:"rises with every change of this file"`
-	Expires       time.Time   `toml:"expires" comment:"from then on everything is refused"`
+	Expires       any         `toml:"expires" comment:"from then on everything is refused"`
 	Genesis       hexBytes    `toml:"genesis" comment:"SHA-256 of the payload of the genesis act"`
 	Issuer        string      `toml:"issuer"`
 	Log           string      `toml:"log"`
@@ -36,12 +36,12 @@ type trustFile struct {
 }
 
 type keyEntry struct {
-	Purpose    Purpose   `toml:"purpose"`
-	Thumbprint hexBytes  `toml:"thumbprint"`
-	PEM        string    `toml:"pem,omitempty,multiline"`
-	COSE       string    `toml:"cose,omitempty"`
-	NotBefore  time.Time `toml:"not_before,omitempty"`
-	NotAfter   time.Time `toml:"not_after,omitempty"`
+	Purpose    Purpose  `toml:"purpose"`
+	Thumbprint hexBytes `toml:"thumbprint"`
+	PEM        string   `toml:"pem,omitempty,multiline"`
+	COSE       string   `toml:"cose,omitempty"`
+	NotBefore  any      `toml:"not_before,omitempty"`
+	NotAfter   any      `toml:"not_after,omitempty"`
 }
 
 type pinEntry struct {
@@ -126,7 +126,11 @@ func (f *trustFile) trust() (*Trust, error) {
 	if f.Version < 1 || len(f.Genesis) != 32 {
 		return nil, errors.New("version and genesis are needed")
 	}
-	t := &Trust{Version: uint64(f.Version), Expires: f.Expires, Genesis: statement.Digest(f.Genesis), Issuer: f.Issuer,
+	expires, err := instant("expires", f.Expires)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trust{Version: uint64(f.Version), Expires: expires, Genesis: statement.Digest(f.Genesis), Issuer: f.Issuer,
 		Log: f.Log, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), Lifetime: time.Duration(f.Lifetime)}
 	if t.RevocationAge == 0 {
 		t.RevocationAge = DefaultRevocationAge
@@ -135,11 +139,11 @@ func (f *trustFile) trust() (*Trust, error) {
 		t.Lifetime = DefaultLifetime
 	}
 	for i, e := range f.Keys {
-		k, err := e.key()
+		k, err := e.trust()
 		if err != nil {
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		t.Keys = append(t.Keys, TrustKey{Purpose: e.Purpose, Key: k, NotBefore: e.NotBefore, NotAfter: e.NotAfter})
+		t.Keys = append(t.Keys, k)
 	}
 	for _, e := range f.Policies {
 		t.Policies = append(t.Policies, Pin{ID: e.ID, MinVersion: uint64(max(e.MinVersion, 0)), Hash: e.Hash})
@@ -148,6 +152,38 @@ func (f *trustFile) trust() (*Trust, error) {
 		t.TPMRoots = append(t.TPMRoots, TPMRoot(e))
 	}
 	return t, nil
+}
+
+// instant reads a TOML date and time with an offset. One without means another moment on every machine.
+func instant(key string, v any) (time.Time, error) {
+	switch t := v.(type) {
+	case nil:
+		return time.Time{}, nil
+	case time.Time:
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("%s: want a date and time with an offset, such as 2027-01-01T00:00:00Z", key)
+}
+
+// whenever returns nil, which is not written, for the zero time.
+func whenever(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC()
+}
+
+func (e keyEntry) trust() (TrustKey, error) {
+	key, err := e.key()
+	if err != nil {
+		return TrustKey{}, err
+	}
+	from, err := instant("not_before", e.NotBefore)
+	if err != nil {
+		return TrustKey{}, err
+	}
+	to, err := instant("not_after", e.NotAfter)
+	return TrustKey{Purpose: e.Purpose, Key: key, NotBefore: from, NotAfter: to}, err
 }
 
 func (e keyEntry) key() (k statement.Key, err error) {
@@ -228,7 +264,7 @@ func (t *Trust) Marshal() ([]byte, error) {
 			return nil, fmt.Errorf("writing trust file: %w", err)
 		}
 		id := k.Key.Thumbprint()
-		f.Keys = append(f.Keys, keyEntry{Purpose: k.Purpose, Thumbprint: id[:], PEM: string(block), NotBefore: k.NotBefore, NotAfter: k.NotAfter})
+		f.Keys = append(f.Keys, keyEntry{Purpose: k.Purpose, Thumbprint: id[:], PEM: string(block), NotBefore: whenever(k.NotBefore), NotAfter: whenever(k.NotAfter)})
 	}
 	for _, p := range t.Policies {
 		f.Policies = append(f.Policies, pinEntry{ID: p.ID, MinVersion: int64(p.MinVersion), Hash: p.Hash})
