@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
+	"maps"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -34,6 +36,7 @@ type QuoteReport struct {
 	Bank      string  // of the quote
 	PCRs      []int   // that the quote covers
 	Boot      *Claims // the facts of the log alone, as Compare gives them; nil without one
+	Uncovered []int   // PCRs of those that the log says nothing of: 10, where an operating system measures with IMA
 }
 
 // CheckQuote checks a quote with the checks of Verify, as far as they need no enrolment, challenge or cnf key, in this order:
@@ -47,9 +50,11 @@ type QuoteReport struct {
 //   - the values of all PCRs that it covers are there (317) and hash to the quoted digest (601);
 //   - the signature, as Verify checks it (317, 302, 316);
 //   - the nonce is not empty (103), and the quote answers it (506);
-//   - the log replays to every quoted PCR, as in Verify (603 to 607, 609, 611, 612, 908).
+//   - the log replays to every quoted PCR, as in Verify (603 to 607, 609, 611, 612, 908), but for PCR 10 where it has no
+//     event: IMA keeps a log of its own.
 //
-// Verify demands more: an AK of the endorsement hierarchy, the policy's selection, and a clock that is safe.
+// Verify demands more: an AK of the endorsement hierarchy, the policy's selection, a log of every PCR, and a clock that is
+// safe.
 func CheckQuote(f QuoteFiles) (*QuoteReport, error) {
 	return guarded(func() (*QuoteReport, error) { return f.check() })
 }
@@ -130,12 +135,34 @@ func (f QuoteFiles) checkLog(q *quote, r *QuoteReport) error {
 	if f.Log == nil {
 		return nil
 	}
-	boot, err := replay(f.Log, r.Bank, q.pcrs)
+	l, err := parseLog(f.Log)
+	if err != nil {
+		return err
+	}
+	pcrs := maps.Clone(q.pcrs)
+	if _, quoted := pcrs[imaPCR]; quoted && !l.extends(imaPCR) {
+		delete(pcrs, imaPCR)
+		r.Uncovered = []int{imaPCR}
+	}
+	boot, err := replay(f.Log, r.Bank, pcrs)
 	if err != nil {
 		return err
 	}
 	r.Boot = boot.claims(r.Bank)
 	return nil
+}
+
+// imaPCR is extended by the operating system, after the boot log has ended.
+const imaPCR = 10
+
+// extends reports whether an event of the log extends the PCR.
+func (l *bootLog) extends(pcr uint32) bool {
+	return slices.ContainsFunc(l.events, func(e logEvent) bool { return e.pcr == pcr && e.extends() })
+}
+
+// Covers reports whether an event of the log extends the PCR.
+func (l *EventLog) Covers(pcr int64) bool {
+	return pcr >= 0 && pcr < pcrCount && l.log.extends(uint32(pcr))
 }
 
 // claims returns the facts of a log alone.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -101,6 +102,21 @@ func TestCheckQuoteSaysWhoseHierarchy(t *testing.T) {
 	r, err := attest.CheckQuote(quoteFiles(t, w))
 	if err != nil || r.Hierarchy != "owner" {
 		t.Errorf("got %+v %v, want an AK of the owner hierarchy", r, err)
+	}
+}
+
+func TestCheckQuotePassesOverIMAWhereTheLogDoes(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	w.want.Selection.PCRs = append(w.want.Selection.PCRs, 10)
+	w.pcrs[10] = bytes.Repeat([]byte{1}, 32)
+	r, err := attest.CheckQuote(quoteFiles(t, w))
+	if err != nil || !slices.Equal(r.Uncovered, []int{10}) || len(r.PCRs) != 9 {
+		t.Errorf("got %+v %v", r, err)
+	}
+	w.want.Selection.PCRs[8] = 13
+	w.pcrs[13] = w.pcrs[10]
+	if _, err := attest.CheckQuote(quoteFiles(t, w)); !denial.Is(err, denial.LogUncovered) {
+		t.Errorf("another PCR without events: got %v, want 604", err)
 	}
 }
 

@@ -24,11 +24,12 @@ type logView struct {
 	Format          string                       `json:"format"`   // "crypto-agile", "sha1-legacy" or "unknown"
 	Events          []attest.Event               `json:"events"`
 	StartupLocality *byte                        `json:"startup_locality"`
-	Replayed        map[string]map[string]string `json:"replayed"` // bank to PCR to value
-	Facts           map[string]json.RawMessage   `json:"facts"`    // with the names that policies use; null unless consistent
-	Compared        []string                     `json:"compared"` // banks that were held against --pcrs
-	Verdict         string                       `json:"verdict"`  // "consistent", "inconsistent" or "unreadable"
-	Code            int                          `json:"code"`     // 0 if consistent
+	Replayed        map[string]map[string]string `json:"replayed"`  // bank to PCR to value
+	Facts           map[string]json.RawMessage   `json:"facts"`     // with the names that policies use; null unless consistent
+	Compared        []string                     `json:"compared"`  // banks that were held against --pcrs
+	Uncovered       []int64                      `json:"uncovered"` // PCRs of --pcrs that the log says nothing of
+	Verdict         string                       `json:"verdict"`   // "consistent", "inconsistent" or "unreadable"
+	Code            int                          `json:"code"`      // 0 if consistent
 	Reason          string                       `json:"reason"`
 }
 
@@ -113,7 +114,8 @@ func banksIn(data []byte) (map[string]json.RawMessage, error) {
 
 // viewLog explains a log. The error is why the log is unreadable or inconsistent; the view is there either way.
 func viewLog(data []byte, want map[string]map[int64][]byte) (*logView, error) {
-	v := &logView{Format: formatOf(data), Events: []attest.Event{}, Replayed: map[string]map[string]string{}, Compared: []string{}}
+	v := &logView{Format: formatOf(data), Events: []attest.Event{}, Replayed: map[string]map[string]string{}, Compared: []string{},
+		Uncovered: []int64{}}
 	log, err := attest.ParseLog(data)
 	if err != nil {
 		return v, v.refuse("unreadable", err)
@@ -138,8 +140,22 @@ func viewLog(data []byte, want map[string]map[int64][]byte) (*logView, error) {
 		want = own
 	} else {
 		v.Compared = slices.Sorted(maps.Keys(want))
+		v.passOver(log, want)
 	}
 	return v, v.compare(log, want)
+}
+
+// passOver takes PCR 10 out of the values where the log has no event in it: IMA extends it after the boot, and keeps a log of
+// its own. The issuer makes no such exception.
+func (v *logView) passOver(log *attest.EventLog, want map[string]map[int64][]byte) {
+	const ima = 10
+	for bank, values := range want {
+		if values[ima] != nil && !log.Covers(ima) {
+			want[bank] = maps.Clone(values)
+			delete(want[bank], ima)
+			v.Uncovered = []int64{ima}
+		}
+	}
 }
 
 // compare holds the log against the values, bank by bank. The facts are those of the first bank.
@@ -229,6 +245,9 @@ func (v *logView) verdictText() string {
 	switch {
 	case v.Verdict != "consistent":
 		return "verdict: " + v.Verdict + ": " + v.Reason + "\n"
+	case len(v.Uncovered) > 0:
+		return "verdict: consistent with the given PCRs of " + strings.Join(v.Compared, " and ") + ", but it says nothing of PCR 10, where an\n" +
+			"operating system measures with IMA\n"
 	case len(v.Compared) > 0:
 		return "verdict: consistent with the given PCRs of " + strings.Join(v.Compared, " and ") + "\n"
 	}

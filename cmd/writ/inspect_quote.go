@@ -138,6 +138,9 @@ func (f *quoteFlags) putProved(s *sheet, r *attest.QuoteReport) error {
 	if f.pcrs != "" {
 		s.say("pcr_values", true, "as given")
 	}
+	if len(r.Uncovered) > 0 {
+		s.say("uncovered_pcrs", r.Uncovered, "10: the log says nothing of it; an operating system measures there with IMA")
+	}
 	return putBoot(s, r.Boot)
 }
 
