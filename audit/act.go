@@ -11,7 +11,8 @@ import (
 
 // act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
 // 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
-// and its version rises (402); an enrolment does not give a host or a key that is another's (706).
+// and its version rises (402); an enrolment does not give a host or a key that is another's (706),
+// and one of a host was signed later than the one in force (402), which it ends.
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
 	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
@@ -81,7 +82,11 @@ func (w *world) enrolment(act *record.Act) error {
 	if k, ok := w.ekOfHost[e.ID]; ok && k != ek {
 		return denial.New(denial.IdentityConflict, "the host has another EK")
 	}
-	w.hostOfEK[ek], w.ekOfHost[e.ID], w.hostActs[act.Digest()] = e.ID, ek, &e
+	if old, ok := w.approvals[ek]; ok && e.Time <= old.Time {
+		return denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new was in force")
+	}
+	w.hostOfEK[ek], w.ekOfHost[e.ID], w.approvals[ek] = e.ID, ek, approval{act.Digest(), &e}
+	delete(w.current, e.ID) // until its TPM has answered anew
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
@@ -305,14 +306,7 @@ func TestWrongManifestIsRefused(t *testing.T) {
 // changed program could do. It returns its index.
 func (s *stage) forge(permit *artifact.Claims, edit func(*decision.Input), late func(*artifact.Claims)) uint64 {
 	s.Helper()
-	blob := func(d artifact.Digest) []byte {
-		data, ok, err := s.log.Blob(s.ctx, statement.Digest(d.Value))
-		if err != nil || !ok {
-			s.Fatalf("blob: %v, %v", ok, err)
-		}
-		return data
-	}
-	in := must(decision.DecodeInput(blob(permit.Policy.Input)))(s)
+	in := must(decision.DecodeInput(s.blob(permit.Policy.Input.Value)))(s)
 	in.ID, in.StatusIndex = nonce(16), in.StatusIndex+1000
 	edit(in)
 	encoded := must(in.Encode())(s)
@@ -325,6 +319,33 @@ func (s *stage) forge(permit *artifact.Claims, edit func(*decision.Input), late 
 	}
 	leaf := must(artifact.Sign(s.ctx, s.keys[record.PurposeArtifact], c))(s)
 	return must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{encoded}}))(s)[0].Index
+}
+
+// blob returns what the log keeps under a digest.
+func (s *stage) blob(digest []byte) []byte {
+	s.Helper()
+	data, ok, err := s.log.Blob(s.ctx, statement.Digest(digest))
+	if err != nil || !ok {
+		s.Fatalf("blob: %v, %v", ok, err)
+	}
+	return data
+}
+
+// An issuer that forgets how far a TPM's clock had gone is found out by the entries before.
+func TestF14_ForgottenClockIsRefuted(t *testing.T) {
+	s := newStage(t)
+	s.permit()
+	back := *s.tpm
+	back.Clock.ResetCount = 0
+	s.refuse(denial.BootRollback, asking{tpm: &back})
+	in := must(decision.DecodeInput(s.blob(s.lastRecord(record.EventDenial).Input)))(t)
+	in.HighWater = nil
+	d := decision.Decide(in, s.docs[record.Appraisal], s.docs[record.Authorization])
+	if err := d.Denied(); err != nil {
+		t.Fatal(err)
+	}
+	leaf := must(artifact.Sign(s.ctx, s.keys[record.PurposeArtifact], d.Claims()))(t)
+	s.wantForged(t, must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(t)}}))(t)[0].Index, denial.BootRollback)
 }
 
 func TestForgedPermitIsRefuted(t *testing.T) {
@@ -351,7 +372,14 @@ func TestForgedPermitIsRefuted(t *testing.T) {
 		"dated after its entry":       {func(_ *stage, in *decision.Input) { in.Time += 3600 }, nil, denial.NotYetValid},
 		"dated before its challenge":  {func(_ *stage, in *decision.Input) { in.Time = in.Challenged - 1 }, nil, denial.NotYetValid},
 		"by another issuer":           {func(_ *stage, in *decision.Input) { in.Issuer += "/" }, nil, denial.IdentityConflict},
-		"a longer life than decided":  {func(*stage, *decision.Input) {}, func(c *artifact.Claims) { c.Expires += 60 }, denial.RequestReplayed},
+		"other PCRs than the policy in force wants": {func(s *stage, in *decision.Input) {
+			text := strings.Replace(s.appraisal(""), "bind = [4, 7, 11]", "bind = [0, 4, 7]", 1)
+			doc := must(firmwarepolicy.ParseTOML([]byte(text)))(s)
+			s.publish(text)
+			hash := doc.Hash()
+			in.Appraisal = decision.Policy{ID: doc.ID(), Version: doc.Version(), Hash: hash[:]}
+		}, nil, denial.KeyBinding},
+		"a longer life than decided": {func(*stage, *decision.Input) {}, func(c *artifact.Claims) { c.Expires += 60 }, denial.LogInconsistent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"bytes"
+	"slices"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -13,9 +15,8 @@ import (
 const gateSkew = 360
 
 // gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
-// complete, of a kind that gates write and by that gate (910); it continues the chain of that key's records (508). Then a
-// start: its host was not revoked (803); its artifact stands before it in the log (305), is for this gate (411), not
-// revoked (801 to 805), not expired (201), and has this use left (504, 505); an end: it ends a start (508). A gate's
+// complete, of a kind that gates write, by that gate, and by the key of its host's enrolment in force (910); it continues the chain of that key's records (508). Then a
+// start: its host was not revoked (803), and this use is left (504); then all of under; an end: it ends a start (508). A gate's
 // denial is its own word about what it was shown: unchecked.
 func (v *verifier) gate(e *entry, f *Finding) error {
 	id, _ := e.env.KeyID()
@@ -37,6 +38,9 @@ func (v *verifier) gate(e *entry, f *Finding) error {
 	}
 	if r.Emitter.URI != g.uri {
 		return denial.New(denial.NotPermitted, "the record names another emitter than its gate")
+	}
+	if v.world.current[g.host] != g.enrolment {
+		return denial.New(denial.NotPermitted, "the host is not enrolled with this gate key any more")
 	}
 	whole, err := v.chained(e, r, g)
 	if err != nil {
@@ -101,16 +105,64 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 	if p == nil {
 		return denial.New(denial.KeyUnknown, "no earlier artifact in the log has this id")
 	}
-	c := p.claims
+	return v.under(e, r, g, p)
+}
+
+// under checks a start against its artifact, in this order: it is this artifact, for this gate and execution (411); the
+// record names its host, initiator and policies (325); it had not expired, by the gate's clock or the log's (201); it has
+// this use (505) and allows this code (616) with these arguments (404); it was not revoked (801 to 805).
+func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
+	c, n := p.claims, r.Execution.Use
 	switch {
 	case !bytes.Equal(r.Artifact, p.digest[:]) || c.Audience != g.uri || !bytes.Equal(r.Execution.ID, c.Execution.ID):
 		return denial.New(denial.AudienceMismatch, "the artifact is for another gate or another execution")
-	case r.Time >= c.Expires:
+	case r.Workload != c.Subject || r.Initiator != c.Initiator.Principal || !names(r.Policy, c.Policy.ID, c.Policy.Hash) ||
+		r.Appraisal != nil && !names(r.Appraisal, c.Policy.Appraisal.ID, c.Policy.Appraisal.Hash):
+		return denial.New(denial.LogInconsistent, "the record names another host, initiator or policy than the artifact")
+	case max(r.Time, e.logged) >= c.Expires:
 		return denial.New(denial.Expired, "the artifact had expired")
-	case n.n == 0 || n.n > c.Limits.MaxUses():
+	case n == 0 || n > c.Limits.MaxUses():
 		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", c.Limits.MaxUses())
 	}
+	if err := admitted(c.Scope, r.Execution); err != nil {
+		return err
+	}
 	return v.world.permitRevoked(c)
+}
+
+func names(p *record.PolicyRef, id string, hash artifact.Digest) bool {
+	return p != nil && p.ID == id && hash.Equal(artifact.SHA256Digest(sum(p.Hash)))
+}
+
+// admitted checks that a scope pins the code that ran, and its arguments if it pins arguments. Those of a script are the
+// script's; what its interpreter was given beside is not recorded.
+func admitted(s artifact.Scope, x *record.Execution) error {
+	if len(x.Script) == 0 {
+		return pinned(s, x.Code, x.Args)
+	}
+	if err := pinned(s, x.Script, x.Args); err != nil {
+		return err
+	}
+	if err := pinned(s, x.Code, nil); denial.Is(err, denial.CodeDigestMismatch) {
+		return err
+	}
+	return nil
+}
+
+// pinned checks that a permission to execute pins the code, with these arguments if it pins arguments.
+func pinned(s artifact.Scope, code, args []byte) error {
+	err := denial.New(denial.CodeDigestMismatch, "the artifact does not pin the code that ran")
+	for _, p := range s {
+		t := p.Terms
+		if t.Operations&artifact.Execute == 0 || !slices.ContainsFunc(t.Code, artifact.SHA256Digest(sum(code)).Equal) {
+			continue
+		}
+		if t.Parameters == nil || t.Parameters.Equal(artifact.SHA256Digest(sum(args))) {
+			return nil
+		}
+		err = denial.New(denial.ScopeDenied, "the artifact pins other arguments")
+	}
+	return err
 }
 
 // end checks the end of an execution.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,11 +18,27 @@ import (
 // clockSkew is by how many seconds a decision may be dated after its entry in the log.
 const clockSkew = 60
 
-// permit checks an artifact, in this order: signed by the artifact key, for header and payload naming the same (706);
-// its id and its request were never used before (504, 509); its capsule is signed by the record key and holds what the
-// artifact names by digest (325); then all of decided, with the policies that were in force (402) and with exactly the
-// revocations that were in force (801 to 805). Decided again, the input gives the payload byte for byte (the denial, or
-// 325).
+// MaxDelay is by how many seconds a decision, or a record of the issuer, may be dated before its entry in the log. Whoever
+// dates further back could decide on old evidence, or on an enrolment or a policy of that time.
+const MaxDelay = uint64(artifact.MaxLogDelay / time.Second)
+
+// dated refuses what is dated after its entry in the log (202), or too long before it (205).
+func dated(at, logged uint64) error {
+	switch {
+	case at > logged+clockSkew:
+		return denial.New(denial.NotYetValid, "dated after its entry in the log")
+	case logged > at+MaxDelay:
+		return denial.New(denial.EvidenceStale, "dated more than %d s before its entry in the log", MaxDelay)
+	}
+	return nil
+}
+
+// permit checks an artifact, in this order: signed by the artifact key, header and payload naming the same (706), dated
+// when it was logged (202, 205); its id was never used before (504); its capsule is signed by the record key and holds what
+// the artifact names by digest (325); then all of decided, with the policies (402), the host's enrolment (106) and exactly
+// the revocations (801 to 805) that were in force. The TPM's clock has not gone back since an earlier entry (507). Decided
+// again, the input gives the payload byte for byte (the denial, or 325), and no earlier artifact answers the same request
+// (509).
 func (v *verifier) permit(e *entry, f *Finding) error {
 	signed, err := v.issued(e)
 	if err != nil {
@@ -30,6 +47,9 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	c := e.claims
 	if signed.Claims() != (statement.Claims{Issuer: c.Issuer, Subject: c.Subject}) {
 		return denial.New(denial.IdentityConflict, "iss and sub of header and payload differ")
+	}
+	if err := dated(c.IssuedAt, e.logged); err != nil {
+		return err
 	}
 	if v.world.permits[string(c.ID)] != nil {
 		return denial.New(denial.ArtifactReplayed, "an earlier artifact has the same id")
@@ -50,11 +70,9 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if err := v.inForce(d); err != nil {
 		return err
 	}
-	key := requestKey(d.in)
-	if v.world.requests[key] {
-		return denial.New(denial.RequestReplayed, "an earlier artifact answers the same request")
+	if err := v.world.tick(d.in.Facts); err != nil {
+		return err
 	}
-	v.world.requests[key] = true
 	again := decision.Decide(d.in, d.appraisal, d.authorization)
 	if err := again.Denied(); err != nil {
 		return err
@@ -66,16 +84,24 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if !bytes.Equal(payload, signed.Payload()) {
 		return denial.New(denial.LogInconsistent, "decided again, the input leads to another artifact")
 	}
+	key := requestKey(d.in)
+	if v.world.requests[key] {
+		return denial.New(denial.RequestReplayed, "an earlier artifact answers the same request")
+	}
+	v.world.requests[key] = true
 	return nil
 }
 
 func requestKey(in *decision.Input) string { return in.Initiator.ID + "\x00" + string(in.Request.ID) }
 
-// inForce checks what the transaction of an artifact guarantees: it was decided under the policies and the revocations
-// in force at its place in the log.
+// inForce checks what the transaction of an artifact guarantees: it was decided under the policies, the enrolment of the
+// host and the revocations in force at its place in the log.
 func (v *verifier) inForce(d *decided) error {
 	if v.world.force[record.Appraisal] != d.appraisal || v.world.force[record.Authorization] != d.authorization {
 		return denial.New(denial.PolicyRollback, "the artifact was decided under a policy that was not in force")
+	}
+	if v.world.current[d.in.Host.ID] != sum(d.in.Host.Enrolment) {
+		return denial.New(denial.NotEnrolled, "the artifact was decided on an enrolment that was not in force")
 	}
 	want := v.world.causes(d.in.Host.ID, d.in.Initiator.ID, d.in.Appraisal.Hash, d.in.Authorization.Hash)
 	if !slices.Equal(want, d.in.Revoked) {
@@ -193,10 +219,11 @@ type decided struct {
 }
 
 // decided checks a decision input against its sources, in this order: it is in its one encoding (309) and by this issuer
-// (706); dated after its challenge and not after its entry in the log (202); policies (401), initiator (305), host (106)
+// (706); dated after its challenge (202) and when it was logged (202, 205); policies (401), initiator (305), host (106)
 // are those that the log had established by then; the request is signed by that initiator (301) and is the one in the
 // input (325); the evidence verifies again with the AK that was enrolled, for this challenge, request, connection and
-// the PCRs of the policy (3xx, 5xx, 6xx, 7xx), and shows the facts in the input (325).
+// the PCRs in the input (3xx, 5xx, 6xx, 7xx), and shows the facts in the input (325). Whether these PCRs are those that
+// the policy wants is for the decision to say.
 func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
 	in, err := decision.DecodeInput(c.Input.value())
 	if err != nil {
@@ -205,8 +232,11 @@ func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
 	switch {
 	case in.Issuer != v.trust.Issuer:
 		return nil, denial.New(denial.IdentityConflict, "the decision is another issuer's")
-	case in.Challenged > in.Time || in.Time > e.logged+clockSkew:
-		return nil, denial.New(denial.NotYetValid, "the decision is dated before its challenge or after its entry in the log")
+	case in.Challenged > in.Time:
+		return nil, denial.New(denial.NotYetValid, "the decision is dated before its challenge")
+	}
+	if err := dated(in.Time, e.logged); err != nil {
+		return nil, err
 	}
 	d := &decided{in: in}
 	if d.appraisal, err = v.named(in.Appraisal, record.Appraisal); err != nil {
@@ -223,7 +253,8 @@ func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts, err := v.evidence(c.Evidence.value(), evidenceOf{host: h, appraisal: d.appraisal, challenge: in.Challenge, exporter: in.Exporter, request: request})
+	facts, err := v.evidence(c.Evidence.value(), evidenceOf{host: h, challenge: in.Challenge, exporter: in.Exporter, request: request,
+		selection: selectionOf(in.Facts.Bank, slices.Sorted(maps.Keys(in.Facts.PCR))), bind: ints(in.Facts.CNF.PCRs)})
 	if err != nil {
 		return nil, err
 	}
@@ -292,9 +323,10 @@ func (v *verifier) verifyRequest(raw []byte, who initiator, at uint64) (*artifac
 // evidenceOf is what evidence is verified for.
 type evidenceOf struct {
 	host                *host
-	appraisal           *firmwarepolicy.Document
 	challenge, exporter []byte
 	request             statement.Digest
+	selection           attest.Selection
+	bind                []int
 }
 
 // evidence verifies evidence again.
@@ -303,14 +335,21 @@ func (v *verifier) evidence(raw []byte, of evidenceOf) (*attest.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	ap, err := of.appraisal.Appraisal()
-	if err != nil {
-		return nil, err
-	}
 	nonce, err := attest.ParseNonce(of.challenge)
 	if err != nil || len(of.exporter) != 32 {
 		return nil, denial.New(denial.NoChallenge, "challenge or exporter does not have 32 bytes")
 	}
 	return attest.Verify(ev, attest.Want{AK: of.host.ak, Challenge: nonce, Request: of.request,
-		Exporter: [32]byte(of.exporter), Selection: ap.Selection(), Bind: ap.Bind()})
+		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind})
+}
+
+func selectionOf(bank string, pcrs []int64) attest.Selection {
+	return attest.Selection{Bank: bank, PCRs: ints(pcrs)}
+}
+
+func ints(in []int64) (out []int) {
+	for _, n := range in {
+		out = append(out, int(n))
+	}
+	return out
 }

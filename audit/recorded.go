@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
@@ -12,7 +13,9 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// recorded checks a record: by the issuer, if its key is one of the trust file, else by a gate.
+// recorded checks a record: by the issuer, if its key is one of the trust file, else by a gate. One by the issuer is
+// signed (301) and complete (104, 312, 911), by that issuer and in no chain (910), dated when it was logged (202, 205), and
+// has a number of its own (508).
 func (v *verifier) recorded(e *entry, f *Finding) error {
 	id, ok := e.env.KeyID()
 	if !ok || !v.keys.Has(id, statement.Record) {
@@ -26,13 +29,14 @@ func (v *verifier) recorded(e *entry, f *Finding) error {
 	if err != nil {
 		return err
 	}
-	place := emission{string(r.Emitter.Epoch), r.Emitter.Seq}
-	switch {
-	case r.Emitter.URI != v.trust.Issuer || r.Previous != nil:
+	if r.Emitter.URI != v.trust.Issuer || r.Previous != nil {
 		return denial.New(denial.NotPermitted, "a record of the issuer names another emitter, or a chain")
-	case r.Time > e.logged+clockSkew:
-		return denial.New(denial.NotYetValid, "the record is dated after its entry in the log")
-	case v.world.emitted[place]:
+	}
+	if err := dated(r.Time, e.logged); err != nil {
+		return err
+	}
+	place := emission{string(r.Emitter.Epoch), r.Emitter.Seq}
+	if v.world.emitted[place] {
 		return denial.New(denial.StateRollback, "an earlier record has the same number")
 	}
 	v.world.emitted[place] = true
@@ -59,16 +63,17 @@ func (v *verifier) birth(r *record.Record, f *Finding) error {
 	return nil
 }
 
-// activation checks the record of an enrolment, in this order: authorities had approved the EK for the host (106), which
+// activation checks the record of an enrolment, in this order: it is of the newest act that approves this EK, for this host
+// (106), which
 // was not revoked (803); the enrolment request is the recorded one (325), and EK, chain, AK and gate key in it pass every
 // check of attest.CheckEnrolment again (3xx, 702), against the auditor's TPM roots if there are any; AK, gate key and
 // method are those recorded (325). That the TPM opened its credential cannot be shown again, so the verdict is unchecked
 // at best.
 func (v *verifier) activation(e *entry, r *record.Record, f *Finding) error {
 	en := r.Enrolled
-	approved := v.world.hostActs[sum(en.Enrolment)]
-	if approved == nil || approved.ID != en.Host || !bytes.Equal(approved.Host.EK, en.EK) {
-		return denial.New(denial.NotEnrolled, "no act of the authorities approves this EK for this host")
+	approved, ok := v.world.approvals[string(en.EK)]
+	if !ok || approved.act != sum(en.Enrolment) || approved.ID != en.Host {
+		return denial.New(denial.NotEnrolled, "the newest act of the authorities about this EK is another, or for another host")
 	}
 	if v.world.revoked[revocation{record.CauseHost, en.Host}] {
 		return denial.New(denial.HostRevoked, "the host had been revoked")
@@ -78,11 +83,11 @@ func (v *verifier) activation(e *entry, r *record.Record, f *Finding) error {
 		return err
 	}
 	if complete {
-		if err := v.candidate(r, approved, caps.Chain.value()); err != nil {
+		if err := v.candidate(r, approved.Enrolment, caps.Chain.value()); err != nil {
 			return err
 		}
 	}
-	v.world.admit(e.digest, en, approved)
+	v.world.admit(e.digest, en, approved.Enrolment)
 	if !complete {
 		f.leave("the issuer no longer has the enrolment request")
 		return nil
@@ -115,10 +120,10 @@ func (v *verifier) candidate(r *record.Record, approved *record.Enrolment, raw [
 	return nil
 }
 
-// admit makes the host of an enrolment record, and its gate key, known.
+// admit puts an enrolment record in force, and makes its host and gate key known.
 func (w *world) admit(digest statement.Digest, en *record.Enrolled, approved *record.Enrolment) {
 	h := &host{id: en.Host, labels: approved.Host.Labels, ek: en.EK, ak: en.AK, request: sum(en.Request)}
-	w.enrolled[digest] = h
+	w.enrolled[digest], w.current[h.id] = h, digest
 	if name, err := attest.Name(en.AK); err == nil {
 		w.aks[string(name)] = h
 	}
@@ -129,7 +134,7 @@ func (w *world) admit(digest statement.Digest, en *record.Enrolled, approved *re
 	if w.gates[id] == nil { // a key that is enrolled again keeps its place in its chain
 		w.gates[id] = &gate{key: *en.GateKey}
 	}
-	w.gates[id].uri, w.gates[id].host = approved.Host.Gate, en.Host
+	w.gates[id].uri, w.gates[id].host, w.gates[id].enrolment = approved.Host.Gate, en.Host, digest
 }
 
 // denied makes a refusal of the issuer again, as far as the bundle holds what it was made on. With a decision input:
@@ -147,8 +152,11 @@ func (v *verifier) denied(e *entry, r *record.Record, f *Finding) error {
 		return nil
 	case caps.Input != nil:
 		return v.decidedAgain(e, r, caps, f)
+	case denial.Reason(r.Reasons[0]).Condition() == denial.ConditionUndecidable:
+		f.leave("the refusal was a fault of the issuer's, not a decision")
+		return nil
 	case caps.Evidence != nil:
-		return v.verifiedAgain(r, caps, f)
+		return v.verifiedAgain(r, caps)
 	case caps.Request != nil:
 		f.leave("the refusal came before the evidence was verified, and depended on the connection")
 	default:
@@ -166,6 +174,7 @@ func (v *verifier) decidedAgain(e *entry, r *record.Record, c *capsule, f *Findi
 	if err := v.about(r, d); err != nil {
 		return err
 	}
+	_ = v.world.tick(d.in.Facts) // it may have been refused for just that
 	again := decision.Decide(d.in, d.appraisal, d.authorization).Denied()
 	if again != nil {
 		return sameRefusal(r, again)
@@ -199,7 +208,7 @@ func (v *verifier) about(r *record.Record, d *decided) error {
 }
 
 // verifiedAgain checks a refusal that has evidence and no decision input.
-func (v *verifier) verifiedAgain(r *record.Record, c *capsule, f *Finding) error {
+func (v *verifier) verifiedAgain(r *record.Record, c *capsule) error {
 	ev, err := attest.DecodeEvidence(c.Evidence.value())
 	if err != nil {
 		return err
@@ -219,14 +228,18 @@ func (v *verifier) verifiedAgain(r *record.Record, c *capsule, f *Finding) error
 	if !ok || known.kind != record.Appraisal || known.doc.ID() != r.Appraisal.ID {
 		return denial.New(denial.PolicyHashMismatch, "the policy named is not one that authorities had signed by then")
 	}
-	_, err = v.evidence(c.Evidence.value(), evidenceOf{host: h, appraisal: known.doc, challenge: r.Challenge, exporter: r.Exporter,
-		request: statement.DigestOf(c.Request.value())})
-	switch {
-	case err != nil:
+	policy, err := known.doc.Appraisal()
+	if err != nil {
+		return err
+	}
+	request, err := artifact.DecodeRequest(c.Request.value())
+	if err != nil {
+		return err
+	}
+	_, err = v.evidence(c.Evidence.value(), evidenceOf{host: h, challenge: r.Challenge, exporter: r.Exporter,
+		request: request.Digest(), selection: policy.Selection(), bind: policy.Bind()})
+	if err != nil {
 		return sameRefusal(r, denial.Of(err))
-	case denial.Reason(r.Reasons[0]).Condition() == denial.ConditionUndecidable:
-		f.leave("the evidence verifies; the refusal was a fault of the issuer's")
-		return nil
 	}
 	return denial.New(denial.LogInconsistent, "verified again, the evidence passes")
 }

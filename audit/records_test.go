@@ -208,9 +208,6 @@ func TestForgedActIsRefuted(t *testing.T) {
 		"a policy of one person": {func(s *stage) record.Bundle {
 			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice)
 		}, denial.PolicyUnsigned},
-		"a policy of one person twice": {func(s *stage) record.Bundle {
-			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice, alice)
-		}, denial.PolicyUnsigned},
 		"a policy of nobody we know": {func(s *stage) record.Bundle {
 			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), robotURI, mallory)
 		}, denial.KeyUnknown},

@@ -63,6 +63,7 @@ type stage struct {
 		next            uint64
 	}
 	policies map[record.PolicyKind]uint64 // versions in force
+	docs     map[record.PolicyKind]*firmwarepolicy.Document
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
@@ -90,7 +91,8 @@ func nonce(n int) []byte {
 func newStage(tb testing.TB) *stage {
 	tb.Helper()
 	s := &stage{TB: tb, ctx: context.Background(), clock: softtpm.Now, keys: map[string]statement.Signer{}, vendor: softtpm.NewVendor(tb),
-		boot: bootlog.New(bootlog.Options{}), policies: map[record.PolicyKind]uint64{}}
+		boot: bootlog.New(bootlog.Options{}), policies: map[record.PolicyKind]uint64{},
+		docs: map[record.PolicyKind]*firmwarepolicy.Document{}}
 	for _, name := range append(record.Purposes(), alice, bob, robotURI, mallory) {
 		s.keys[name] = newSigner(tb)
 	}
@@ -175,7 +177,7 @@ func (s *stage) publish(toml string) {
 	s.Helper()
 	doc := must(firmwarepolicy.ParseTOML([]byte(toml)))(s)
 	kind := record.PolicyKind(doc.Kind())
-	s.policies[kind] = doc.Version()
+	s.policies[kind], s.docs[kind] = doc.Version(), doc
 	s.apply(statement.Policy, doc.ID(), record.Policy{Version: record.Version, Kind: kind, ID: doc.ID(), Revision: doc.Version(),
 		Document: doc.Canonical(), Time: s.seconds()})
 }
@@ -249,6 +251,7 @@ type asking struct {
 	want      func(*attest.Want)
 	log       []byte // in place of the boot's
 	foreign   bool   // the challenge is of another connection
+	beside    bool   // something stands beside the request's signature
 }
 
 func (s *stage) requestClaims(a asking) artifact.RequestClaims {
@@ -302,6 +305,9 @@ func (s *stage) ask(a asking) (*issuer.Minted, *artifact.RequestClaims, error) {
 	encoded := must(ev.Encode())(s)
 	if a.foreign {
 		conn = issuer.NewConnection()
+	}
+	if a.beside {
+		raw = must(statement.Attach(raw, []byte("noise")))(s)
 	}
 	minted, err := s.issuer.Mint(s.ctx, conn, exporter, raw, encoded)
 	return minted, &c, err

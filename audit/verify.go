@@ -150,8 +150,7 @@ func (v *verifier) describe() (err error) {
 	for _, l := range r.Lacks {
 		v.lacks[l] = true
 	}
-	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word",
-		"that no TPM clock had gone further than the one a decision compared with is the issuer's signed word")
+	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word")
 	if len(v.roots) == 0 {
 		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked")
 	}

@@ -31,6 +31,7 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 	s.refuse(denial.ChannelBinding, asking{want: func(w *attest.Want) { w.Exporter[0] ^= 1 }})
 	s.refuse(denial.KeyBinding, asking{want: func(w *attest.Want) { w.Bind = w.Bind[1:] }})
 	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log})
+	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log, beside: true})
 	s.refuse(denial.ChallengeUnknown, asking{foreign: true})
 	back := *s.tpm
 	back.Clock.ResetCount = 0
@@ -43,6 +44,9 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 		s.Fatal(err)
 	}
 	permits, requests = append(permits, m), append(requests, c)
+	if _, _, err := s.ask(asking{beside: true, edit: func(r *artifact.RequestClaims) { r.Lifetime = 60 }}); err != nil {
+		s.Fatal(err)
+	}
 	claims, _, err := artifact.Inspect(m.Artifact)
 	if err != nil {
 		s.Fatal(err)
@@ -89,7 +93,7 @@ func TestWholeLogIsProvedAndDecidedAgain(t *testing.T) {
 		}
 	}
 	for code, want := range map[denial.Reason]int{denial.RequestReplayed: 1, denial.SecureBootOff: 1, denial.ScopeDenied: 1, denial.LifetimeTooLong: 2,
-		denial.ChannelBinding: 1, denial.KeyBinding: 1, denial.LogReplayMismatch: 1, denial.BootRollback: 1, denial.InitiatorRevoked: 1} {
+		denial.ChannelBinding: 1, denial.KeyBinding: 1, denial.LogReplayMismatch: 2, denial.BootRollback: 1, denial.InitiatorRevoked: 1} {
 		if proved[uint64(code.Code())] != want {
 			t.Errorf("%s: %d refusals made again, want %d", code, proved[uint64(code.Code())], want)
 		}

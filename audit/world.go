@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
@@ -16,12 +18,13 @@ type world struct {
 	authorities *record.Authorities
 	policies    map[firmwarepolicy.Hash]published
 	force       map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
-	hostActs    map[statement.Digest]*record.Enrolment         // by digest of the act's payload
+	approvals   map[string]approval                            // by EK, the newest
 	hostOfEK    map[string]string
 	ekOfHost    map[string]string
 	initiators  map[statement.Thumbprint]initiator
-	enrolled    map[statement.Digest]*host // by digest of the enrolment record
-	aks         map[string]*host           // by AK name, the newest
+	enrolled    map[statement.Digest]*host  // by digest of the enrolment record
+	current     map[string]statement.Digest // by host id: the enrolment record in force
+	aks         map[string]*host            // by AK name, the newest
 	gates       map[statement.Thumbprint]*gate
 	revoked     map[revocation]bool
 	acts        map[statement.Digest]bool
@@ -29,7 +32,8 @@ type world struct {
 	requests    map[string]bool    // initiator, 0, request id: consumed by a permit
 	uses        map[use]bool
 	starts      map[statement.Digest]*record.Record
-	emitted     map[emission]bool // by the issuer
+	emitted     map[emission]bool       // by the issuer
+	clocks      map[string]attest.Clock // by AK name, the furthest
 }
 
 type published struct {
@@ -44,6 +48,12 @@ type initiator struct {
 	act  statement.Digest
 }
 
+// approval is an act that approves an EK for a host.
+type approval struct {
+	act statement.Digest
+	*record.Enrolment
+}
+
 type host struct {
 	id      string
 	labels  map[string]string
@@ -54,6 +64,7 @@ type host struct {
 // gate is a gate key and the place that its chain of records has reached.
 type gate struct {
 	uri, host string
+	enrolment statement.Digest // the record that names the key
 	key       statement.Key
 	begun     bool
 	epoch     string
@@ -85,11 +96,12 @@ type emission struct {
 func newWorld() *world {
 	return &world{
 		policies: map[firmwarepolicy.Hash]published{}, force: map[record.PolicyKind]*firmwarepolicy.Document{},
-		hostActs: map[statement.Digest]*record.Enrolment{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
+		approvals: map[string]approval{}, current: map[string]statement.Digest{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
 		permits: map[string]*permit{}, requests: map[string]bool{}, uses: map[use]bool{},
 		starts: map[statement.Digest]*record.Record{}, emitted: map[emission]bool{},
+		clocks: map[string]attest.Clock{},
 	}
 }
 
@@ -119,4 +131,24 @@ func (w *world) permitRevoked(c *artifact.Claims) error {
 		return denial.New(record.Cause(cause).Reason(), "the %s had been revoked", record.Cause(cause))
 	}
 	return nil
+}
+
+// clockSlack is by how many milliseconds a TPM's clock may lie behind the furthest one in the log: what a decision allows,
+// and the ten seconds by which the issuer's mark may lag.
+const clockSlack = decision.ClockTolerance + 10_000
+
+// tick takes note of a TPM's clock, and refuses one that has gone back since an earlier entry (507).
+func (w *world) tick(f attest.Claims) error {
+	now := f.Clock
+	seen, ok := w.clocks[f.AK]
+	behind := ok && (now.Resets < seen.Resets || now.Resets == seen.Resets && (now.Restarts < seen.Restarts ||
+		now.Restarts == seen.Restarts && now.Milliseconds < seen.Milliseconds))
+	if !behind {
+		w.clocks[f.AK] = now
+		return nil
+	}
+	if now.Resets == seen.Resets && now.Restarts == seen.Restarts && seen.Milliseconds-now.Milliseconds <= clockSlack {
+		return nil
+	}
+	return denial.New(denial.BootRollback, "the TPM's counters have gone back since an earlier entry")
 }
