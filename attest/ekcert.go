@@ -33,7 +33,7 @@ type Device struct {
 
 // checkChain checks an EK certificate, in this order: there is one and it parses (321); it is not an AK certificate, for
 // which this version has no path (318); it holds the EK (320); it names the purpose EK certificate, is not a CA, may not
-// sign certificates, and its subject alternative name is a TPM's (321); no other critical extension is unknown (321); it
+// sign certificates, may be encrypted to, and its subject alternative name is a TPM's (321); no other critical extension is unknown (321); it
 // is valid now under a pinned root (321). Certificates behind the first serve to find the way to a root, and nothing is
 // trusted on their account.
 func checkChain(chain [][]byte, ek *tpm2.TPMTPublic, o EnrolOptions) (Device, error) {
@@ -90,6 +90,10 @@ func checkProfile(leaf *x509.Certificate) (Device, error) {
 	}
 	if leaf.IsCA || leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
 		return Device{}, denial.New(denial.EKUntrusted, "the EK certificate is one of a CA")
+	}
+	// EK Credential Profile, section "Key Usage": keyEncipherment for RSA, keyAgreement for ECC.
+	if use := leaf.KeyUsage; use != 0 && use&(x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement) == 0 {
+		return Device{}, denial.New(denial.EKUntrusted, "the EK certificate is for a key that signs")
 	}
 	device, ok := deviceOf(leaf)
 	if !ok {

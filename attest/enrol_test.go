@@ -142,6 +142,7 @@ func TestEKCertificate(t *testing.T) {
 		}, denial.EKUntrusted},
 		{"K13 CA", func(c *x509.Certificate) { c.IsCA = true }, denial.EKUntrusted},
 		{"K13 may sign certificates", func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, denial.EKUntrusted},
+		{"K13 may only sign", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, denial.EKUntrusted},
 		{"K13 no purpose", func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil }, denial.EKUntrusted},
 		{"K14 empty list of purposes", func(c *x509.Certificate) {
 			c.UnknownExtKeyUsage = nil
