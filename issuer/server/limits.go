@@ -142,8 +142,17 @@ func (l *limiter) allow(peer string, now time.Time) bool {
 }
 
 // body reads at most limit bytes of a request with exactly the media type. It refuses, with 908: another media type
-// (A11), any content encoding (A09), a longer body, declared or not (A07, A08).
+// (A11), any content encoding (A09), a longer body, declared or not (A07, A08). What is left of a body that is refused is
+// not waited for: the connection ends.
 func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
+	data, err := readBody(w, r, media, limit)
+	if err != nil {
+		w.Header().Set("Connection", "close")
+	}
+	return data, err
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
 	switch got := r.Header.Values("Content-Type"); {
 	case media == "" && len(got) > 0:
 		return nil, denial.New(denial.RequestLimit, "this request takes no body")

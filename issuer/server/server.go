@@ -180,6 +180,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // nobody waits for the body
+	}
 	s.stranger(w, r, denial.New(denial.NotPermitted, "no such route"))
 }
 
