@@ -11,8 +11,8 @@ import (
 
 // act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
 // 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
-// and its version rises (402); an enrolment does not give a host or a key that is another's (706),
-// and one of a host was signed later than the one in force (402), which it ends.
+// and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host was
+// signed later than the one in force (402), which it ends.
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
 	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)

@@ -369,6 +369,8 @@ func TestForgedPermitIsRefuted(t *testing.T) {
 		"a policy no longer in force": {func(s *stage, _ *decision.Input) { s.publish(s.authorization("500s")) }, nil, denial.PolicyRollback},
 		"a revocation kept quiet":     {func(s *stage, _ *decision.Input) { s.revoke(record.CauseInitiator, robotURI) }, nil, denial.LogInconsistent},
 		"a revocation made up":        {func(_ *stage, in *decision.Input) { in.Revoked = []uint64{3} }, nil, denial.LogInconsistent},
+		"dated long before its entry": {func(s *stage, _ *decision.Input) { s.clock = s.clock.Add(time.Hour) }, nil, denial.EvidenceStale},
+		"a host approved anew":        {func(s *stage, _ *decision.Input) { s.approve() }, nil, denial.NotEnrolled},
 		"dated after its entry":       {func(_ *stage, in *decision.Input) { in.Time += 3600 }, nil, denial.NotYetValid},
 		"dated before its challenge":  {func(_ *stage, in *decision.Input) { in.Time = in.Challenged - 1 }, nil, denial.NotYetValid},
 		"by another issuer":           {func(_ *stage, in *decision.Input) { in.Issuer += "/" }, nil, denial.IdentityConflict},

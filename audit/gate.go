@@ -15,9 +15,9 @@ import (
 const gateSkew = 360
 
 // gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
-// complete, of a kind that gates write, by that gate, and by the key of its host's enrolment in force (910); it continues the chain of that key's records (508). Then a
-// start: its host was not revoked (803), and this use is left (504); then all of under; an end: it ends a start (508). A gate's
-// denial is its own word about what it was shown: unchecked.
+// complete, of a kind that gates write, by that gate and by the key of its host's enrolment in force (910); it continues
+// the chain of that key's records (508). Then a start: its host was not revoked (803), and this use is left (504); then
+// all of under; an end: it ends a start (508). A gate's denial is its own word about what it was shown: unchecked.
 func (v *verifier) gate(e *entry, f *Finding) error {
 	id, _ := e.env.KeyID()
 	g := v.world.gates[id]
@@ -119,7 +119,7 @@ func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
 	case r.Workload != c.Subject || r.Initiator != c.Initiator.Principal || !names(r.Policy, c.Policy.ID, c.Policy.Hash) ||
 		r.Appraisal != nil && !names(r.Appraisal, c.Policy.Appraisal.ID, c.Policy.Appraisal.Hash):
 		return denial.New(denial.LogInconsistent, "the record names another host, initiator or policy than the artifact")
-	case max(r.Time, e.logged) >= c.Expires:
+	case r.Time >= c.Expires, e.logged >= c.Expires+clockSkew: // the issuer looked at its clock before it logged
 		return denial.New(denial.Expired, "the artifact had expired")
 	case n == 0 || n > c.Limits.MaxUses():
 		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", c.Limits.MaxUses())

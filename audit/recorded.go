@@ -63,12 +63,11 @@ func (v *verifier) birth(r *record.Record, f *Finding) error {
 	return nil
 }
 
-// activation checks the record of an enrolment, in this order: it is of the newest act that approves this EK, for this host
-// (106), which
-// was not revoked (803); the enrolment request is the recorded one (325), and EK, chain, AK and gate key in it pass every
-// check of attest.CheckEnrolment again (3xx, 702), against the auditor's TPM roots if there are any; AK, gate key and
-// method are those recorded (325). That the TPM opened its credential cannot be shown again, so the verdict is unchecked
-// at best.
+// activation checks the record of an enrolment, in this order: it is of the newest act that approves this EK, for this
+// host (106), which was not revoked (803); the enrolment request is the recorded one (325), and EK, chain, AK and gate
+// key in it pass every check of attest.CheckEnrolment again (3xx, 702), against the auditor's TPM roots if there are any;
+// AK, gate key and method are those recorded (325). That the TPM opened its credential cannot be shown again, so the
+// verdict is unchecked at best.
 func (v *verifier) activation(e *entry, r *record.Record, f *Finding) error {
 	en := r.Enrolled
 	approved, ok := v.world.approvals[string(en.EK)]

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/audit"
@@ -81,6 +82,7 @@ func TestForgedDenialIsRefuted(t *testing.T) {
 		"evidence: no challenge":   {denial.LogReplayMismatch, binding, func(_ *stage, r *record.Record) { r.Challenge = nil }, denial.LogInconsistent},
 		"evidence: no policy":      {denial.LogReplayMismatch, binding, func(_ *stage, r *record.Record) { r.Appraisal = nil }, denial.LogInconsistent},
 		"the same number twice":    {denial.SecureBootOff, policy, func(s *stage, r *record.Record) { r.Emitter.Seq-- }, denial.StateRollback},
+		"dated long before it":     {denial.SecureBootOff, policy, func(s *stage, r *record.Record) { s.clock = s.clock.Add(time.Hour) }, denial.EvidenceStale},
 		"dated after its entry":    {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Time += 3600 }, denial.NotYetValid},
 		"by another emitter":       {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Emitter.URI = gateURI }, denial.IdentityConflict},
 		"in a chain":               {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Previous = nonce(32) }, denial.NotPermitted},
@@ -166,6 +168,13 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 		"a new epoch":                      {record.EventStart, func(_ *stage, r *record.Record) { r.Emitter.Epoch = nonce(16) }, denial.StateRollback},
 		"another gate's":                   {record.EventStart, func(_ *stage, r *record.Record) { r.Emitter.URI = gateURI + "2" }, denial.NotPermitted},
 		"by a key never enrolled":          {record.EventStart, func(s *stage, _ *record.Record) { s.gate = newSigner(s) }, denial.KeyUnknown},
+		"code that is not pinned":          {record.EventStart, func(_ *stage, r *record.Record) { r.Execution.Code = nonce(32) }, denial.CodeDigestMismatch},
+		"a script that is not pinned":      {record.EventStart, func(_ *stage, r *record.Record) { r.Execution.Script = nonce(32) }, denial.CodeDigestMismatch},
+		"another host":                     {record.EventStart, func(_ *stage, r *record.Record) { r.Workload = robotURI }, denial.LogInconsistent},
+		"another initiator":                {record.EventStart, func(_ *stage, r *record.Record) { r.Initiator = mallory }, denial.LogInconsistent},
+		"another policy":                   {record.EventStart, func(_ *stage, r *record.Record) { r.Policy.Hash = nonce(32) }, denial.LogInconsistent},
+		"logged after expiry":              {record.EventStart, func(s *stage, _ *record.Record) { s.clock = s.clock.Add(359 * time.Second) }, denial.Expired},
+		"of a host approved anew":          {record.EventStart, func(s *stage, _ *record.Record) { s.approve() }, denial.NotPermitted},
 		"an end without a start":           {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Start = nonce(32) }, denial.StateRollback},
 		"an end of another use":            {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Use = 2 }, denial.LogInconsistent},
 		"an event that gates do not write": {record.EventSummary, func(_ *stage, r *record.Record) { r.Execution = nil }, denial.NotPermitted},
@@ -178,9 +187,10 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := must(s.report(m, record.EventStart, nil))(t)
-			r := record.Record{Version: record.Version, Event: c.event, Time: s.seconds(), CTI: claims.ID, Artifact: digest[:],
+			r := record.Record{Version: record.Version, Event: c.event, Time: s.seconds(), CTI: claims.ID, Artifact: digest[:], Workload: hostURI,
+				Initiator: claims.Initiator.Principal, Policy: &record.PolicyRef{ID: claims.Policy.ID, Hash: claims.Policy.Hash.Value},
 				Emitter: record.Emitter{URI: gateURI, Epoch: s.chain.epoch, Seq: s.chain.next}, Previous: s.chain.previous,
-				Execution: &record.Execution{ID: claims.Execution.ID, Use: 2}}
+				Execution: &record.Execution{ID: claims.Execution.ID, Use: 2, Code: code[:]}}
 			if c.event == record.EventEnd {
 				r.Execution.Use, r.Execution.Start = 1, start[:]
 			}
@@ -231,6 +241,12 @@ func TestForgedActIsRefuted(t *testing.T) {
 		"another EK for the host": {func(s *stage) record.Bundle {
 			return s.signed(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: nonce(32), Labels: map[string]string{}}, nil, hostURI), alice, bob)
 		}, denial.IdentityConflict},
+		"an older approval of the host": {func(s *stage) record.Bundle {
+			ek := s.tpm.EKDigest()
+			e := enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI)
+			e.Time -= 3600
+			return s.signed(statement.Enrolment, issuerURI, e, alice, bob)
+		}, denial.PolicyRollback},
 		"a second genesis": {func(s *stage) record.Bundle { return s.act }, denial.WrongType},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -159,11 +159,17 @@ func (s *stage) enrolInitiator(id string) {
 		Initiator: &record.Initiator{Kind: record.Service, Key: s.keys[id].Key()}})
 }
 
-func (s *stage) enrolHost() {
+// approve has authorities approve the host's EK.
+func (s *stage) approve() {
 	s.Helper()
 	ek := s.tpm.EKDigest()
 	s.apply(statement.Enrolment, hostURI, record.Enrolment{Version: record.Version, ID: hostURI, Time: s.seconds(), Nonce: nonce(16),
 		Host: &record.Host{EK: ek[:], Labels: map[string]string{"env": "test"}, Gate: gateURI}})
+}
+
+func (s *stage) enrolHost() {
+	s.Helper()
+	s.approve()
 	request, key := s.tpm.GateRequest(s)
 	s.gate = must(statement.NewSigner(key))(s)
 	s.chain.epoch = nonce(16)
@@ -341,6 +347,7 @@ func (s *stage) report(minted *issuer.Minted, event record.Event, edit func(*rec
 		s.Fatal(err)
 	}
 	r := record.Record{Version: record.Version, Event: event, Time: s.seconds(), CTI: claims.ID, Artifact: digest[:], Workload: hostURI,
+		Initiator: claims.Initiator.Principal, Policy: &record.PolicyRef{ID: claims.Policy.ID, Hash: claims.Policy.Hash.Value},
 		Emitter: record.Emitter{URI: gateURI, Epoch: s.chain.epoch, Seq: s.chain.next}, Previous: s.chain.previous}
 	if event == record.EventStart || event == record.EventEnd {
 		r.Execution = &record.Execution{ID: claims.Execution.ID, Use: 1, Code: code[:]}
