@@ -177,10 +177,10 @@ func (b *bare) write(rows int) error {
 	return tx.Commit()
 }
 
-// mint is the bare work behind one artifact: the quote's signature verified, one signature by the token and its check,
-// one durable commit.
-func (b *bare) mint() error {
-	if err := b.verify(1); err != nil {
+// mint is the bare work behind one artifact: so many signatures verified, one signature by the token and its check, one
+// durable commit.
+func (b *bare) mint(verified int) error {
+	if err := b.verify(verified); err != nil {
 		return err
 	}
 	if err := b.sign(); err != nil {
