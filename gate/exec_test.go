@@ -7,20 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
-	"github.com/governed-execution/writ/record"
 )
-
 
 // report is what the child tells of itself.
 type report struct {

@@ -16,8 +16,8 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// MaxProgram is the greatest program that a gate loads, in bytes. It is held in memory, charged to the gate, until it
-// has started, and then by the program itself for as long as it runs.
+// MaxProgram is the greatest program that a gate loads, in bytes. It is held in memory, charged to the gate's control
+// group, from the check until the program has ended.
 const MaxProgram = 512 << 20
 
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE

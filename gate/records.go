@@ -141,8 +141,8 @@ func decided(err error) bool {
 // valid at logged time, of the pinned log (902): that the issuer says so is not enough.
 func (g *Gate) submit(ctx context.Context, leaf []byte) (sent, error) {
 	raw, err := g.o.Issuer.Record(ctx, leaf)
-	if decided(err) {
-		return sent{}, err
+	if decided(err) { // its words are a peer's: they do not go into this gate's records
+		return sent{}, denial.New(denial.Of(err).Reason, "the issuer refused the record")
 	}
 	if err != nil {
 		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's log did not take the record")
