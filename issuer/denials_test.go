@@ -111,9 +111,9 @@ var known = []refusal{
 		return device(func(t *softtpm.TPM) { t.Clock.ResetCount-- })(w)
 	}, reason: denial.BootRollback, stage: denial.StageFacts, quoted: true, decided: true},
 	{name: "P12 revocation: host", spoil: revoked(record.CauseHost, func(w *issuertest.World) string { return w.Host.URI }),
-		reason: denial.HostRevoked, stage: denial.StageRevocation, quoted: true, decided: true},
+		reason: denial.HostRevoked, stage: denial.StageRevocation, quoted: true, decided: true, alone: true},
 	{name: "P12 revocation: initiator", spoil: revoked(record.CauseInitiator, func(*issuertest.World) string { return issuertest.Robot }),
-		reason: denial.InitiatorRevoked, stage: denial.StageRevocation, quoted: true, decided: true},
+		reason: denial.InitiatorRevoked, stage: denial.StageRevocation, quoted: true, decided: true, alone: true},
 	{name: "appraisal: requirements", spoil: plain(issuertest.Spoil{Boot: bootlog.New(bootlog.Options{NoSecureBoot: true, Image: []byte("another kernel")})}),
 		reason: denial.SecureBootOff, stage: denial.StageAppraisal, quoted: true, decided: true, require: []string{"boot-programs", "secure-boot-on"}},
 	{name: "F18 appraisal: evidence too old", spoil: plain(issuertest.Spoil{}), after: func(a *issuertest.Attempt) { a.World.Advance(31 * time.Second) },
@@ -121,11 +121,11 @@ var known = []refusal{
 	{name: "P02 appraisal: policy expired", spoil: lasting(func(w *issuertest.World) {
 		w.Publish(strings.Replace(w.Appraisal(), "2030-01-01T00:00:00Z", w.Now().Add(time.Second).Format(time.RFC3339), 1))
 		w.Advance(time.Second)
-	}), reason: denial.PolicyExpired, stage: denial.StageAppraisal, quoted: true, decided: true},
+	}), reason: denial.PolicyExpired, stage: denial.StageAppraisal, quoted: true, decided: true, alone: true},
 	{name: "authorization: policy expired", spoil: lasting(func(w *issuertest.World) {
 		w.Publish(strings.Replace(w.Authorization(), "2030-01-01T00:00:00Z", w.Now().Add(time.Second).Format(time.RFC3339), 1))
 		w.Advance(time.Second)
-	}), reason: denial.PolicyExpired, stage: denial.StageAuthorization, quoted: true, decided: true},
+	}), reason: denial.PolicyExpired, stage: denial.StageAuthorization, quoted: true, decided: true, alone: true},
 	{name: "authorization: initiator", spoil: by(mallory, nil), reason: denial.InitiatorDenied, stage: denial.StageAuthorization, quoted: true, decided: true},
 	{name: "authorization: audience", spoil: claims(func(c *artifact.RequestClaims) { c.Audience = "https://gate.example/none" }), reason: denial.AudienceMismatch, stage: denial.StageAuthorization, quoted: true, decided: true},
 	{name: "authorization: target", spoil: claims(func(c *artifact.RequestClaims) { c.Scope[0].Target += "2" }), reason: denial.ScopeDenied, stage: denial.StageAuthorization, quoted: true, decided: true},
@@ -139,13 +139,14 @@ var known = []refusal{
 		w.Host.Labels = map[string]string{"env": "office"}
 		w.Approve(w.Host)
 		w.Activate(w.Host)
-	}), reason: denial.HostMismatch, stage: denial.StageAuthorization, quoted: true, decided: true},
+	}), reason: denial.HostMismatch, stage: denial.StageAuthorization, quoted: true, decided: true, alone: true},
 }
 
 func TestEveryCheckRefusesWithItsCodeTwice(t *testing.T) {
+	shared := issuertest.New(t)
 	for _, r := range strangers {
 		t.Run(r.name, func(t *testing.T) {
-			w := issuertest.New(t)
+			w := shared.For(t)
 			checkRefusal(w, r)
 			checkRefusal(w, r)
 			checkSummary(w, map[denial.Reason]uint64{r.reason: 2})
@@ -154,12 +155,16 @@ func TestEveryCheckRefusesWithItsCodeTwice(t *testing.T) {
 	for _, r := range known {
 		r.known = true
 		t.Run(r.name, func(t *testing.T) {
-			w := issuertest.New(t)
+			w := shared.For(t)
+			if r.alone {
+				w = issuertest.New(t)
+			}
 			checkRefusal(w, r)
 			checkRefusal(w, r)
 			checkSummary(w, nil)
 		})
 	}
+	shared.Permit() // all the while
 }
 
 // checkSummary has the refusals summarised and compares the counts; nil means that there must be nothing to summarise.

@@ -118,6 +118,7 @@ type refusal struct {
 	decided bool // so does the decision input
 	unread  bool // what the initiator signed is malformed or out of time: its request id is not read
 	require []string
+	alone   bool                      // it changes the world for all that come after
 	after   func(*issuertest.Attempt) // once evidence is made
 }
 

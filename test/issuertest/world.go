@@ -56,8 +56,8 @@ type World struct {
 	Rate   float64 // issuer.Options.Rate at the next Open
 	Base   string  // issuer.Options.Base at the next Open
 
-	clock     atomic.Int64
-	approvals atomic.Uint64
+	clock     *atomic.Int64
+	approvals *atomic.Uint64
 	versions  map[record.PolicyKind]uint64
 }
 
@@ -112,7 +112,8 @@ func Random(n int) []byte {
 func Bare(tb testing.TB) *World {
 	tb.Helper()
 	w := &World{TB: tb, Ctx: context.Background(), Keys: map[string]*Key{}, Vendor: softtpm.NewVendor(tb), Rate: 1e6, Base: Issuer,
-		Boot: bootlog.New(bootlog.Options{}), Path: filepath.Join(tb.TempDir(), "log.db"), versions: map[record.PolicyKind]uint64{}}
+		Boot: bootlog.New(bootlog.Options{}), Path: filepath.Join(tb.TempDir(), "log.db"), versions: map[record.PolicyKind]uint64{},
+		clock: new(atomic.Int64), approvals: new(atomic.Uint64)}
 	w.clock.Store(softtpm.Now.UnixNano())
 	for _, name := range append(record.Purposes(), Alice, Bob, Robot) {
 		w.Keys[name] = NewKey(tb)
@@ -133,6 +134,13 @@ func New(tb testing.TB) *World {
 	w.Publish(w.Appraisal())
 	w.Publish(w.Authorization())
 	return w
+}
+
+// For returns the same World for a subtest.
+func (w *World) For(tb testing.TB) *World {
+	c := *w
+	c.TB = tb
+	return &c
 }
 
 // Now is the time in the World.
