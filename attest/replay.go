@@ -162,10 +162,19 @@ func (b *bankReplay) reset(pcr uint32) []byte {
 	return v
 }
 
+// start returns what the first event of a PCR extends. A dynamic launch puts PCRs 17 to 22 to zero before it measures, and
+// nothing else can measure there.
+func (b *bankReplay) start(pcr uint32) []byte {
+	if pcr >= 17 && pcr <= 22 {
+		return make([]byte, b.hash.Size())
+	}
+	return b.reset(pcr)
+}
+
 // extend changes a PCR as TPM2_PCR_Extend does.
 func (b *bankReplay) extend(pcr uint32, digest []byte) {
 	if b.values[pcr] == nil {
-		b.values[pcr] = b.reset(pcr)
+		b.values[pcr] = b.start(pcr)
 	}
 	b.hash.Reset()
 	b.hash.Write(b.values[pcr])

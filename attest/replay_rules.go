@@ -34,6 +34,10 @@ func (b *bankReplay) checkEvent(i int, e *logEvent) error {
 		if err := b.checkText(i, e); err != nil {
 			return err
 		}
+	case evBootApplication, evBootDriver, evRuntimeDriver:
+		return b.checkImage(i, e)
+	case evSPDMPolicy:
+		return b.checkVariable(i, e)
 	case evVariableConfig:
 		if e.pcr == 7 {
 			return b.checkVariable(i, e)
@@ -93,7 +97,26 @@ func (b *bankReplay) checkText(i int, e *logEvent) error {
 	return nil
 }
 
-// checkVariable takes a variable that PCR 7 holds: covered, well-formed, once, and before the separator.
+// loaderActions are the actions of PCR 4 (PC Client Platform Firmware Profile, section "EV_EFI_ACTION").
+var loaderActions = [...]string{
+	"Calling EFI Application from Boot Option", "Returning from EFI Application from Boot Option",
+	"Calling INT 19h", "Returned INT 19h", "Return via INT 18h",
+}
+
+// checkImage takes an image. No digest covers its data, but an action could pose as one: the digest of an image is never
+// that of such a text.
+func (b *bankReplay) checkImage(i int, e *logEvent) error {
+	digest := b.log.digest(i, b.bank)
+	for _, action := range loaderActions {
+		if b.covers(digest, []byte(action)) {
+			return denial.New(denial.EventUnexpected, "event %d is an image with the digest of an action", i+1)
+		}
+	}
+	return nil
+}
+
+// checkVariable takes a variable that PCR 7 holds: covered, well-formed, once, and before the separator. A policy of a
+// device is a variable too, but none of those that Secure Boot rests on: they cannot hide as one.
 func (b *bankReplay) checkVariable(i int, e *logEvent) error {
 	if !b.covers(b.log.digest(i, b.bank), e.data) {
 		return denial.New(denial.EventDigestMismatch, "event %d is a variable with another digest", i+1)
@@ -101,6 +124,9 @@ func (b *bankReplay) checkVariable(i int, e *logEvent) error {
 	v, err := parseVariable(e.data)
 	if err != nil {
 		return err
+	}
+	if e.kind == evSPDMPolicy && v.secureBootVariable() != "" {
+		return denial.New(denial.EventUnexpected, "event %d measures a variable of Secure Boot as a policy of a device", i+1)
 	}
 	if err := v.check(); err != nil {
 		return err

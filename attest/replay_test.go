@@ -138,35 +138,6 @@ func TestL02_LogOfOneEvent(t *testing.T) {
 	expect(t, err, denial.LogUncovered)
 }
 
-func TestL03_EventTypeRewritten(t *testing.T) {
-	b := bootlog.New(bootlog.Options{})
-	app := find(t, b.Events, 4, bootlog.BootApplication, 0)
-	for _, kind := range []bootlog.Type{bootlog.FirmwareBlob, bootlog.IPL, 0x80000004, 0x8401, 0xFFFFFFFF} {
-		expect(t, replaying(edit(b, func(events []bootlog.Event) []bootlog.Event {
-			events[app].Type = kind
-			return events
-		})), denial.EventUnexpected)
-	}
-	t.Run("as an action", func(t *testing.T) {
-		expect(t, replaying(edit(b, func(events []bootlog.Event) []bootlog.Event {
-			events[app].Type = bootlog.Action
-			return events
-		})), denial.EventDigestMismatch)
-	})
-	t.Run("as an action that holds the image", func(t *testing.T) {
-		expect(t, replaying(edit(b, func(events []bootlog.Event) []bootlog.Event {
-			events[app] = bootlog.Event{PCR: 4, Type: bootlog.Action, Data: []byte("MZ\x90\x00 an image")}
-			return events
-		})), denial.EventUnexpected)
-	})
-	t.Run("SecureBoot as an authority", func(t *testing.T) {
-		expect(t, replaying(edit(bootlog.New(bootlog.Options{NoSecureBoot: true}), func(events []bootlog.Event) []bootlog.Event {
-			events[find(t, events, 7, bootlog.VariableConfig, 0)].Type = bootlog.VariableAuthority
-			return events
-		})), denial.EventUnexpected)
-	})
-}
-
 func TestCommandLinesAreIPLEvents(t *testing.T) {
 	for pcr, o := range map[uint32]bootlog.Options{8: {GRUB: true}, 12: {}} {
 		b := edit(bootlog.New(o), func(events []bootlog.Event) []bootlog.Event {
