@@ -70,7 +70,7 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if err := v.inForce(d); err != nil {
 		return err
 	}
-	if err := v.world.tick(d.in.Facts); err != nil {
+	if err := v.world.tick(d.in); err != nil {
 		return err
 	}
 	again := decision.Decide(d.in, d.appraisal, d.authorization)

@@ -173,7 +173,7 @@ func (v *verifier) decidedAgain(e *entry, r *record.Record, c *capsule, f *Findi
 	if err := v.about(r, d); err != nil {
 		return err
 	}
-	_ = v.world.tick(d.in.Facts) // it may have been refused for just that
+	_ = v.world.tick(d.in) // it may have been refused for just that
 	again := decision.Decide(d.in, d.appraisal, d.authorization).Denied()
 	if again != nil {
 		return sameRefusal(r, again)

@@ -33,7 +33,7 @@ type world struct {
 	uses        map[use]bool
 	starts      map[statement.Digest]*record.Record
 	emitted     map[emission]bool       // by the issuer
-	clocks      map[string]attest.Clock // by AK name, the furthest
+	clocks      map[string]attest.Clock // by EK digest, the furthest
 }
 
 type published struct {
@@ -138,13 +138,13 @@ func (w *world) permitRevoked(c *artifact.Claims) error {
 const clockSlack = decision.ClockTolerance + 10_000
 
 // tick takes note of a TPM's clock, and refuses one that has gone back since an earlier entry (507).
-func (w *world) tick(f attest.Claims) error {
-	now := f.Clock
-	seen, ok := w.clocks[f.AK]
+func (w *world) tick(in *decision.Input) error {
+	ek, now := string(in.Host.EK), in.Facts.Clock // another AK of the same TPM has the same clock
+	seen, ok := w.clocks[ek]
 	behind := ok && (now.Resets < seen.Resets || now.Resets == seen.Resets && (now.Restarts < seen.Restarts ||
 		now.Restarts == seen.Restarts && now.Milliseconds < seen.Milliseconds))
 	if !behind {
-		w.clocks[f.AK] = now
+		w.clocks[ek] = now
 		return nil
 	}
 	if now.Resets == seen.Resets && now.Restarts == seen.Restarts && seen.Milliseconds-now.Milliseconds <= clockSlack {
