@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench fuzz docs clean
+.PHONY: all build deps demo test check bench fuzz mutate docs clean
 
 all: build
 
@@ -34,6 +34,9 @@ bench: deps ## ratios against bare primitives, in the same run
 
 fuzz: ## every fuzz target for FUZZTIME, keeping its corpus
 	@test/deps/fuzz $(FUZZTIME)
+
+mutate: ## mutations of whole evidence, and of logs and quotes against other verifiers: none may pass with other facts
+	@MUTATIONS=$${MUTATIONS:-1000000} WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -count=1 -timeout 60m -v -run 'TestMutatedEvidence|TestDifferences' ./test/corpus
 
 docs: ## regenerate the generated parts of docs/
 	$(GO) generate ./...

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -145,6 +146,9 @@ func certTrials(tb testing.TB) []trial {
 		if strings.HasPrefix(f.path, "ekcert/leaf-") {
 			c, err := s.enrol(tb, tpm.AK, raw)
 			t := trial{file: f, name: f.path, err: err}
+			if leaf, err := x509.ParseCertificate(certificates(raw)[0]); err == nil {
+				t.what = leaf.Issuer.CommonName
+			}
 			if c != nil {
 				d := c.Device()
 				t.device = &d
@@ -187,4 +191,29 @@ func ekOfIntel(tb testing.TB, raw []byte) []byte {
 		tb.Fatal(err)
 	}
 	return der
+}
+
+// A TPM may hold padding behind its certificate. A host cuts it off; the verifier takes one encoding alone.
+func TestVerifierTakesNoPadding(t *testing.T) {
+	s, tpm := newStore(t), softtpm.NewVendor(t).New(t, softtpm.Options{})
+	raw := read(t, "ekcert/leaf-keylime/st_sha256_with_rsa_der-02d30b.der")
+	if padding := len(raw) - len(certificates(raw)[0]); padding != 431 {
+		t.Fatalf("%d bytes of padding", padding)
+	}
+	if _, err := s.enrol(t, tpm.AK, raw); err != nil {
+		t.Errorf("without padding: %v", err)
+	}
+	leaf, err := x509.ParseCertificate(certificates(raw)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, roots := s.chain(leaf)
+	r := &attest.EnrolRequest{EK: ekPublic(t, leaf.PublicKey), Chain: [][]byte{raw}, AK: tpm.AK}
+	for _, cert := range path {
+		r.Chain = append(r.Chain, cert.Raw)
+	}
+	_, err = attest.CheckEnrolment(r, attest.EnrolOptions{EKDigest: sha256.Sum256(r.EK[2:]), Roots: roots, Now: enrolled})
+	if !denial.Is(err, denial.EKUntrusted) {
+		t.Errorf("with padding: got %v, want 321", err)
+	}
 }

@@ -1,0 +1,243 @@
+package corpus
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/softtpm"
+)
+
+// world is a host with valid evidence, and what else it, or another, could have put into its place.
+type world struct {
+	want   attest.Want
+	parts  attest.EvidenceParts
+	raw    []byte // of parts
+	facts  attest.Claims
+	donors []attest.EvidenceParts // valid, but for another challenge, connection, host or boot
+}
+
+// newWorld makes a host whose AK is of the given kind. Hosts boot in different ways.
+func newWorld(tb testing.TB, o softtpm.Options) world {
+	tb.Helper()
+	vendor := softtpm.NewVendor(tb)
+	tpm, stranger := vendor.New(tb, o), vendor.New(tb, o)
+	boot := bootlog.New(bootlog.Options{GRUB: o.AK == softtpm.RSA2048, Locality: 3})
+	off := bootlog.New(bootlog.Options{NoSecureBoot: true, CommandLine: "init=/bin/sh"})
+	w := world{want: attest.Want{
+		AK: tpm.AK, Challenge: attest.NewNonce(), Request: statement.DigestOf([]byte("request")), Exporter: [32]byte{7},
+		Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12}}, Bind: []int{4, 7, 11},
+	}}
+	make := func(t *softtpm.TPM, b *bootlog.Boot, edit func(*attest.Want)) attest.EvidenceParts {
+		want := w.want
+		edit(&want)
+		return t.Evidence(tb, want, b.PCRs("sha256"), b.Log).EvidenceParts
+	}
+	w.parts = make(tpm, boot, func(*attest.Want) {})
+	w.donors = []attest.EvidenceParts{
+		make(tpm, boot, func(a *attest.Want) { a.Challenge = attest.NewNonce() }),
+		make(tpm, boot, func(a *attest.Want) { a.Exporter[0]++ }),
+		make(tpm, off, func(a *attest.Want) { a.Request = statement.DigestOf([]byte("another request")) }),
+		make(stranger, boot, func(*attest.Want) {}),
+		make(stranger, off, func(*attest.Want) {}),
+	}
+	var err error
+	if w.raw, err = w.parts.Encode(); err != nil {
+		tb.Fatal(err)
+	}
+	facts, err := w.verify(w.raw)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w.facts = facts.Claims()
+	return w
+}
+
+func (w *world) verify(raw []byte) (*attest.Facts, error) {
+	ev, err := attest.DecodeEvidence(raw)
+	if err != nil {
+		return nil, err
+	}
+	return attest.Verify(ev, w.want)
+}
+
+// mutate returns evidence that is another than the valid one: changed bytes, changed parts in an encoding that is valid,
+// a changed boot log, or parts of other valid evidence. A part that cannot be encoded gives nil.
+func (w *world) mutate(m mutator) []byte {
+	p := w.parts
+	p.PCRs = maps.Clone(p.PCRs)
+	donor := w.donors[m.IntN(len(w.donors))]
+	switch m.IntN(8) {
+	case 0, 1:
+		return m.bytes(w.raw)
+	case 2:
+		raw := m.bytes(w.raw)
+		for range 1 + m.IntN(3) {
+			raw = m.bytes(raw)
+		}
+		return raw
+	case 3, 4:
+		part := fieldsOf(&p)[m.IntN(len(fieldsOf(&p)))]
+		*part = m.bytes(*part)
+	case 5:
+		p.BootLog = m.log(p.BootLog)
+	case 6:
+		w.exchange(m, &p, donor)
+	case 7:
+		w.lie(m, &p, donor)
+	}
+	raw, err := p.Encode()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// fieldsOf returns the parts that are bytes.
+func fieldsOf(p *attest.EvidenceParts) []*[]byte {
+	return []*[]byte{&p.Quote, &p.Signature, &p.AK, &p.Certify.Attest, &p.Certify.Signature, &p.CNF, &p.BootLog}
+}
+
+// exchange takes one or more parts from other valid evidence.
+func (w *world) exchange(m mutator, p *attest.EvidenceParts, donor attest.EvidenceParts) {
+	own, other := fieldsOf(p), fieldsOf(&donor)
+	for i := range own {
+		if m.IntN(3) == 0 {
+			*own[i] = *other[i]
+		}
+	}
+	if m.IntN(3) == 0 {
+		p.Challenge, p.Request = donor.Challenge, donor.Request
+	}
+	if m.IntN(3) == 0 {
+		p.PCRs = donor.PCRs
+	}
+}
+
+// lie changes what no signature covers by itself: PCR values, bank, challenge and request.
+func (w *world) lie(m mutator, p *attest.EvidenceParts, donor attest.EvidenceParts) {
+	pcrs := slices.Sorted(maps.Keys(p.PCRs))
+	pcr := pcrs[m.IntN(len(pcrs))]
+	switch m.IntN(7) {
+	case 0:
+		p.PCRs[pcr] = m.bytes(p.PCRs[pcr])
+	case 1:
+		delete(p.PCRs, pcr)
+	case 2:
+		p.PCRs[int64(m.IntN(26))] = m.some(32)
+	case 3: // the values that a changed log gives
+		p.BootLog = m.log(p.BootLog)
+		p.PCRs = given(p.BootLog, "sha256", p.PCRs)
+	case 4:
+		p.BootLog, p.PCRs = donor.BootLog, donor.PCRs
+	case 5:
+		p.Bank = []string{"sha1", "sha384", "sha512", "sm3_256"}[m.IntN(4)]
+	case 6:
+		copy(p.Challenge[:], m.bytes(p.Challenge[:]))
+		copy(p.Request[:], m.bytes(p.Request[:]))
+	}
+}
+
+// outcome counts what came of the mutations.
+type outcome struct {
+	refused                           map[denial.Reason]int
+	accepted, fewer, unchanged, empty int
+	wrong                             []string
+}
+
+// try makes one case. Evidence that is accepted must show the facts of the valid evidence, all but those about the bytes of
+// the log itself. No digest covers the label that calls a text a command line, so a command line may be missing, as the
+// facts promise no more; another may not be there.
+func (o *outcome) try(worlds []world, number int) {
+	m := newMutator(number)
+	w := &worlds[m.IntN(len(worlds))]
+	raw := w.mutate(m)
+	switch {
+	case raw == nil:
+		o.empty++
+		return
+	case bytes.Equal(raw, w.raw):
+		o.unchanged++
+		return
+	}
+	facts, err := w.verify(raw)
+	if err != nil {
+		o.refused[denial.Of(err).Reason]++
+		return
+	}
+	got, want := facts.Claims(), w.facts
+	got.Log, want.Log = attest.Log{}, attest.Log{}
+	if len(got.CommandLine) == 0 && len(want.CommandLine) > 0 {
+		got.CommandLine = want.CommandLine
+		o.fewer++
+	}
+	if o.accepted++; !reflect.DeepEqual(got, want) {
+		o.wrong = append(o.wrong, fmt.Sprintf("case %d: got %+v, want %+v from %s", number, got, want, hex.EncodeToString(raw)))
+	}
+}
+
+func (o *outcome) add(other outcome) {
+	for reason, n := range other.refused {
+		o.refused[reason] += n
+	}
+	o.accepted += other.accepted
+	o.fewer += other.fewer
+	o.unchanged += other.unchanged
+	o.empty += other.empty
+	o.wrong = append(o.wrong, other.wrong...)
+}
+
+// No mutation of whole evidence is accepted with other facts. MUTATIONS says how many are tried.
+func TestMutatedEvidence(t *testing.T) {
+	var worlds []world
+	for _, alg := range []softtpm.Algorithm{softtpm.P256, softtpm.P384, softtpm.RSA2048, softtpm.RSA2048PSS} {
+		worlds = append(worlds, newWorld(t, softtpm.Options{AK: alg}))
+	}
+	n, workers := cases(t, 20_000), runtime.GOMAXPROCS(0)
+	parts := make([]outcome, workers)
+	var wg sync.WaitGroup
+	for i := range parts {
+		parts[i].refused = map[denial.Reason]int{}
+		wg.Go(func() {
+			for number := i; number < n; number += workers {
+				parts[i].try(worlds, number)
+			}
+		})
+	}
+	wg.Wait()
+	total := outcome{refused: map[denial.Reason]int{}}
+	for _, part := range parts {
+		total.add(part)
+	}
+	total.report(t, n)
+}
+
+func (o *outcome) report(t *testing.T, n int) {
+	t.Helper()
+	refused := 0
+	for _, reason := range slices.Sorted(maps.Keys(o.refused)) {
+		t.Logf("%8d refused with %d %s", o.refused[reason], reason.Code(), reason)
+		refused += o.refused[reason]
+	}
+	t.Logf("%d mutations: %d refused; %d accepted: %d with other facts, %d without the command line, all others with the same facts; "+
+		"%d changed nothing, %d could not be encoded", n, refused, o.accepted, len(o.wrong), o.fewer, o.unchanged, o.empty)
+	for _, w := range o.wrong[:min(len(o.wrong), 5)] {
+		t.Error(w)
+	}
+	if o.refused[denial.Internal] > 0 {
+		t.Errorf("%d mutations made a check panic", o.refused[denial.Internal])
+	}
+	if refused < n*3/4 || len(o.refused) < 15 {
+		t.Errorf("only %d of %d mutations were refused, for %d reasons: the mutations are too weak", refused, n, len(o.refused))
+	}
+}
