@@ -37,7 +37,7 @@ type bare struct {
 	signer   *ecdsa.PublicKey // of key
 	sessions chan pkcs11.SessionHandle
 	db       *sql.DB
-	queue    chan chan error
+	queue    chan waiting
 	ended    chan struct{}
 }
 
@@ -47,7 +47,7 @@ func newBare(ctx context.Context, s *site) (*bare, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bare{public: &key.PublicKey, digest: sha256.Sum256([]byte("an attestation")), queue: make(chan chan error, 1024), ended: make(chan struct{})}
+	b := &bare{public: &key.PublicKey, digest: sha256.Sum256([]byte("an attestation")), queue: make(chan waiting, 1024), ended: make(chan struct{})}
 	if b.sig, err = ecdsa.SignASN1(rand.Reader, key, b.digest[:]); err != nil {
 		return nil, err
 	}
@@ -137,23 +137,32 @@ func softSign(key *ecdsa.PrivateKey) error {
 	return err
 }
 
+// waiting is a caller who waits for a commit and, if it is to be sealed, for a signature over the batch.
+type waiting struct {
+	done chan error
+	seal bool
+}
+
 // commit returns when a row is durable, together with all rows that waited.
-func (b *bare) commit() error {
-	done := make(chan error, 1)
-	b.queue <- done
-	return <-done
+func (b *bare) commit(seal bool) error {
+	w := waiting{make(chan error, 1), seal}
+	b.queue <- w
+	return <-w.done
 }
 
 func (b *bare) runWriter() {
 	defer close(b.ended)
-	for done := range b.queue {
-		batch := []chan error{done}
+	for first := range b.queue {
+		batch := []waiting{first}
 		for len(b.queue) > 0 && len(batch) < 256 {
 			batch = append(batch, <-b.queue)
 		}
 		err := b.write(len(batch))
-		for _, done := range batch {
-			done <- err
+		if err == nil && first.seal {
+			err = b.sign()
+		}
+		for _, w := range batch {
+			w.done <- err
 		}
 	}
 }
@@ -186,7 +195,7 @@ func (b *bare) mint(verified int) error {
 	if err := b.sign(); err != nil {
 		return err
 	}
-	return b.commit()
+	return b.commit(false)
 }
 
 func (b *bare) close() error {
