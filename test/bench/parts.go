@@ -186,7 +186,7 @@ func logParts(ctx context.Context, s *site, b *bare) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { log.Close() })
+	s.others = append(s.others, log)
 	if _, err := log.Append(ctx, tlog.Entry{Leaf: []byte("genesis")}); err != nil {
 		return nil, err
 	}

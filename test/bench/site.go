@@ -50,6 +50,7 @@ type site struct {
 	signers map[hsm.Purpose]statement.Signer
 	genesis *record.Genesis
 	log     *tlog.Log
+	others  []*tlog.Log // of the parts
 	issuer  *issuer.Issuer
 	ap, az  *firmwarepolicy.Document
 	url     string
@@ -304,6 +305,9 @@ func (s *site) close() error {
 	}
 	if s.log != nil {
 		err = errors.Join(err, s.log.Close())
+	}
+	for _, l := range s.others {
+		err = errors.Join(err, l.Close())
 	}
 	return errors.Join(err, s.token.Close())
 }
