@@ -268,9 +268,18 @@ func windowsQuote(tb testing.TB, name string) attest.QuoteFiles {
 	d := readJSON[struct {
 		AK    struct{ Public []byte }
 		Quote struct{ Quote, Signature []byte }
-		Log   struct{ Raw []byte }
+		Log   struct {
+			PCRs []struct {
+				Index  int64
+				Digest []byte
+			}
+		}
 	}](tb, name)
-	return attest.QuoteFiles{AK: d.AK.Public, Attest: d.Quote.Quote, Signature: d.Quote.Signature}
+	pcrs := map[int64][]byte{}
+	for _, p := range d.Log.PCRs {
+		pcrs[p.Index] = p.Digest
+	}
+	return attest.QuoteFiles{AK: d.AK.Public, Attest: d.Quote.Quote, Signature: d.Quote.Signature, PCRs: map[string]map[int64][]byte{"sha1": pcrs}}
 }
 
 // keyOfWindows is the public area in a key file of Windows, with the quote beside it, which another key signed.
