@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
@@ -23,14 +22,15 @@ func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	}
 	ctx, cancel := settled(ctx)
 	defer cancel()
-	for range MaxTries {
-		var done []tlog.Appended
-		if done, err = i.apply(ctx, act); err == nil {
-			return attachAll(act.Leaves(), done)
-		}
-		if !errors.Is(err, tlog.ErrStale) {
-			break
-		}
+	i.acting.Lock()
+	defer i.acting.Unlock()
+	var done []tlog.Appended
+	err = untilFresh(func() error {
+		done, err = i.apply(ctx, act)
+		return err
+	})
+	if err == nil {
+		return attachAll(act.Leaves(), done)
 	}
 	return nil, i.refuseAct(ctx, act, denial.Of(err).At(denial.StageAct))
 }

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/governed-execution/writ/attest"
@@ -78,18 +77,17 @@ func (i *Issuer) FinishEnrolment(ctx context.Context, conn *Connection, secret [
 	}
 	ctx, cancel := settled(ctx)
 	defer cancel()
-	for range MaxTries {
-		var entry tlog.Entry
+	var entry tlog.Entry
+	var done []tlog.Appended
+	err = untilFresh(func() (err error) {
 		if entry, err = i.enrolment(ctx, a); err != nil {
-			break
+			return err
 		}
-		var done []tlog.Appended
-		if done, err = i.log.Append(ctx, entry); err == nil {
-			return statement.Attach(entry.Leaf, done[0].Receipt)
-		}
-		if !errors.Is(err, tlog.ErrStale) {
-			break
-		}
+		done, err = i.log.Append(ctx, entry)
+		return err
+	})
+	if err == nil {
+		return statement.Attach(entry.Leaf, done[0].Receipt)
 	}
 	return nil, i.refuseStranger(denial.Of(err).At(denial.StageEnrolment))
 }

@@ -54,6 +54,7 @@ type Issuer struct {
 	indices     indices
 	lists       lists
 	policies    policies
+	acting      sync.Mutex // held while an act is decided and appended: the versions of acts that come at once are compared in turn
 	minted      atomic.Uint64
 	denied      sync.Map // code -> *atomic.Uint64
 }
@@ -223,25 +224,36 @@ func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Den
 }
 
 func (i *Issuer) appendDenial(ctx context.Context, leaf []byte, beside func(context.Context) (tlog.Entry, error)) (uint64, []byte, error) {
-	var entry tlog.Entry
-	for range MaxTries {
-		var err error
+	var done []tlog.Appended
+	err := untilFresh(func() (err error) {
+		var entry tlog.Entry
 		if beside != nil {
 			if entry, err = beside(ctx); err != nil {
-				return 0, nil, err
+				return err
 			}
 		}
 		entry.Leaf = leaf
-		done, err := i.log.Append(ctx, entry)
-		if err == nil {
-			raw, err := statement.Attach(leaf, done[0].Receipt)
-			return done[0].Index, raw, err
-		}
-		if !errors.Is(err, tlog.ErrStale) {
-			return 0, nil, err
+		done, err = i.log.Append(ctx, entry)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	raw, err := statement.Attach(leaf, done[0].Receipt)
+	return done[0].Index, raw, err
+}
+
+// MaxTries is how often something is decided anew because the state that it was decided on changed meanwhile.
+const MaxTries = 4
+
+// untilFresh runs f, which decides and appends, again while what it decided on is stale: MaxTries times, then 907.
+func untilFresh(f func() error) error {
+	for range MaxTries {
+		if err := f(); !errors.Is(err, tlog.ErrStale) {
+			return err
 		}
 	}
-	return 0, nil, tlog.ErrStale
+	return denial.New(denial.Overloaded, "the state changed faster than this could be decided")
 }
 
 // unlogged is what a caller hears when its answer could not be logged: why, as far as that is the log's or the token's

@@ -18,9 +18,6 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// MaxTries is how often a request is decided anew because a policy or a revocation changed while it was.
-const MaxTries = 4
-
 // Challenge gives out a challenge of the connection, and what the appraisal policy in force wants quoted.
 func (i *Issuer) Challenge(ctx context.Context, conn *Connection) (*wire.Challenge, error) {
 	force, err := i.policies.current(ctx, i.log)
@@ -226,21 +223,24 @@ func (m *minting) attest() (err error) {
 // decideAndCommit decides, signs and commits, and does so again if a policy, a revocation, an enrolment or another clock
 // of the host came in between (F23).
 func (m *minting) decideAndCommit(ctx context.Context) error {
-	for try := range MaxTries {
-		if try > 0 {
+	again := false
+	err := untilFresh(func() error {
+		if again {
 			if err := m.findHost(ctx); err != nil {
 				return denial.Of(err).At(denial.StageTransaction)
 			}
 		}
+		again = true
 		permit, err := m.decide(ctx)
 		if err != nil {
 			return err
 		}
-		if err = m.commit(ctx, permit.Claims()); !errors.Is(err, tlog.ErrStale) {
-			return err
-		}
+		return m.commit(ctx, permit.Claims())
+	})
+	if err != nil {
+		return denial.Of(err).At(denial.StageTransaction)
 	}
-	return denial.New(denial.Overloaded, "the state changed faster than the request could be decided").At(denial.StageTransaction)
+	return nil
 }
 
 // decide makes a decision on the state as it is now. The counters are read first: what is read after them is at least as

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
@@ -32,18 +31,17 @@ func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 		return i.again(ctx, v) // the gate did not hear our answer
 	}
 	var rec *record.Record
-	for range MaxTries {
-		var entry tlog.Entry
+	var entry tlog.Entry
+	var done []tlog.Appended
+	err = untilFresh(func() (err error) {
 		if entry, rec, err = i.gateEntry(ctx, v, gate); err != nil {
-			break
+			return err
 		}
-		var done []tlog.Appended
-		if done, err = i.log.Append(ctx, entry); err == nil {
-			return statement.Attach(entry.Leaf, done[0].Receipt)
-		}
-		if !errors.Is(err, tlog.ErrStale) {
-			break
-		}
+		done, err = i.log.Append(ctx, entry)
+		return err
+	})
+	if err == nil {
+		return statement.Attach(entry.Leaf, done[0].Receipt)
 	}
 	return nil, i.refuseRecord(ctx, rec, gate, denial.Of(err).At(denial.StageStartRecord))
 }
