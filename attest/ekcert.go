@@ -20,6 +20,8 @@ var (
 	oidModel         = asn1.ObjectIdentifier{2, 23, 133, 2, 2} // tcg-at-tpmModel
 	oidVersion       = asn1.ObjectIdentifier{2, 23, 133, 2, 3} // tcg-at-tpmVersion
 	oidSAN           = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+	oidSubjectAttributes = asn1.ObjectIdentifier{2, 5, 29, 9} // subjectDirectoryAttributes (RFC 5280, section 4.2.1.8)
 )
 
 // Device is what an EK certificate says about its TPM, in the words of the vendor.
@@ -33,16 +35,16 @@ type Device struct {
 
 // checkChain checks an EK certificate, in this order: there is one and it parses (321); it is not an AK certificate, for
 // which this version has no path (318); it holds the EK (320); it names the purpose EK certificate, is not a CA, may not
-// sign certificates, may be encrypted to, and its subject alternative name is a TPM's (321); no other critical extension is unknown (321); it
-// is valid now under a pinned root (321). Certificates behind the first serve to find the way to a root, and nothing is
-// trusted on their account.
+// sign certificates, may be encrypted to, and its subject alternative name is a TPM's (321); no other critical extension
+// is unknown (321); it leads to a pinned root, and no list of the rules revokes anything on the way (see Rules.path); no
+// firmware that the rules deny made it (620).
 func checkChain(chain [][]byte, ek *tpm2.TPMTPublic, o EnrolOptions) (Device, error) {
 	if len(chain) == 0 || len(o.Roots) == 0 || o.Now.IsZero() {
 		return Device{}, denial.New(denial.EKUntrusted, "there is no EK certificate, or no root to check it with")
 	}
-	leaf, err := x509.ParseCertificate(chain[0])
+	leaf, err := readCertificate(chain[0])
 	if err != nil {
-		return Device{}, denial.New(denial.EKUntrusted, "the EK certificate cannot be read")
+		return Device{}, err
 	}
 	if slices.ContainsFunc(leaf.UnknownExtKeyUsage, oidAKCertificate.Equal) {
 		return Device{}, denial.New(denial.AKUntrusted, "a certificate of an AK does not replace activation")
@@ -54,26 +56,10 @@ func checkChain(chain [][]byte, ek *tpm2.TPMTPublic, o EnrolOptions) (Device, er
 	if err != nil {
 		return Device{}, err
 	}
-	// x509 takes a nil pool for the system's roots: these pools are never nil.
-	roots, path := x509.NewCertPool(), x509.NewCertPool()
-	for _, root := range o.Roots {
-		roots.AddCert(root)
+	if _, err := o.Rules.path(leaf, chain[1:], o.Roots, o.Now); err != nil {
+		return Device{}, err
 	}
-	for _, der := range chain[1:] {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return Device{}, denial.New(denial.EKUntrusted, "an intermediate certificate cannot be read")
-		}
-		path.AddCert(cert)
-	}
-	_, err = leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: path, CurrentTime: o.Now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // x509 does not know the purpose: checkProfile has checked it
-	})
-	if err != nil {
-		return Device{}, denial.New(denial.EKUntrusted, "the EK certificate does not lead to a pinned root")
-	}
-	return device, nil
+	return device, o.Rules.checkFirmware(device)
 }
 
 // sameKey reports whether a certificate's key is the EK.
@@ -99,8 +85,11 @@ func checkProfile(leaf *x509.Certificate) (Device, error) {
 	if !ok {
 		return Device{}, denial.New(denial.EKUntrusted, "the EK certificate does not name a TPM")
 	}
-	// A name that holds only a directory name is critical and unknown to x509; deviceOf has read it.
-	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(leaf.UnhandledCriticalExtensions, oidSAN.Equal)
+	// x509 leaves to us what it does not read: a name that holds only a directory name, which deviceOf has read, and the
+	// specification that the TPM follows, which allows nothing.
+	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(leaf.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool {
+		return id.Equal(oidSAN) || id.Equal(oidSubjectAttributes) && readableAttributes(leaf)
+	})
 	return device, nil
 }
 
@@ -124,6 +113,22 @@ func deviceOf(leaf *x509.Certificate) (Device, bool) {
 		}
 	}
 	return d, d.Manufacturer != "" && d.Model != "" && d.Version != ""
+}
+
+// readableAttributes reports whether the subject directory attributes of a certificate decode as such.
+func readableAttributes(leaf *x509.Certificate) bool {
+	for _, ext := range leaf.Extensions {
+		if !ext.Id.Equal(oidSubjectAttributes) {
+			continue
+		}
+		var attributes []struct {
+			Type   asn1.ObjectIdentifier
+			Values []asn1.RawValue `asn1:"set"`
+		}
+		rest, err := asn1.Unmarshal(ext.Value, &attributes)
+		return err == nil && len(rest) == 0 && len(attributes) > 0
+	}
+	return false
 }
 
 func (d *Device) field(oid asn1.ObjectIdentifier) *string {

@@ -80,6 +80,7 @@ type EnrolOptions struct {
 	Roots       []*x509.Certificate // TPM vendor roots that the verifier pins
 	Now         time.Time           // when certificates must be valid
 	AllowListed bool                // the enrolment statement vouches for this EK: no certificate is needed
+	Rules       Rules               // what else a certificate must satisfy
 }
 
 // Method says why an EK is believed to be in a genuine TPM.
@@ -104,9 +105,9 @@ type Candidate struct {
 }
 
 // CheckEnrolment checks an enrolment request, in this order: the EK is encoded strictly (317) and is the one that the
-// enrolment names (106); it is a restricted decryption key made in its TPM and fixed to it (321), of sufficient size and
-// with AES-CFB protection (322); its certificate, as in checkChain (318, 320, 321), where an EK that is listed may lack a
-// chain (321), but not bring another key's; the AK (317, 319); if there is a gate key, that it is an unrestricted P-256
+// enrolment names (106); it is a restricted decryption key made in its TPM and fixed to it (321), of sufficient size, not
+// of the weak form of CVE-2017-15361, and with AES-CFB protection (322); its certificate, as in checkChain (318, 320, 321, 620, 803, 806), where an EK that is listed
+// may lack a chain (321) or a fresh list of revocations (806), but not bring another key's; the AK (317, 319); if there is a gate key, that it is an unrestricted P-256
 // signing key made in its TPM and fixed to it (317, 702), certified by the AK for this EK (314, 315, 313, 317, 302, 702).
 func CheckEnrolment(r *EnrolRequest, o EnrolOptions) (*Candidate, error) {
 	return staged(denial.StageEnrolment, func() (*Candidate, error) { return checkEnrolment(r, o) })
@@ -126,12 +127,15 @@ func checkEnrolment(r *EnrolRequest, o EnrolOptions) (*Candidate, error) {
 	}
 	if c.device, err = checkChain(r.Chain, ek, o); err == nil {
 		c.method = MethodChain
-	} else if c.method = MethodList; !o.AllowListed || !denial.Is(err, denial.EKUntrusted) {
+	} else if c.method = MethodList; !o.AllowListed || !denial.Is(err, denial.EKUntrusted) && !denial.Is(err, denial.RevocationUnknown) {
 		return nil, err
 	}
 	ak, err := checkAK(r.AK)
 	if err != nil {
 		return nil, err
+	}
+	if weakModulus(ak.pub) {
+		return nil, denial.New(denial.AKAttributes, "the AK was made by a TPM whose RSA keys anybody can factor")
 	}
 	c.akName = ak.name
 	if r.Certify == nil {
@@ -149,8 +153,12 @@ func checkEK(ek *tpm2.TPMTPublic, area []byte) error {
 	if !hasExactly(area, attrResident|attrRestricted|attrDecrypt, attrUserWithAuth|attrAdminWithPolicy|attrNoDA) {
 		return denial.New(denial.EKUntrusted, "the EK must be a restricted decryption key, made in this TPM and fixed to it")
 	}
-	if _, err := publicKey(ek); err != nil {
+	key, err := publicKey(ek)
+	if err != nil {
 		return denial.New(denial.EKWeak, "the EK is %v", err)
+	}
+	if weakModulus(key) {
+		return denial.New(denial.EKWeak, "the EK was made by a TPM whose RSA keys anybody can factor")
 	}
 	if _, ok := strongHash(ek.NameAlg); !ok {
 		return denial.New(denial.EKWeak, "the EK's name algorithm is neither SHA-256 nor SHA-384")

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -44,6 +45,9 @@ func seedSignature() []byte {
 func FuzzAttest(f *testing.F) {
 	f.Add(seedAttest())
 	f.Add(seedAttest()[:20])
+	for _, raw := range corpusSeeds(f, "bundle/guard-oss/*/*/quote.attest") {
+		f.Add(withoutSize(raw))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, kind := range []tpm2.TPMST{tpm2.TPMSTAttestQuote, tpm2.TPMSTAttestCertify} {
 			a, err := parseAttest(raw, kind)
@@ -93,6 +97,9 @@ func seedAK() []byte {
 func FuzzSignature(f *testing.F) {
 	f.Add(seedSignature())
 	f.Add([]byte{0, 0x10})
+	for _, raw := range corpusSeeds(f, "bundle/guard-oss/*/*/quote.sig") {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ak, err := checkAK(seedAK())
 		if err != nil {
@@ -174,6 +181,9 @@ func FuzzEKCertificate(f *testing.F) {
 	f.Add(leaf.Raw)
 	f.Add(testCertificate(f, "ek-p384").Raw)
 	f.Add(issuer.Raw)
+	for _, raw := range corpusSeeds(f, "ekcert/leaf-*/*.der") {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		_, err := checkChain([][]byte{der, issuer.Raw}, &ek, EnrolOptions{Roots: []*x509.Certificate{root}, Now: leaf.NotBefore})
 		refusal(t, err)
@@ -184,6 +194,27 @@ func FuzzEKCertificate(f *testing.F) {
 			t.Fatal("a forged certificate was accepted")
 		}
 	})
+}
+
+// corpusSeeds returns those files of the corpus that match a pattern; none where it is absent.
+func corpusSeeds(tb testing.TB, pattern string) (seeds [][]byte) {
+	tb.Helper()
+	root := os.Getenv("WRIT_CORPUS")
+	if root == "" {
+		return nil
+	}
+	paths, err := filepath.Glob(filepath.Join(root, pattern))
+	if err != nil || len(paths) == 0 {
+		tb.Fatalf("nothing in the corpus matches %s: %v", pattern, err)
+	}
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		seeds = append(seeds, raw)
+	}
+	return seeds
 }
 
 // testCertificate reads one of the certificates that swtpm_localca made for a software TPM.

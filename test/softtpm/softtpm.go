@@ -58,7 +58,7 @@ func NewVendor(tb testing.TB) *Vendor {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(tb)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Software TPM vendor"}, IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: Now.Add(-time.Hour), NotAfter: Now.AddDate(9, 0, 0),
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: Now.Add(-time.Hour), NotAfter: Now.AddDate(9, 0, 0),
 	}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))(tb)
 	return &Vendor{Root: must(x509.ParseCertificate(der))(tb), key: key}
@@ -71,6 +71,16 @@ var Now = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 func (v *Vendor) Issue(tb testing.TB, template *x509.Certificate, key crypto.PublicKey) []byte {
 	tb.Helper()
 	return must(x509.CreateCertificate(rand.Reader, template, v.Root, key, v.key))(tb)
+}
+
+// Revoke returns a list of the certificates that the vendor has revoked, valid from Now for the given time.
+func (v *Vendor) Revoke(tb testing.TB, valid time.Duration, serials ...*big.Int) *x509.RevocationList {
+	tb.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: Now.Add(-time.Hour), NextUpdate: Now.Add(valid)}
+	for _, n := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: Now.Add(-time.Hour)})
+	}
+	return must(x509.ParseRevocationList(must(x509.CreateRevocationList(rand.Reader, list, v.Root, v.key))(tb)))(tb)
 }
 
 // TPM is a software TPM. Its clock and counters stand in what it attests; change them freely.
