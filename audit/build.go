@@ -30,6 +30,23 @@ type Sealer interface {
 	SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error)
 }
 
+// Index finds entries without reading the log. Each method returns indices, ascending. Context is of the entries that
+// later ones are verified with: genesis, acts, enrolments and key births. OfArtifact takes the id of an artifact (cti), and
+// returns it, the records about it and the artifacts that descend from it directly; OfExecution returns the artifacts with
+// an execution id, and the refusals of requests for one; OfHost all about a host.
+type Index interface {
+	Context(ctx context.Context) ([]uint64, error)
+	OfExecution(ctx context.Context, id []byte) ([]uint64, error)
+	OfArtifact(ctx context.Context, cti []byte) ([]uint64, error)
+	OfHost(ctx context.Context, uri string) ([]uint64, error)
+}
+
+// Office is what an issuer does for a bundle.
+type Office interface {
+	Sealer
+	Index
+}
+
 // Bundle is a finished bundle in a temporary file.
 type Bundle struct{ s *spool }
 
@@ -42,12 +59,12 @@ func (b *Bundle) Close() error { return b.s.Close() }
 // Build makes the bundle of a query over the log under a signed head of it. Beside what was asked for it holds what
 // is needed to verify that: genesis, all acts, and the records of enrolments and keys that stand before it. A range
 // that would cut an act in two ends behind it. It refuses a range that the head does not cover (908).
-func Build(ctx context.Context, log Log, head receipt.Head, sealer Sealer, q Query) (*Bundle, error) {
+func Build(ctx context.Context, log Log, head receipt.Head, office Office, q Query) (*Bundle, error) {
 	s, err := newSpool()
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{spool: s, log: log, head: head, sealer: sealer, query: q, counts: map[class]uint64{}, sizes: map[uint64]bool{}}
+	b := &builder{spool: s, log: log, head: head, office: office, query: q, counts: map[class]uint64{}, sizes: map[uint64]bool{}}
 	if err := b.build(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -59,7 +76,7 @@ type builder struct {
 	*spool
 	log     Log
 	head    receipt.Head
-	sealer  Sealer
+	office  Office
 	query   Query
 	genesis record.Genesis
 	heads   *receipt.Verifier
@@ -82,7 +99,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if err := b.wholeActs(ctx); err != nil {
 		return err
 	}
-	if b.found, err = choose(ctx, b.log, b.query); err != nil {
+	if b.found, err = choose(ctx, b.log, b.office, b.query); err != nil {
 		return err
 	}
 	for _, index := range b.found.indices {
@@ -201,7 +218,7 @@ func (b *builder) keys(context.Context) error {
 // seal adds the manifest of all that was added, and its signature.
 func (b *builder) seal(ctx context.Context) error {
 	m := manifest{Version: Version, Issuer: b.genesis.Issuer, Log: b.genesis.Log,
-		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution},
+		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution, Host: b.query.Host},
 		Head:  treeHead{Size: b.head.Size, Root: b.head.Root, Time: b.head.Time},
 		Lacks: chunked(b.lacks), Counts: chunked(countsOf(b.counts))}
 	var files []file
@@ -214,7 +231,7 @@ func (b *builder) seal(ctx context.Context) error {
 		return err
 	}
 	hash := sha256.Sum256(raw)
-	seal, err := b.sealer.SealManifest(ctx, b.genesis.Log, hash[:])
+	seal, err := b.office.SealManifest(ctx, b.genesis.Log, hash[:])
 	if err != nil {
 		return fmt.Errorf("sealing manifest: %w", err)
 	}

@@ -94,7 +94,7 @@ func (b *builder) capsule(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	raw, err := b.sealer.SealCapsule(ctx, e.env.Claims().Subject, payload)
+	raw, err := b.office.SealCapsule(ctx, e.env.Claims().Subject, payload)
 	if err != nil {
 		return fmt.Errorf("sealing capsule: %w", err)
 	}

@@ -1,10 +1,10 @@
 package audit
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/governed-execution/writ/artifact"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
@@ -58,36 +58,150 @@ func (e *entry) isContext() bool {
 type selection struct {
 	query     Query
 	log       Log
-	indices   []uint64
-	policies  map[firmwarepolicy.Hash][]byte        // documents of the acts so far
+	index     Index
+	picked    map[uint64]bool
+	indices   []uint64                              // ascending
+	policies  map[firmwarepolicy.Hash][]byte        // documents of the acts
 	enrolment map[statement.Digest]*record.Enrolled // by digest of the enrolment record
-	ctis      map[string]bool                       // of the execution's artifacts
+	walked    map[walk]bool
 }
 
-// choose reads the log up to the end of the query and chooses the entries of the bundle.
-func choose(ctx context.Context, log Log, q Query) (*selection, error) {
-	s := &selection{query: q, log: log, policies: map[firmwarepolicy.Hash][]byte{}, enrolment: map[statement.Digest]*record.Enrolled{},
-		ctis: map[string]bool{}}
-	err := log.Leaves(ctx, 0, q.To, func(index uint64, leaf []byte) error {
-		e, err := readEntry(index, leaf)
+// walk is a step along the lineage of an artifact: up to what it descends from, or down to what descends from it.
+type walk struct {
+	cti  string
+	down bool
+}
+
+// choose picks the entries of the bundle: context, and the range or what the index has about an execution or a host.
+func choose(ctx context.Context, log Log, index Index, q Query) (*selection, error) {
+	s := &selection{query: q, log: log, index: index, picked: map[uint64]bool{}, policies: map[firmwarepolicy.Hash][]byte{},
+		enrolment: map[statement.Digest]*record.Enrolled{}, walked: map[walk]bool{}}
+	if err := s.take(ctx, index.Context); err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Execution != nil:
+		if err := s.execution(ctx); err != nil {
+			return nil, err
+		}
+	case q.Host != "":
+		if err := s.take(ctx, func(ctx context.Context) ([]uint64, error) { return index.OfHost(ctx, q.Host) }); err != nil {
+			return nil, err
+		}
+	default:
+		for i := q.From; i < q.To; i++ {
+			s.picked[i] = true
+		}
+	}
+	s.indices = slices.Sorted(maps.Keys(s.picked))
+	return s, s.context(ctx)
+}
+
+// take picks what an index returns, as far as the head of the bundle covers it.
+func (s *selection) take(ctx context.Context, list func(context.Context) ([]uint64, error)) error {
+	found, err := list(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the index: %w", err)
+	}
+	for _, i := range found {
+		if i < s.query.To {
+			s.picked[i] = true
+		}
+	}
+	return nil
+}
+
+// context reads the policies and enrolments that capsules will hold.
+func (s *selection) context(ctx context.Context) error {
+	for _, i := range s.indices {
+		err := s.log.Leaves(ctx, i, i+1, func(index uint64, leaf []byte) error {
+			e, err := readEntry(index, leaf)
+			if err == nil {
+				err = s.remember(e)
+			}
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("reading entry %d: %w", index, err)
+			return fmt.Errorf("reading entry %d: %w", i, err)
 		}
-		if err := s.remember(e); err != nil {
-			return fmt.Errorf("reading entry %d: %w", index, err)
+	}
+	return nil
+}
+
+// execution picks all about one execution: its artifacts with their lineage, and refusals of requests for it.
+func (s *selection) execution(ctx context.Context) error {
+	found, err := s.index.OfExecution(ctx, s.query.Execution)
+	if err != nil {
+		return fmt.Errorf("asking the index: %w", err)
+	}
+	for _, i := range found {
+		if i >= s.query.To {
+			continue
 		}
-		wanted := e.isContext() || q.Execution == nil && index >= q.From
-		if !wanted && q.Execution != nil {
-			if wanted, err = s.concerns(ctx, e); err != nil {
+		s.picked[i] = true
+		c, err := s.claimsAt(ctx, i)
+		if err != nil {
+			return err
+		}
+		if c == nil {
+			continue
+		}
+		for _, down := range []bool{false, true} {
+			if err := s.follow(ctx, walk{string(c.ID), down}); err != nil {
 				return err
 			}
 		}
-		if wanted {
-			s.indices = append(s.indices, index)
+	}
+	return nil
+}
+
+// follow picks an artifact and its records, and then what it descends from, or what descends from it.
+func (s *selection) follow(ctx context.Context, first walk) error {
+	for todo := []walk{first}; len(todo) > 0; {
+		w := todo[0]
+		todo = todo[1:]
+		if s.walked[w] {
+			continue
 		}
-		return nil
+		s.walked[w] = true
+		found, err := s.index.OfArtifact(ctx, []byte(w.cti))
+		if err != nil {
+			return fmt.Errorf("asking the index: %w", err)
+		}
+		for _, i := range found {
+			c, err := s.claimsAt(ctx, i)
+			if err != nil {
+				return err
+			}
+			child := c != nil && string(c.ID) != w.cti
+			if i >= s.query.To || child && !w.down {
+				continue
+			}
+			s.picked[i] = true
+			if child {
+				todo = append(todo, walk{string(c.ID), true})
+			}
+			for k := 0; c != nil && !child && !w.down && k < len(c.Lineage.Parents); k++ {
+				todo = append(todo, walk{string(c.Lineage.Parents[k].ID), false})
+			}
+		}
+	}
+	return nil
+}
+
+// claimsAt returns the claims of the artifact at an index; nil if the entry is none.
+func (s *selection) claimsAt(ctx context.Context, index uint64) (c *artifact.Claims, err error) {
+	err = s.log.Leaves(ctx, index, index+1, func(index uint64, leaf []byte) error {
+		e, err := readEntry(index, leaf)
+		if err == nil {
+			c = e.claims
+		}
+		return err
 	})
-	return s, err
+	if err != nil {
+		return nil, fmt.Errorf("reading entry %d: %w", index, err)
+	}
+	return c, nil
 }
 
 // remember keeps what capsules of later entries will hold.
@@ -107,36 +221,4 @@ func (s *selection) remember(e *entry) error {
 		s.enrolment[e.digest] = e.record.Enrolled
 	}
 	return nil
-}
-
-// concerns reports whether an entry is about the execution: its artifact, a start, an end, or a denial about one of
-// those or about a request for one.
-func (s *selection) concerns(ctx context.Context, e *entry) (bool, error) {
-	id := s.query.Execution
-	switch {
-	case e.claims != nil && bytes.Equal(e.claims.Execution.ID, id):
-		s.ctis[hex.EncodeToString(e.claims.ID)] = true
-		return true, nil
-	case e.record == nil:
-		return false, nil
-	case e.record.Execution != nil && bytes.Equal(e.record.Execution.ID, id), e.record.CTI != nil && s.ctis[hex.EncodeToString(e.record.CTI)]:
-		return true, nil
-	case len(e.record.Request) == 32:
-		return s.requests(ctx, e.record)
-	}
-	return false, nil
-}
-
-// requests reports whether the request that a denial answers was for the execution.
-func (s *selection) requests(ctx context.Context, r *record.Record) (bool, error) {
-	raw, ok, err := s.log.Blob(ctx, statement.Digest(r.Request))
-	if err != nil || !ok {
-		return false, err
-	}
-	env, err := statement.Decode(raw, statement.MaxStatement)
-	if err != nil {
-		return false, nil
-	}
-	var c artifact.RequestClaims
-	return statement.Unmarshal(env.Payload(), &c) == nil && bytes.Equal(c.Execution.ID, s.query.Execution), nil
 }

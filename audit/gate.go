@@ -70,12 +70,12 @@ func (v *verifier) gateEvent(e *entry, r *record.Record, g *gate, f *Finding) er
 }
 
 // part reports whether the bundle may lack earlier statements.
-func (v *verifier) part() bool { return v.m.Query.Execution != nil || v.m.Query.From > 0 }
+func (v *verifier) part() bool { return v.m.Query.chosen() || v.m.Query.From > 0 }
 
 // chained checks the place of a record in its gate's chain, and reports whether it is shown to follow the one before.
 func (v *verifier) chained(e *entry, r *record.Record, g *gate) (whole bool, err error) {
 	follows := r.Emitter.Seq == g.next && bytes.Equal(r.Previous, g.previous) && (!g.begun || string(r.Emitter.Epoch) == g.epoch)
-	gap := v.part() && (!g.begun || v.m.Query.Execution != nil && r.Emitter.Seq > g.next && string(r.Emitter.Epoch) == g.epoch)
+	gap := v.part() && (!g.begun || v.m.Query.chosen() && r.Emitter.Seq > g.next && string(r.Emitter.Epoch) == g.epoch)
 	if !follows && !gap {
 		return false, denial.New(denial.StateRollback, "the record does not continue the gate's chain at number %d", g.next)
 	}

@@ -44,7 +44,11 @@ type span struct {
 	From      uint64 `cbor:"1,keyasint"`
 	To        uint64 `cbor:"2,keyasint"`
 	Execution []byte `cbor:"3,keyasint,omitempty"`
+	Host      string `cbor:"4,keyasint,omitempty"`
 }
+
+// chosen reports whether the bundle holds what is about one execution or host, and not all entries of its range.
+func (s *span) chosen() bool { return s.Execution != nil || s.Host != "" }
 
 type treeHead struct {
 	_    struct{} `cbor:",toarray"`

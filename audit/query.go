@@ -8,24 +8,32 @@ import (
 	"github.com/governed-execution/writ/denial"
 )
 
-// Query says what a bundle is about: the entries [From, To) of the log, where To 0 is its end, or one execution.
+// Query says what a bundle is about: the entries [From, To) of the log, where To 0 is its end, or one execution with its
+// lineage, or one host.
 type Query struct {
 	From      uint64
 	To        uint64
-	Execution []byte // execution id, 16 bytes; nil for a range
+	Execution []byte // execution id, 16 bytes; nil unless asked for
+	Host      string // URI; empty unless asked for
 }
 
-// ParseQuery reads from, to (decimal) and execution (lower-case hexadecimal). An unknown or repeated key, another
-// spelling of a value, a range that is empty, and an execution beside a range are 908.
+// chosen reports whether the query picks entries out of its range.
+func (q *Query) chosen() bool { return q.Execution != nil || q.Host != "" }
+
+// maxHost is how many bytes the URI of a host has at most.
+const maxHost = 512
+
+// ParseQuery reads from, to (decimal), execution (lower-case hexadecimal) and host (URI). An unknown or repeated key,
+// another spelling of a value, a range that is empty, and two of execution, host and range are 908.
 func ParseQuery(v url.Values) (Query, error) {
 	var q Query
 	for key, values := range v {
 		if len(values) != 1 || !q.set(key, values[0]) {
-			return Query{}, denial.New(denial.RequestLimit, "a query has from and to, or execution, each once")
+			return Query{}, denial.New(denial.RequestLimit, "a query has from and to, or execution, or host, each once")
 		}
 	}
-	if q.Execution != nil && len(v) != 1 {
-		return Query{}, denial.New(denial.RequestLimit, "an execution and a range exclude each other")
+	if q.chosen() && len(v) != 1 {
+		return Query{}, denial.New(denial.RequestLimit, "an execution, a host and a range exclude each other")
 	}
 	if v.Has("to") && q.From >= q.To {
 		return Query{}, denial.New(denial.RequestLimit, "the range is empty")
@@ -43,6 +51,9 @@ func (q *Query) set(key, value string) bool {
 		id, err := hex.DecodeString(value)
 		q.Execution = id
 		return err == nil && len(id) == 16 && hex.EncodeToString(id) == value
+	case "host":
+		q.Host = value
+		return value != "" && len(value) <= maxHost
 	}
 	return false
 }

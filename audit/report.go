@@ -28,6 +28,7 @@ type Report struct {
 	From       uint64    `json:"from"`
 	To         uint64    `json:"to"`
 	Execution  string    `json:"execution,omitempty"` // in hexadecimal
+	Host       string    `json:"host,omitempty"`
 	Head       *Head     `json:"head,omitempty"`
 	Sealed     uint64    `json:"sealed,omitempty"` // logged time of the manifest
 	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
@@ -116,12 +117,7 @@ func (r *Report) Err() error {
 func (r *Report) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: ", strings.ToUpper(string(r.Verdict)))
-	if r.Execution != "" {
-		fmt.Fprintf(&b, "execution %s", r.Execution)
-	} else {
-		fmt.Fprintf(&b, "entries %d to %d", r.From, r.To)
-	}
-	fmt.Fprintf(&b, " of %s\n", r.Log)
+	fmt.Fprintf(&b, "%s of %s\n", r.Subject(), r.Log)
 	if r.Head != nil {
 		fmt.Fprintf(&b, "tree of %d entries at %s, root %s\n", r.Head.Size, instant(r.Head.Time), r.Head.Root)
 	}
@@ -137,6 +133,17 @@ func (r *Report) Text() string {
 		fmt.Fprintf(&b, "limit: %s\n", l)
 	}
 	return b.String()
+}
+
+// Subject says what the bundle is about, for people.
+func (r *Report) Subject() string {
+	switch {
+	case r.Execution != "":
+		return "execution " + r.Execution
+	case r.Host != "":
+		return "host " + r.Host
+	}
+	return fmt.Sprintf("entries %d to %d", r.From, r.To)
 }
 
 // words says why, with the code of a refutation.

@@ -141,7 +141,7 @@ func (v *verifier) readTrust() (err error) {
 // describe writes into the report what the bundle is about and what it cannot show.
 func (v *verifier) describe() (err error) {
 	r := v.report
-	r.From, r.To, r.Execution, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.sealed
+	r.From, r.To, r.Execution, r.Host, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.m.Query.Host, v.sealed
 	r.Head = &Head{Size: v.m.Head.Size, Root: hex.EncodeToString(v.m.Head.Root[:]), Time: v.m.Head.Time}
 	if r.Lacks, err = joined(v.m.Lacks); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (v *verifier) describe() (err error) {
 	if len(v.roots) == 0 {
 		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked")
 	}
-	if v.m.Query.Execution != nil || v.m.Query.From > 0 || v.m.Query.To < v.m.Head.Size {
+	if v.part() || v.m.Query.To < v.m.Head.Size {
 		r.Limits = append(r.Limits, fmt.Sprintf("this is a part of %d entries: that no earlier act or record is left out is the issuer's signed word; a bundle of the whole log shows it", v.m.Head.Size))
 	}
 	return nil

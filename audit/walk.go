@@ -259,7 +259,7 @@ func (v *verifier) complete() error {
 		switch {
 		case n >= q.To:
 			return denial.New(denial.ReceiptInvalid, "the bundle has an entry behind its range")
-		case q.Execution != nil:
+		case q.chosen():
 		case n >= q.From && n != next:
 			return denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
 		case n >= q.From:
@@ -270,7 +270,7 @@ func (v *verifier) complete() error {
 			}
 		}
 	}
-	if q.Execution == nil && next != q.To {
+	if !q.chosen() && next != q.To {
 		return denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
 	}
 	return nil

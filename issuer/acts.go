@@ -50,7 +50,7 @@ func (i *Issuer) apply(ctx context.Context, act *record.Act) ([]tlog.Appended, e
 	for n, leaf := range act.Leaves() {
 		entries[n].Leaf = leaf
 	}
-	return i.log.Append(ctx, entries...)
+	return i.append(ctx, entries...)
 }
 
 func attachAll(leaves [][]byte, done []tlog.Appended) ([][]byte, error) {

@@ -83,7 +83,7 @@ func (i *Issuer) FinishEnrolment(ctx context.Context, conn *Connection, secret [
 		if entry, err = i.enrolment(ctx, a); err != nil {
 			return err
 		}
-		done, err = i.log.Append(ctx, entry)
+		done, err = i.append(ctx, entry)
 		return err
 	})
 	if err == nil {

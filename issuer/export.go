@@ -20,7 +20,7 @@ func (i *Issuer) SealManifest(ctx context.Context, subject string, hash []byte) 
 	if err != nil {
 		return nil, err
 	}
-	done, err := i.log.Append(ctx, tlog.Entry{Leaf: leaf})
+	done, err := i.append(ctx, tlog.Entry{Leaf: leaf})
 	if err != nil {
 		return nil, err
 	}

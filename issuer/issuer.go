@@ -88,6 +88,9 @@ func Bootstrap(ctx context.Context, log *tlog.Log, act record.Bundle, recorder s
 		}
 		entries = append(entries, tlog.Entry{Leaf: leaf})
 	}
+	if entries, err = indexed(entries); err != nil {
+		return nil, err
+	}
 	_, err = log.Append(ctx, entries...)
 	return g, err
 }
@@ -233,7 +236,7 @@ func (i *Issuer) appendDenial(ctx context.Context, leaf []byte, beside func(cont
 			}
 		}
 		entry.Leaf = leaf
-		done, err = i.log.Append(ctx, entry)
+		done, err = i.append(ctx, entry)
 		return err
 	})
 	if err != nil {
@@ -276,7 +279,7 @@ func (i *Issuer) Summarise(ctx context.Context) error {
 	r.Event, r.Counts, r.Since = record.EventSummary, counts, since
 	leaf, err := r.Sign(ctx, i.record, i.genesis.Issuer)
 	if err == nil {
-		if _, err = i.log.Append(ctx, tlog.Entry{Leaf: leaf}); err == nil {
+		if _, err = i.append(ctx, tlog.Entry{Leaf: leaf}); err == nil {
 			return nil
 		}
 		if _, found, _ := i.log.Find(context.WithoutCancel(ctx), statement.DigestOf(leaf)); found {

@@ -332,7 +332,7 @@ func (m *minting) commit(ctx context.Context, c artifact.Claims) error {
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}
-	done, err := m.log.Append(ctx, entry)
+	done, err := m.append(ctx, entry)
 	switch {
 	case errors.Is(err, tlog.ErrStale):
 		return err

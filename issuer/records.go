@@ -37,7 +37,7 @@ func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 		if entry, rec, err = i.gateEntry(ctx, v, gate); err != nil {
 			return err
 		}
-		done, err = i.log.Append(ctx, entry)
+		done, err = i.append(ctx, entry)
 		return err
 	})
 	if err == nil {
