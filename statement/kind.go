@@ -73,6 +73,9 @@ func (f form) hashAlg() int64 {
 
 // String returns the name of the kind.
 func (k Kind) String() string {
+	if k == Checkpoint {
+		return "checkpoint"
+	}
 	if n := k.form().name; n != "" {
 		return n
 	}
@@ -82,7 +85,7 @@ func (k Kind) String() string {
 // MediaType returns the value of the kind's typ header.
 func (k Kind) MediaType() string { return k.form().typ }
 
-// Kinds returns every kind.
+// Kinds returns every kind of a COSE statement.
 func Kinds() []Kind {
 	var all []Kind
 	for k := Artifact; k < kinds; k++ {

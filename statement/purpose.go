@@ -9,7 +9,7 @@ type Purpose string
 const (
 	PurposeArtifact Purpose = "artifact" // artifacts
 	PurposeRecord   Purpose = "record"   // denials and other records, manifests, capsules
-	PurposeLog      Purpose = "log"      // tree heads in receipts
+	PurposeLog      Purpose = "log"      // tree heads, in receipts and in checkpoints
 	PurposeStatus   Purpose = "status"   // status list tokens
 )
 
@@ -18,7 +18,7 @@ func Purposes() []Purpose {
 	return []Purpose{PurposeArtifact, PurposeRecord, PurposeLog, PurposeStatus}
 }
 
-// Kinds returns the kinds of statements that a key of the purpose may sign; none for an unknown purpose.
+// Kinds returns the kinds that a key of the purpose may sign; none for an unknown purpose.
 func (p Purpose) Kinds() []Kind {
 	switch p {
 	case PurposeArtifact:
@@ -26,7 +26,7 @@ func (p Purpose) Kinds() []Kind {
 	case PurposeRecord:
 		return []Kind{Record, Manifest, Capsule}
 	case PurposeLog:
-		return []Kind{Receipt}
+		return []Kind{Receipt, Checkpoint}
 	case PurposeStatus:
 		return []Kind{StatusList}
 	}
