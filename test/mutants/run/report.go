@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// report writes what was found, with the explanation of each survivor. One without an explanation is an error.
+func (r *results) report(o options) error {
+	reasons, err := readReasons(o.explain)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString(introduction)
+	b.WriteString("\n| package | mutants | tried | killed | | explained: no difference | explained: other |\n|---|---|---|---|---|---|---|\n")
+	var rest strings.Builder
+	missing := 0
+	for _, p := range r.Packages {
+		tried, killed := 0, 0
+		same, other := 0, 0
+		var survivors []string
+		for _, k := range p.Chosen {
+			dead, ok := r.found[k]
+			switch {
+			case !ok:
+				continue
+			case dead:
+				killed++
+			default:
+				survivors = append(survivors, k)
+				reason := reasons.of(k)
+				switch {
+				case reason == "":
+					missing++
+				case strings.HasPrefix(reason, "same: "):
+					same++
+				default:
+					other++
+				}
+			}
+			tried++
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %.1f %% | %d | %d |\n", p.Package, p.Mutants, tried, killed,
+			100*float64(killed)/float64(max(tried, 1)), same, other)
+		slices.Sort(survivors)
+		fmt.Fprintf(&rest, "\n## Survivors of %s\n\n", p.Package)
+		for _, k := range survivors {
+			fmt.Fprintf(&rest, "- `%s`  \n  %s\n", strings.ReplaceAll(k, "`", "'"), reasons.of(k))
+		}
+	}
+	if err := os.WriteFile(o.report, []byte(b.String()+rest.String()), 0o644); err != nil {
+		return fmt.Errorf("writing report: %w", err)
+	}
+	if missing > 0 {
+		return fmt.Errorf("writing report: %d survivors have no explanation", missing)
+	}
+	return nil
+}
+
+const introduction = `# Mutation testing
+
+A mutant is the program with one small mistake. The tests of its package should notice: then it is killed. This report is
+written by ` + "`make mutants`" + `; how mutants are made is said in package test/mutants. Tests that need a software TPM or the
+corpus are left out, so these mutants are killed by unit tests alone.
+
+The mistakes: each operand of a condition that refuses is dropped; a condition holds always or never; a boolean value is
+negated; an operator is exchanged; an integer in a comparison or a constant is one more; an assignment, call, break or
+continue is not executed; a loop or a clause of a switch is left out; an error that is returned becomes nil.
+
+A survivor with "same" makes no difference that a caller of the package can see: the program is another, its answers are not.
+`
+
+// reasons explain survivors: the first whose words all stand in the key of a survivor is its explanation.
+type reasons []reason
+
+type reason struct {
+	words []string
+	text  string
+}
+
+// readReasons reads paragraphs: lines that begin with "= " hold a part of a key, the lines behind them the explanation.
+func readReasons(path string) (all reasons, err error) {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading explanations: %w", err)
+	}
+	defer f.Close()
+	var r []reason // those that the next text explains
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		line := strings.TrimSpace(s.Text())
+		switch {
+		case strings.HasPrefix(line, "#") || line == "":
+			if len(r) > 0 && r[0].text != "" {
+				all, r = append(all, r...), nil
+			}
+		case strings.HasPrefix(line, "= "):
+			if len(r) > 0 && r[0].text != "" {
+				all, r = append(all, r...), nil
+			}
+			r = append(r, reason{words: strings.Split(line[2:], " & ")})
+		default:
+			for i := range r {
+				r[i].text = strings.TrimSpace(r[i].text + " " + line)
+			}
+		}
+	}
+	return append(all, r...), s.Err()
+}
+
+func (all reasons) of(key string) string {
+	for _, r := range all {
+		if !slices.ContainsFunc(r.words, func(w string) bool { return !strings.Contains(key, w) }) {
+			return r.text
+		}
+	}
+	return ""
+}
