@@ -53,6 +53,9 @@ type Bundle struct{ s *spool }
 // Write writes the bundle as a tar file: the same bytes every time.
 func (b *Bundle) Write(ctx context.Context, w io.Writer) error { return b.s.write(ctx, w) }
 
+// Digest returns the SHA-256 of the manifest's signature and receipt, which no two bundles share.
+func (b *Bundle) Digest() statement.Digest { return b.s.members[nameSeal].hash }
+
 // Close frees the bundle.
 func (b *Bundle) Close() error { return b.s.Close() }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
@@ -177,5 +178,39 @@ func TestGenesisThatNobodySignedIsRefused(t *testing.T) {
 	args := genesisServer(t, must(b.Encode())(t))
 	if status, _, stderr := call(t, append(args, "-o", filepath.Join(t.TempDir(), "g.act"))...); status != exitDenied || !strings.Contains(stderr, "301 SIGNATURE_INVALID") {
 		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+// A pull that broke off goes on where it ended, and ends in the same bytes.
+func TestPullGoesOn(t *testing.T) {
+	bundle, calls := bytes.Repeat([]byte("bundle"), 1<<18), 0
+	socket := admin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		if calls++; calls == 1 {
+			w.Header().Set("Content-Length", "1572864")
+			w.Write(bundle[:1<<20])
+			panic(http.ErrAbortHandler)
+		}
+		if r.Header.Get("If-Range") != `"one"` || r.Header.Get("Range") == "" {
+			t.Errorf("call %d asks with %v", calls, r.Header)
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bundle))
+	})
+	dir := t.TempDir()
+	out := filepath.Join(dir, "b.tar")
+	if status, _, stderr := call(t, "audit", "pull", "--admin", socket, "-o", out); status != exitFault || stderr == "" {
+		t.Fatalf("broken off: status %d: %s", status, stderr)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("half a bundle has the name of a whole one")
+	}
+	if status, _, stderr := call(t, "audit", "pull", "--admin", socket, "-o", out); status != exitYes {
+		t.Fatalf("going on: status %d: %s", status, stderr)
+	}
+	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, bundle) {
+		t.Errorf("the file holds %d bytes (%v)", len(got), err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("%d files are left", len(left))
 	}
 }

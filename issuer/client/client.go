@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -101,10 +102,15 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 
 // send returns a successful response, whose body the caller closes, or the issuer's refusal.
 func (c *Client) send(ctx context.Context, via *http.Client, k call) (*http.Response, error) {
+	return c.sendWith(ctx, via, k, nil)
+}
+
+func (c *Client) sendWith(ctx context.Context, via *http.Client, k call, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, k.method, strings.TrimSuffix(c.base.String(), "/")+k.path, bytes.NewReader(k.body))
 	if err != nil {
 		return nil, fmt.Errorf("making request: %w", err)
 	}
+	maps.Copy(req.Header, header)
 	if k.media != "" {
 		req.Header.Set("Content-Type", k.media)
 	}
@@ -164,17 +170,37 @@ func (c *Client) Genesis(ctx context.Context) (record.Bundle, error) {
 	return record.DecodeBundle(answer)
 }
 
-// Export streams a bundle from the admin socket into w. The query has the keys from, to and execution.
-func (c *Client) Export(ctx context.Context, query url.Values, w io.Writer) error {
-	resp, err := c.send(ctx, c.http, call{method: "GET", path: "/v1/exports?" + query.Encode()})
+// Download is a bundle on its way. The caller closes Body.
+type Download struct {
+	Body  io.ReadCloser
+	Tag   string // names this bundle to Export; empty if the issuer cannot go on with it
+	From  int64  // offset of the first byte of Body
+	Total int64  // size of the whole bundle, -1 if the issuer does not say
+}
+
+// Export downloads a bundle from the admin socket. The query has the keys from and to, or execution, or host. With the tag
+// of an earlier download of the same query and the number of bytes that came, it goes on behind them if the issuer still
+// has that bundle, and else begins a new one: Download.From tells.
+func (c *Client) Export(ctx context.Context, query url.Values, tag string, have int64) (*Download, error) {
+	k := call{method: "GET", path: "/v1/exports?" + query.Encode()}
+	var header http.Header
+	if tag != "" && have > 0 {
+		header = http.Header{"If-Range": {tag}, "Range": {fmt.Sprintf("bytes=%d-", have)}}
+	}
+	resp, err := c.sendWith(ctx, c.http, k, header)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(w, resp.Body); err != nil {
-		return fmt.Errorf("reading bundle: %w", err)
+	d := &Download{Body: resp.Body, Tag: resp.Header.Get("ETag"), Total: resp.ContentLength}
+	if resp.StatusCode != http.StatusPartialContent {
+		return d, nil
 	}
-	return nil
+	var last int64
+	n, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &d.From, &last, &d.Total)
+	if n != 3 || err != nil || d.From != have || d.Tag != tag || last != d.Total-1 {
+		return nil, errors.Join(errors.New("reading bundle: the issuer answers with another part than was asked for"), resp.Body.Close())
+	}
+	return d, nil
 }
 
 // Hosts fetches what the issuer knows of a host from the admin socket, as JSON.

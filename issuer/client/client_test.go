@@ -1,10 +1,10 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -112,8 +112,12 @@ func TestHalfABundleIsNone(t *testing.T) {
 		_, _ = w.Write(make([]byte, 1<<20))
 		panic(http.ErrAbortHandler)
 	})
-	var out bytes.Buffer
-	if err := c.Export(context.Background(), url.Values{}, &out); err == nil {
+	d, err := c.Export(context.Background(), url.Values{}, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Body.Close()
+	if _, err := io.ReadAll(d.Body); err == nil {
 		t.Error("a bundle that broke off is taken for a whole one")
 	}
 }
@@ -143,5 +147,42 @@ func TestSessionUsesItsOneConnection(t *testing.T) {
 	srv.CloseClientConnections()
 	if _, err := s.Challenge(context.Background()); err == nil || len(peers) != 3 {
 		t.Errorf("a session went on over %v: %v", peers, err)
+	}
+}
+
+// A server that goes on with another bundle, or elsewhere, is not believed.
+func TestDownloadGoesOnWhereItBrokeOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		tag, span string
+		good      bool
+	}{
+		"the rest":            {`"a"`, "bytes 3-9/10", true},
+		"of another bundle":   {`"b"`, "bytes 3-9/10", false},
+		"from elsewhere":      {`"a"`, "bytes 4-9/10", false},
+		"not to the end":      {`"a"`, "bytes 3-8/10", false},
+		"of no range at all":  {`"a"`, "", false},
+		"of an unclear range": {`"a"`, "bytes */10", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c0, _ := liar(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Range") != "bytes=3-" || r.Header.Get("If-Range") != `"a"` {
+					t.Errorf("asked with %v", r.Header)
+				}
+				w.Header().Set("ETag", c.tag)
+				w.Header().Set("Content-Range", c.span)
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = w.Write([]byte("rest"))
+			})
+			d, err := c0.Export(context.Background(), url.Values{}, `"a"`, 3)
+			if (err == nil) != c.good {
+				t.Fatalf("got %v", err)
+			}
+			if err == nil {
+				defer d.Body.Close()
+				if d.From != 3 || d.Total != 10 {
+					t.Errorf("got %+v", d)
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/url"
 	"strings"
 	"testing"
@@ -142,11 +143,23 @@ func TestAdminSocket(t *testing.T) {
 	}
 	_, err := admin.Hosts(s.Ctx, "urn:x:nobody")
 	refused(t, err, denial.NotEnrolled)
-	var out bytes.Buffer
-	if err := admin.Export(s.Ctx, url.Values{}, &out); err != nil || out.Len() < 1024 {
-		t.Errorf("got a bundle of %d bytes and %v", out.Len(), err)
+	whole := issuertest.Must(admin.Export(s.Ctx, url.Values{}, "", 0))(t)
+	defer whole.Body.Close()
+	data, err := io.ReadAll(whole.Body)
+	if err != nil || len(data) < 1024 || whole.Total != int64(len(data)) || whole.From != 0 || whole.Tag == "" {
+		t.Errorf("got a bundle of %d bytes of %d, and %v", len(data), whole.Total, err)
 	}
-	if err := admin.Export(s.Ctx, url.Values{"from": {"x"}}, &out); err == nil {
+	rest := issuertest.Must(admin.Export(s.Ctx, url.Values{}, whole.Tag, 1000))(t)
+	defer rest.Body.Close()
+	if again, err := io.ReadAll(rest.Body); err != nil || rest.From != 1000 || !bytes.Equal(again, data[1000:]) {
+		t.Errorf("going on: %d bytes from %d, %v", len(again), rest.From, err)
+	}
+	other := issuertest.Must(admin.Export(s.Ctx, url.Values{"from": {"1"}}, whole.Tag, 1000))(t)
+	defer other.Body.Close()
+	if other.From != 0 || other.Tag == whole.Tag {
+		t.Error("the bundle of one query goes on with that of another")
+	}
+	if _, err := admin.Export(s.Ctx, url.Values{"from": {"x"}}, "", 0); err == nil {
 		t.Error("a query that is none gets a bundle")
 	}
 	if _, err := admin.Genesis(s.Ctx); err == nil { // a public route

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/wire"
@@ -37,27 +36,6 @@ func (s *Server) genesis(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, wire.MediaAct, data)
-}
-
-// export streams a bundle. The query names a range of log indices (from, to: half-open) or one execution.
-func (s *Server) export(w http.ResponseWriter, r *http.Request) {
-	q, err := audit.ParseQuery(r.URL.Query())
-	if err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
-		return
-	}
-	bundle, err := audit.Build(r.Context(), s.issuer.Log(), s.issuer.Log().Head().Head, s.issuer, q)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	defer bundle.Close()
-	w.Header().Set("Content-Type", "application/x-tar")
-	w.WriteHeader(http.StatusOK)
-	if err := bundle.Write(r.Context(), w); err != nil {
-		s.log.Error("export ended early", "error", err)
-		panic(http.ErrAbortHandler) // the reader must not take half a bundle for a whole one
-	}
 }
 
 func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,7 @@ type Server struct {
 	ready   func() error
 	public  *http.Server
 	admin   *http.Server
+	exports exports
 }
 
 // SummaryPeriod is how often refused strangers are summarised in the log.
