@@ -60,7 +60,7 @@ func (s *signer) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, er
 		if err != nil {
 			return nil, err
 		}
-		if !verifies(s.key, digest[:], sig) {
+		if !tbs.Verifies(s.key, sig) {
 			return nil, errBadSignature
 		}
 		return sig, nil

@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -8,6 +9,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"github.com/governed-execution/writ/denial"
 )
@@ -16,6 +18,35 @@ import (
 type ToBeSigned struct {
 	kind  Kind
 	bytes []byte
+	shown *atomic.Pointer[shown] // nil: nothing is remembered
+}
+
+// shown is a signature over the structure that verified.
+type shown struct {
+	key Thumbprint
+	sig string
+}
+
+// Verifies reports whether sig is a signature by the key over the structure: 64 or 96 bytes r||s, or 64 bytes of
+// Ed25519. Signers that watch over a token ask before they give a signature away; Sign asks again, and is answered from
+// memory if key and signature are the same.
+func (t ToBeSigned) Verifies(k Key, sig []byte) bool {
+	if len(t.bytes) == 0 || !k.Valid() {
+		return false
+	}
+	now := shown{k.Thumbprint(), string(sig)}
+	if t.shown != nil {
+		if was := t.shown.Load(); was != nil && *was == now {
+			return true
+		}
+	}
+	if !k.verify(t.bytes, sig) {
+		return false
+	}
+	if t.shown != nil {
+		t.shown.Store(&now)
+	}
+	return true
 }
 
 // Kind returns the kind of the statement to be signed, so that a key of another purpose can refuse.
@@ -71,7 +102,8 @@ func Sign(ctx context.Context, s Signer, kind Kind, c Claims, payload []byte) ([
 	if err != nil {
 		return nil, err
 	}
-	sig, err := s.Sign(ctx, ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload)})
+	tbs := ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload), shown: new(atomic.Pointer[shown])}
+	sig, err := s.Sign(ctx, tbs)
 	if err != nil {
 		return nil, fmt.Errorf("signing %s: %w", kind, err)
 	}
@@ -82,7 +114,7 @@ func Sign(ctx context.Context, s Signer, kind Kind, c Claims, payload []byte) ([
 	if err := e.fits(kind); err != nil {
 		return nil, err
 	}
-	if !key.verify(toBeSigned(e.protected, payload), e.signature) {
+	if !bytes.Equal(toBeSigned(e.protected, payload), tbs.bytes) || !tbs.Verifies(key, e.signature) {
 		return nil, denial.New(denial.HSMUnavailable, "the signer returned a signature that does not verify")
 	}
 	return e.leaf, nil

@@ -81,6 +81,31 @@ func TestH08_ABadSignatureDoesNotLeave(t *testing.T) {
 	}
 }
 
+func TestH08_WhatVerifiedOnceIsRememberedForThatSignatureAlone(t *testing.T) {
+	_, s := newSigner(t)
+	_, other := newSigner(t)
+	for name, swap := range map[string]func(ToBeSigned, []byte) []byte{
+		"the signature shown":                      func(_ ToBeSigned, sig []byte) []byte { return sig },
+		"another signature":                        func(tbs ToBeSigned, _ []byte) []byte { sig, _ := other.Sign(t.Context(), tbs); return sig },
+		"the signature changed after it was shown": func(_ ToBeSigned, sig []byte) []byte { sig[9] ^= 1; return sig },
+	} {
+		odd := oddSigner{s, func(tbs ToBeSigned) ([]byte, error) {
+			sig, err := s.Sign(t.Context(), tbs)
+			if err != nil || !tbs.Verifies(s.Key(), sig) || !tbs.Verifies(s.Key(), sig) {
+				t.Fatalf("%s: a good signature does not verify: %v", name, err)
+			}
+			if tbs.Verifies(other.Key(), sig) || tbs.Verifies(Key{}, sig) || (ToBeSigned{}).Verifies(s.Key(), sig) {
+				t.Errorf("%s: verifies with another key, none, or nothing signed", name)
+			}
+			return swap(tbs, sig), nil
+		}}
+		_, err := Sign(t.Context(), odd, Artifact, testClaims, []byte{0xa0})
+		if good := name == "the signature shown"; good != (err == nil) || !good && !denial.Is(err, denial.HSMUnavailable) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestTheSignersErrorIsKept(t *testing.T) {
 	_, s := newSigner(t)
 	fault := errors.New("token removed")

@@ -33,8 +33,8 @@ type level struct {
 
 const issuanceText = `
 Issuance, end to end: a host on its TLS 1.3 connection over loopback asks for a challenge, signs quote and certification
-in software, and gets an artifact with its receipt: SoftHSM keys, durable SQLite log. Times are the host's. Hosts and
-issuer share the cores. Beside it, in turn and with the cores to itself, by as many callers:
+in software, and gets an artifact with its receipt: SoftHSM keys, durable SQLite log. Times are the host's. The issuer has
+one core and the hosts have the others. Beside it, in turn and on the issuer's core, by as many callers:
   bare   one quote signature verified, one signature of the token and its check, one durable commit shared by those who wait
   bare3  the same with all three signatures verified that an issuer must: of quote, certification and request
 

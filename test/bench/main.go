@@ -1,8 +1,8 @@
 // Command bench measures what the path costs, each figure beside the bare work that it cannot do without, measured in
 // the same run. It makes its own token, log, TPMs in software, roots and keys; nothing else believes them.
 //
-// The issuer runs in this process and the hosts in a second one, so that the CPU time of each is known. Both share the
-// machine.
+// The issuer runs in this process and the hosts in a second one, so that the CPU time of each is known. Each has cores of
+// its own (see settle).
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	defer stop()
 	do := func() error { return run(ctx, *only, *profile, *clients) }
 	if flag.Arg(0) == hostsCommand {
-		do = func() error { return serveOrders(ctx, os.Stdin, os.Stdout) }
+		do = func() error { return errors.Join(settle(true), serveOrders(ctx, os.Stdin, os.Stdout)) }
 	}
 	if err := do(); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
@@ -45,6 +45,9 @@ func run(ctx context.Context, only, profile string, clients int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, hosts.close()) }()
+	if err := settle(false); err != nil { // after the hosts have begun, who would inherit it
+		return err
+	}
 	site, err := newSite(ctx, dir, hosts.made)
 	if err != nil {
 		return err
