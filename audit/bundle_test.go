@@ -20,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/issuertest"
 )
 
 func TestParseQuery(t *testing.T) {
@@ -58,9 +59,9 @@ func TestParseQuery(t *testing.T) {
 
 func TestBuildRefusesARangeThatTheHeadDoesNotCover(t *testing.T) {
 	s := newStage(t)
-	head := s.log.Head().Head
+	head := s.Tree.Head().Head
 	for _, q := range []audit.Query{{From: head.Size}, {From: 5, To: 5}, {To: head.Size + 1}} {
-		if _, err := audit.Build(s.ctx, s.log, head, s.issuer, q); !denial.Is(err, denial.RequestLimit) {
+		if _, err := audit.Build(s.Ctx, s.Tree, head, s.Issuer, q); !denial.Is(err, denial.RequestLimit) {
 			t.Errorf("%+v: got %v", q, err)
 		}
 	}
@@ -84,7 +85,7 @@ func TestBuildFailsWithItsLog(t *testing.T) {
 	s := newStage(t)
 	s.permit()
 	broken := errors.New("broken")
-	if _, err := audit.Build(s.ctx, lossy{Log: s.log, fail: broken}, s.log.Head().Head, s.issuer, audit.Query{}); !errors.Is(err, broken) {
+	if _, err := audit.Build(s.Ctx, lossy{Log: s.Tree, fail: broken}, s.Tree.Head().Head, s.Issuer, audit.Query{}); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -97,11 +98,11 @@ func TestP23_LostEvidenceIsAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := lossy{Log: s.log, lost: map[statement.Digest]bool{statement.Digest(claims.Environment.Evidence.Value): true}}
-	b := must(audit.Build(s.ctx, lost, s.log.Head().Head, s.issuer, audit.Query{}))(t)
+	lost := lossy{Log: s.Tree, lost: map[statement.Digest]bool{statement.Digest(claims.Environment.Evidence.Value): true}}
+	b := must(audit.Build(s.Ctx, lost, s.Tree.Head().Head, s.Issuer, audit.Query{}))(t)
 	defer b.Close()
 	var raw bytes.Buffer
-	if err := b.Write(s.ctx, &raw); err != nil {
+	if err := b.Write(s.Ctx, &raw); err != nil {
 		t.Fatal(err)
 	}
 	r := s.verify(raw.Bytes())
@@ -138,7 +139,7 @@ func TestRangeBringsItsContext(t *testing.T) {
 		t.Errorf("the start is %s", f.Verdict)
 	}
 	// Every range verifies, wherever it cuts acts, chains and batches.
-	size := s.log.Head().Size
+	size := s.Tree.Head().Size
 	for range 20 {
 		from := rand.Uint64N(size)
 		to := from + 1 + rand.Uint64N(size-from)
@@ -209,7 +210,7 @@ func TestWrongTrustIsRefused(t *testing.T) {
 		return func(t *artifact.Trust) {
 			for i := range t.Keys {
 				if t.Keys[i].Purpose == p {
-					t.Keys[i].NotAfter = s.clock.Add(-time.Hour)
+					t.Keys[i].NotAfter = s.Now().Add(-time.Hour)
 				}
 			}
 		}
@@ -221,15 +222,15 @@ func TestWrongTrustIsRefused(t *testing.T) {
 		"another genesis":      {func(t *artifact.Trust) { t.Genesis[0] ^= 1 }, denial.KeyUnknown},
 		"no genesis":           {func(t *artifact.Trust) { t.Genesis = statement.Digest{} }, denial.KeyUnknown},
 		"no keys":              {func(t *artifact.Trust) { t.Keys = nil }, denial.KeyUnknown},
-		"another artifact key": {key(artifact.PurposeArtifact, newSigner(t).Key()), denial.KeyUnknown},
-		"another record key":   {key(artifact.PurposeRecord, newSigner(t).Key()), denial.KeyUnknown},
-		"another log key":      {key(artifact.PurposeLog, newSigner(t).Key()), denial.KeyUnknown},
+		"another artifact key": {key(artifact.PurposeArtifact, issuertest.NewKey(t).Key()), denial.KeyUnknown},
+		"another record key":   {key(artifact.PurposeRecord, issuertest.NewKey(t).Key()), denial.KeyUnknown},
+		"another log key":      {key(artifact.PurposeLog, issuertest.NewKey(t).Key()), denial.KeyUnknown},
 		"artifact key retired": {retired(artifact.PurposeArtifact), denial.KeyOutsideValidity},
 		"record key retired":   {retired(artifact.PurposeRecord), denial.KeyOutsideValidity},
 		"log key retired":      {retired(artifact.PurposeLog), denial.KeyOutsideValidity},
 		"another issuer":       {func(t *artifact.Trust) { t.Issuer = "https://other.example" }, denial.ReceiptInvalid},
 		"another log":          {func(t *artifact.Trust) { t.Log = "https://other.example/log" }, denial.ReceiptInvalid},
-		"expired":              {func(t *artifact.Trust) { t.Expires = s.clock }, denial.PolicyExpired},
+		"expired":              {func(t *artifact.Trust) { t.Expires = s.Now() }, denial.PolicyExpired},
 		"another TPM vendor":   {func(t *artifact.Trust) { t.TPMRoots = other.trust().TPMRoots }, denial.EKUntrusted},
 		"another company":      {func(t *artifact.Trust) { *t = *other.trust() }, denial.KeyUnknown},
 		"a broken TPM root": {func(t *artifact.Trust) {
@@ -239,13 +240,13 @@ func TestWrongTrustIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			trust := s.trust()
 			c.edit(trust)
-			r := must(audit.Verify(s.ctx, bytes.NewReader(raw), trust, audit.Options{Now: s.clock}))(t)
+			r := must(audit.Verify(s.Ctx, bytes.NewReader(raw), trust, audit.Options{Now: s.Now()}))(t)
 			wantRefuted(t, r, c.want)
 		})
 	}
-	r := must(audit.Verify(s.ctx, bytes.NewReader(raw), nil, audit.Options{Now: s.clock}))(t)
+	r := must(audit.Verify(s.Ctx, bytes.NewReader(raw), nil, audit.Options{Now: s.Now()}))(t)
 	wantRefuted(t, r, denial.KeyUnknown)
-	r = must(audit.Verify(s.ctx, bytes.NewReader(raw), s.trust(), audit.Options{}))(t)
+	r = must(audit.Verify(s.Ctx, bytes.NewReader(raw), s.trust(), audit.Options{}))(t)
 	wantRefuted(t, r, denial.ClockUntrusted)
 }
 
@@ -255,7 +256,7 @@ func TestTrustWithoutRoots(t *testing.T) {
 	s.permit()
 	trust := s.trust()
 	trust.TPMRoots = nil
-	r := must(audit.Verify(s.ctx, bytes.NewReader(s.export(audit.Query{})), trust, audit.Options{Now: s.clock}))(t)
+	r := must(audit.Verify(s.Ctx, bytes.NewReader(s.export(audit.Query{})), trust, audit.Options{Now: s.Now()}))(t)
 	wantProved(t, r)
 	if !strings.Contains(r.Text(), "no TPM roots") {
 		t.Errorf("the limit is not told:\n%s", r.Text())
@@ -268,10 +269,10 @@ func TestT25_VerdictWithoutTheIssuer(t *testing.T) {
 	s.story()
 	raw, trust := s.export(audit.Query{}), s.trust()
 	before := s.verify(raw).Text()
-	if err := s.log.Close(); err != nil {
+	if err := s.Tree.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := must(audit.Verify(context.Background(), bytes.NewReader(raw), trust, audit.Options{Now: s.clock}))(t)
+	r := must(audit.Verify(context.Background(), bytes.NewReader(raw), trust, audit.Options{Now: s.Now()}))(t)
 	if got := r.Text(); got != before {
 		t.Errorf("got\n%s\nwant\n%s", got, before)
 	}
@@ -333,19 +334,19 @@ func (failing) Read([]byte) (int, error) { return 0, os.ErrClosed }
 func TestFaultsAreNotVerdicts(t *testing.T) {
 	s := newStage(t)
 	raw := s.export(audit.Query{})
-	if _, err := audit.Verify(s.ctx, failing{}, s.trust(), audit.Options{Now: s.clock}); !errors.Is(err, os.ErrClosed) {
+	if _, err := audit.Verify(s.Ctx, failing{}, s.trust(), audit.Options{Now: s.Now()}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(s.Ctx)
 	cancel()
-	if _, err := audit.Verify(ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.clock}); !errors.Is(err, context.Canceled) {
+	if _, err := audit.Verify(ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.Now()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	t.Setenv("TMPDIR", t.TempDir()+"/none")
-	if _, err := audit.Verify(s.ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.clock}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := audit.Verify(s.Ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.Now()}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := audit.Build(s.ctx, s.log, s.log.Head().Head, s.issuer, audit.Query{}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := audit.Build(s.Ctx, s.Tree, s.Tree.Head().Head, s.Issuer, audit.Query{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -380,7 +381,7 @@ func FuzzVerify(f *testing.F) {
 	delete(members, "keys")
 	f.Add(members.pack(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := audit.Verify(context.Background(), bytes.NewReader(data), trust, audit.Options{Now: s.clock})
+		r, err := audit.Verify(context.Background(), bytes.NewReader(data), trust, audit.Options{Now: s.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -87,7 +88,7 @@ func (s *stage) reseal(f files, edit func(*audit.Manifest)) []byte {
 	}
 	f["manifest.cbor"] = must(statement.Marshal(m))(s)
 	hash := sha256.Sum256(f["manifest.cbor"])
-	f["manifest.cose"] = must(s.issuer.SealManifest(s.ctx, logURI, hash[:]))(s)
+	f["manifest.cose"] = must(s.Issuer.SealManifest(s.Ctx, issuertest.Log, hash[:]))(s)
 	return f.pack(s)
 }
 
@@ -100,7 +101,7 @@ func (s *stage) recapsule(f files, of statement.Digest, edit func(*audit.Capsule
 		s.Fatal(err)
 	}
 	edit(&c)
-	f[audit.NameCapsule(of)] = must(s.issuer.SealCapsule(s.ctx, env.Claims().Subject, must(statement.Marshal(c))(s)))(s)
+	f[audit.NameCapsule(of)] = must(s.Issuer.SealCapsule(s.Ctx, env.Claims().Subject, must(statement.Marshal(c))(s)))(s)
 }
 
 // wantRefuted checks that the bundle is refuted with the reason, as a whole or by one of its statements.
@@ -170,8 +171,8 @@ func TestT24_EditedBundleIsRefused(t *testing.T) {
 			raw := s.reseal(f, nil)
 			f = unpack(t, raw)
 			hash := sha256.Sum256(f["manifest.cbor"])
-			leaf := must(statement.Sign(s.ctx, newSigner(t), statement.Manifest, statement.Claims{Issuer: issuerURI, Subject: logURI, IssuedAt: s.seconds()}, hash[:]))(t)
-			done := must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf}))(t)
+			leaf := must(statement.Sign(s.Ctx, issuertest.NewKey(t), statement.Manifest, statement.Claims{Issuer: issuerURI, Subject: issuertest.Log, IssuedAt: s.Seconds()}, hash[:]))(t)
+			done := must(s.Tree.Append(s.Ctx, tlog.Entry{Leaf: leaf}))(t)
 			f["manifest.cose"] = must(statement.Attach(leaf, done[0].Receipt))(t)
 			wantRefuted(t, s.verify(f.pack(t)), denial.KeyUnknown)
 		})
@@ -317,14 +318,14 @@ func (s *stage) forge(permit *artifact.Claims, edit func(*decision.Input), late 
 	if late != nil {
 		late(&c)
 	}
-	leaf := must(artifact.Sign(s.ctx, s.keys[record.PurposeArtifact], c))(s)
-	return must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{encoded}}))(s)[0].Index
+	leaf := must(artifact.Sign(s.Ctx, s.Keys[record.PurposeArtifact], c))(s)
+	return must(s.Tree.Append(s.Ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{encoded}}))(s)[0].Index
 }
 
 // blob returns what the log keeps under a digest.
 func (s *stage) blob(digest []byte) []byte {
 	s.Helper()
-	data, ok, err := s.log.Blob(s.ctx, statement.Digest(digest))
+	data, ok, err := s.Tree.Blob(s.Ctx, statement.Digest(digest))
 	if err != nil || !ok {
 		s.Fatalf("blob: %v, %v", ok, err)
 	}
@@ -335,7 +336,7 @@ func (s *stage) blob(digest []byte) []byte {
 func TestF14_ForgottenClockIsRefuted(t *testing.T) {
 	s := newStage(t)
 	s.permit()
-	back := *s.tpm
+	back := *s.Host.TPM
 	back.Clock.ResetCount = 0
 	s.refuse(denial.BootRollback, asking{tpm: &back})
 	in := must(decision.DecodeInput(s.blob(s.lastRecord(record.EventDenial).Input)))(t)
@@ -344,8 +345,8 @@ func TestF14_ForgottenClockIsRefuted(t *testing.T) {
 	if err := d.Denied(); err != nil {
 		t.Fatal(err)
 	}
-	leaf := must(artifact.Sign(s.ctx, s.keys[record.PurposeArtifact], d.Claims()))(t)
-	s.wantForged(t, must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(t)}}))(t)[0].Index, denial.BootRollback)
+	leaf := must(artifact.Sign(s.Ctx, s.Keys[record.PurposeArtifact], d.Claims()))(t)
+	s.wantForged(t, must(s.Tree.Append(s.Ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(t)}}))(t)[0].Index, denial.BootRollback)
 }
 
 func TestForgedPermitIsRefuted(t *testing.T) {
@@ -356,12 +357,12 @@ func TestForgedPermitIsRefuted(t *testing.T) {
 	}{
 		"the same request again":      {func(*stage, *decision.Input) {}, nil, denial.RequestReplayed},
 		"other facts":                 {func(_ *stage, in *decision.Input) { in.Facts.Firmware++ }, nil, denial.LogInconsistent},
-		"another confirmation key":    {func(s *stage, in *decision.Input) { in.CNF = s.keys[alice].Key() }, nil, denial.LogInconsistent},
+		"another confirmation key":    {func(s *stage, in *decision.Input) { in.CNF = s.Keys[alice].Key() }, nil, denial.LogInconsistent},
 		"another request":             {func(_ *stage, in *decision.Input) { in.Request.Lifetime-- }, nil, denial.LogInconsistent},
 		"another host label":          {func(_ *stage, in *decision.Input) { in.Host.Labels = map[string]string{"env": "prod"} }, nil, denial.LogInconsistent},
 		"a host never enrolled":       {func(_ *stage, in *decision.Input) { in.Host.Enrolment = nonce(32) }, nil, denial.NotEnrolled},
 		"another initiator":           {func(_ *stage, in *decision.Input) { in.Initiator.ID = mallory }, nil, denial.KeyUnknown},
-		"another initiator's key":     {func(s *stage, in *decision.Input) { t := s.keys[mallory].Key().Thumbprint(); in.Initiator.Key = t[:] }, nil, denial.KeyUnknown},
+		"another initiator's key":     {func(s *stage, in *decision.Input) { t := s.Keys[mallory].Key().Thumbprint(); in.Initiator.Key = t[:] }, nil, denial.KeyUnknown},
 		"another connection":          {func(_ *stage, in *decision.Input) { in.Exporter = nonce(32) }, nil, denial.ChannelBinding},
 		"another challenge":           {func(_ *stage, in *decision.Input) { in.Challenge = nonce(32) }, nil, denial.ChallengeMismatch},
 		"a policy never signed":       {func(_ *stage, in *decision.Input) { in.Appraisal.Hash = nonce(32) }, nil, denial.PolicyHashMismatch},
@@ -369,13 +370,13 @@ func TestForgedPermitIsRefuted(t *testing.T) {
 		"a policy no longer in force": {func(s *stage, _ *decision.Input) { s.publish(s.authorization("500s")) }, nil, denial.PolicyRollback},
 		"a revocation kept quiet":     {func(s *stage, _ *decision.Input) { s.revoke(record.CauseInitiator, robotURI) }, nil, denial.LogInconsistent},
 		"a revocation made up":        {func(_ *stage, in *decision.Input) { in.Revoked = []uint64{3} }, nil, denial.LogInconsistent},
-		"dated long before its entry": {func(s *stage, _ *decision.Input) { s.clock = s.clock.Add(time.Hour) }, nil, denial.EvidenceStale},
+		"dated long before its entry": {func(s *stage, _ *decision.Input) { s.Advance(time.Hour) }, nil, denial.EvidenceStale},
 		"a host approved anew":        {func(s *stage, _ *decision.Input) { s.approve() }, nil, denial.NotEnrolled},
 		"dated after its entry":       {func(_ *stage, in *decision.Input) { in.Time += 3600 }, nil, denial.NotYetValid},
 		"dated before its challenge":  {func(_ *stage, in *decision.Input) { in.Time = in.Challenged - 1 }, nil, denial.NotYetValid},
 		"by another issuer":           {func(_ *stage, in *decision.Input) { in.Issuer += "/" }, nil, denial.IdentityConflict},
 		"other PCRs than the policy in force wants": {func(s *stage, in *decision.Input) {
-			text := strings.Replace(s.appraisal(""), "bind = [4, 7, 11]", "bind = [0, 4, 7]", 1)
+			text := strings.Replace(s.Appraisal(), "bind = [4, 7, 11]", "bind = [0, 4, 7]", 1)
 			doc := must(firmwarepolicy.ParseTOML([]byte(text)))(s)
 			s.publish(text)
 			hash := doc.Hash()

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/test/softtpm"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -23,13 +25,13 @@ func (s *stage) append(leaves ...[]byte) uint64 {
 	for i := range leaves {
 		entries[i].Leaf = leaves[i]
 	}
-	return must(s.log.Append(s.ctx, entries...))(s)[0].Index
+	return must(s.Tree.Append(s.Ctx, entries...))(s)[0].Index
 }
 
 // lastRecord returns the newest record of an event in the log.
 func (s *stage) lastRecord(event record.Event) (found record.Record) {
 	s.Helper()
-	err := s.log.Leaves(s.ctx, 0, s.log.Head().Size, func(_ uint64, leaf []byte) error {
+	err := s.Tree.Leaves(s.Ctx, 0, s.Tree.Head().Size, func(_ uint64, leaf []byte) error {
 		var r record.Record
 		env := must(statement.Decode(leaf, statement.MaxStatement))(s)
 		if env.Kind() == statement.Record && statement.Unmarshal(env.Payload(), &r) == nil && r.Event == event {
@@ -82,7 +84,7 @@ func TestForgedDenialIsRefuted(t *testing.T) {
 		"evidence: no challenge":   {denial.LogReplayMismatch, binding, func(_ *stage, r *record.Record) { r.Challenge = nil }, denial.LogInconsistent},
 		"evidence: no policy":      {denial.LogReplayMismatch, binding, func(_ *stage, r *record.Record) { r.Appraisal = nil }, denial.LogInconsistent},
 		"the same number twice":    {denial.SecureBootOff, policy, func(s *stage, r *record.Record) { r.Emitter.Seq-- }, denial.StateRollback},
-		"dated long before it":     {denial.SecureBootOff, policy, func(s *stage, r *record.Record) { s.clock = s.clock.Add(time.Hour) }, denial.EvidenceStale},
+		"dated long before it":     {denial.SecureBootOff, policy, func(s *stage, r *record.Record) { s.Advance(time.Hour) }, denial.EvidenceStale},
 		"dated after its entry":    {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Time += 3600 }, denial.NotYetValid},
 		"by another emitter":       {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Emitter.URI = gateURI }, denial.IdentityConflict},
 		"in a chain":               {denial.SecureBootOff, policy, func(_ *stage, r *record.Record) { r.Previous = nonce(32) }, denial.NotPermitted},
@@ -96,7 +98,7 @@ func TestForgedDenialIsRefuted(t *testing.T) {
 			r := s.lastRecord(record.EventDenial)
 			r.Emitter.Seq++
 			c.edit(s, &r)
-			s.wantForged(t, s.append(must(r.Sign(s.ctx, s.keys[record.PurposeRecord], issuerURI))(t)), c.want)
+			s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], issuerURI))(t)), c.want)
 		})
 	}
 }
@@ -124,7 +126,7 @@ func TestDenialOfAPermitIsRefuted(t *testing.T) {
 			r := s.lastRecord(record.EventDenial)
 			r.Emitter.Seq++
 			r.FillDenial(denial.New(c.reason, "").At(c.stage), nil)
-			index := s.append(must(r.Sign(s.ctx, s.keys[record.PurposeRecord], issuerURI))(t))
+			index := s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], issuerURI))(t))
 			if f := finding(t, s.verify(s.export(audit.Query{})), index); f.Verdict != c.want {
 				t.Errorf("got %s: %s", f.Verdict, f.Why)
 			}
@@ -135,7 +137,7 @@ func TestDenialOfAPermitIsRefuted(t *testing.T) {
 // requestID returns the id of the request that an artifact answers.
 func (s *stage) requestID(c artifact.Claims) []byte {
 	s.Helper()
-	raw, _, err := s.log.Blob(s.ctx, statement.Digest(c.Policy.Request.Value))
+	raw, _, err := s.Tree.Blob(s.Ctx, statement.Digest(c.Policy.Request.Value))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -167,13 +169,13 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 		"another record before it":         {record.EventStart, func(_ *stage, r *record.Record) { r.Previous = nonce(32) }, denial.StateRollback},
 		"a new epoch":                      {record.EventStart, func(_ *stage, r *record.Record) { r.Emitter.Epoch = nonce(16) }, denial.StateRollback},
 		"another gate's":                   {record.EventStart, func(_ *stage, r *record.Record) { r.Emitter.URI = gateURI + "2" }, denial.NotPermitted},
-		"by a key never enrolled":          {record.EventStart, func(s *stage, _ *record.Record) { s.gate = newSigner(s) }, denial.KeyUnknown},
+		"by a key never enrolled":          {record.EventStart, func(s *stage, _ *record.Record) { s.Host.Key = issuertest.NewKey(s) }, denial.KeyUnknown},
 		"code that is not pinned":          {record.EventStart, func(_ *stage, r *record.Record) { r.Execution.Code = nonce(32) }, denial.CodeDigestMismatch},
 		"a script that is not pinned":      {record.EventStart, func(_ *stage, r *record.Record) { r.Execution.Script = nonce(32) }, denial.CodeDigestMismatch},
 		"another host":                     {record.EventStart, func(_ *stage, r *record.Record) { r.Workload = robotURI }, denial.LogInconsistent},
 		"another initiator":                {record.EventStart, func(_ *stage, r *record.Record) { r.Initiator = mallory }, denial.LogInconsistent},
 		"another policy":                   {record.EventStart, func(_ *stage, r *record.Record) { r.Policy.Hash = nonce(32) }, denial.LogInconsistent},
-		"logged after expiry":              {record.EventStart, func(s *stage, _ *record.Record) { s.clock = s.clock.Add(359 * time.Second) }, denial.Expired},
+		"logged after expiry":              {record.EventStart, func(s *stage, _ *record.Record) { s.Advance(359 * time.Second) }, denial.Expired},
 		"of a host approved anew":          {record.EventStart, func(s *stage, _ *record.Record) { s.approve() }, denial.NotPermitted},
 		"an end without a start":           {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Start = nonce(32) }, denial.StateRollback},
 		"an end of another use":            {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Use = 2 }, denial.LogInconsistent},
@@ -187,15 +189,15 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := must(s.report(m, record.EventStart, nil))(t)
-			r := record.Record{Version: record.Version, Event: c.event, Time: s.seconds(), CTI: claims.ID, Artifact: digest[:], Workload: hostURI,
+			r := record.Record{Version: record.Version, Event: c.event, Time: s.Seconds(), CTI: claims.ID, Artifact: digest[:], Workload: hostURI,
 				Initiator: claims.Initiator.Principal, Policy: &record.PolicyRef{ID: claims.Policy.ID, Hash: claims.Policy.Hash.Value},
-				Emitter: record.Emitter{URI: gateURI, Epoch: s.chain.epoch, Seq: s.chain.next}, Previous: s.chain.previous,
-				Execution: &record.Execution{ID: claims.Execution.ID, Use: 2, Code: code[:]}}
+				Emitter: record.Emitter{URI: gateURI, Epoch: s.Host.Chain.Epoch, Seq: s.Host.Chain.Next}, Previous: s.Host.Chain.Previous,
+				Execution: &record.Execution{ID: claims.Execution.ID, Use: 2, Code: issuertest.Code[:]}}
 			if c.event == record.EventEnd {
 				r.Execution.Use, r.Execution.Start = 1, start[:]
 			}
 			c.edit(s, &r)
-			s.wantForged(t, s.append(must(r.Sign(s.ctx, s.gate, gateURI))(t)), c.want)
+			s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Host.Key, gateURI))(t)), c.want)
 		})
 	}
 }
@@ -203,51 +205,51 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 func TestForgedActIsRefuted(t *testing.T) {
 	policy := func(s *stage, toml string, edit func(*record.Policy)) record.Policy {
 		doc := must(firmwarepolicy.ParseTOML([]byte(toml)))(s)
-		p := record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(), Revision: doc.Version(), Document: doc.Canonical(), Time: s.seconds()}
+		p := record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(), Revision: doc.Version(), Document: doc.Canonical(), Time: s.Seconds()}
 		edit(&p)
 		return p
 	}
 	keep := func(*record.Policy) {}
 	enrolment := func(s *stage, h *record.Host, i *record.Initiator, id string) record.Enrolment {
-		return record.Enrolment{Version: record.Version, ID: id, Time: s.seconds(), Nonce: nonce(16), Host: h, Initiator: i}
+		return record.Enrolment{Version: record.Version, ID: id, Time: s.Seconds(), Nonce: nonce(16), Host: h, Initiator: i}
 	}
 	for name, c := range map[string]struct {
 		act  func(*stage) record.Bundle
 		want denial.Reason
 	}{
 		"a policy of one person": {func(s *stage) record.Bundle {
-			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice)
+			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice)
 		}, denial.PolicyUnsigned},
 		"a policy of nobody we know": {func(s *stage) record.Bundle {
-			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), robotURI, mallory)
+			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), robotURI, mallory)
 		}, denial.KeyUnknown},
 		"an older policy": {func(s *stage) record.Bundle {
-			s.policies[record.Authorization]--
-			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice, bob)
+			again := strings.Replace(s.authorization("60s"), "version = 2", "version = 1", 1)
+			return s.Sign(statement.Policy, issuerURI, policy(s, again, keep), alice, bob)
 		}, denial.PolicyRollback},
 		"another version than the document's": {func(s *stage) record.Bundle {
-			return s.signed(statement.Policy, issuerURI, policy(s, s.authorization("60s"), func(p *record.Policy) { p.Revision += 9 }), alice, bob)
+			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), func(p *record.Policy) { p.Revision += 9 }), alice, bob)
 		}, denial.PolicyHashMismatch},
 		"a revocation of one person": {func(s *stage) record.Bundle {
-			return s.signed(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}, bob)
+			return s.Sign(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}, bob)
 		}, denial.ThresholdNotMet},
 		"an initiator's key again": {func(s *stage) record.Bundle {
-			return s.signed(statement.Enrolment, issuerURI, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: s.keys[robotURI].Key()}, mallory), alice, bob)
+			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: s.Keys[robotURI].Key()}, mallory), alice, bob)
 		}, denial.IdentityConflict},
 		"the host's EK for another host": {func(s *stage) record.Bundle {
-			ek := s.tpm.EKDigest()
-			return s.signed(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI+"2"), alice, bob)
+			ek := s.Host.TPM.EKDigest()
+			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI+"2"), alice, bob)
 		}, denial.IdentityConflict},
 		"another EK for the host": {func(s *stage) record.Bundle {
-			return s.signed(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: nonce(32), Labels: map[string]string{}}, nil, hostURI), alice, bob)
+			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: nonce(32), Labels: map[string]string{}}, nil, hostURI), alice, bob)
 		}, denial.IdentityConflict},
 		"an older approval of the host": {func(s *stage) record.Bundle {
-			ek := s.tpm.EKDigest()
+			ek := s.Host.TPM.EKDigest()
 			e := enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI)
-			e.Time -= 3600
-			return s.signed(statement.Enrolment, issuerURI, e, alice, bob)
+			e.Time -= 2_000_000
+			return s.Sign(statement.Enrolment, issuerURI, e, alice, bob)
 		}, denial.PolicyRollback},
-		"a second genesis": {func(s *stage) record.Bundle { return s.act }, denial.WrongType},
+		"a second genesis": {func(s *stage) record.Bundle { return s.Act }, denial.WrongType},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -256,7 +258,7 @@ func TestForgedActIsRefuted(t *testing.T) {
 	}
 	t.Run("an act twice", func(t *testing.T) {
 		s := newStage(t)
-		act := s.signed(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CausePolicy, Target: "00", Time: 1, Nonce: nonce(16)}, alice, bob)
+		act := s.Sign(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CausePolicy, Target: "00", Time: 1, Nonce: nonce(16)}, alice, bob)
 		s.append(act...)
 		s.enrolInitiatorAs(alice)
 		s.wantForged(t, s.append(act...), denial.RequestReplayed)
@@ -266,7 +268,7 @@ func TestForgedActIsRefuted(t *testing.T) {
 		payload := must(statement.Marshal(record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}))(t)
 		var b record.Bundle
 		for _, p := range []string{alice, bob} {
-			b = must(record.SignAct(s.ctx, b, s.keys[p], statement.Revocation, statement.Claims{Issuer: issuerURI + "/2", Subject: issuerURI}, payload))(t)
+			b = must(record.SignAct(s.Ctx, b, s.Keys[p], statement.Revocation, statement.Claims{Issuer: issuerURI + "/2", Subject: issuerURI}, payload))(t)
 		}
 		s.wantForged(t, s.append(b...), denial.IdentityConflict)
 	})
@@ -275,8 +277,8 @@ func TestForgedActIsRefuted(t *testing.T) {
 // enrolInitiatorAs enrols an initiator with the key of another name.
 func (s *stage) enrolInitiatorAs(id string) {
 	s.Helper()
-	s.apply(statement.Enrolment, id, record.Enrolment{Version: record.Version, ID: id, Time: s.seconds(), Nonce: nonce(16),
-		Initiator: &record.Initiator{Kind: record.Human, Key: newSigner(s).Key()}})
+	s.apply(statement.Enrolment, id, record.Enrolment{Version: record.Version, ID: id, Time: s.Seconds(), Nonce: nonce(16),
+		Initiator: &record.Initiator{Kind: record.Human, Key: issuertest.NewKey(s).Key()}})
 }
 
 func TestForgedEnrolmentIsRefuted(t *testing.T) {
@@ -284,8 +286,8 @@ func TestForgedEnrolmentIsRefuted(t *testing.T) {
 		edit func(*stage, *record.Record)
 		want denial.Reason
 	}{
-		"another AK":             {func(s *stage, r *record.Record) { r.Enrolled.AK = s.vendor.New(s, softtpm.Options{}).AK }, denial.LogInconsistent},
-		"another gate key":       {func(s *stage, r *record.Record) { k := newSigner(s).Key(); r.Enrolled.GateKey = &k }, denial.LogInconsistent},
+		"another AK":             {func(s *stage, r *record.Record) { r.Enrolled.AK = s.Vendor.New(s, softtpm.Options{}).AK }, denial.LogInconsistent},
+		"another gate key":       {func(s *stage, r *record.Record) { k := issuertest.NewKey(s).Key(); r.Enrolled.GateKey = &k }, denial.LogInconsistent},
 		"no gate key":            {func(_ *stage, r *record.Record) { r.Enrolled.GateKey = nil }, denial.LogInconsistent},
 		"another method":         {func(_ *stage, r *record.Record) { r.Enrolled.Method = "list" }, denial.LogInconsistent},
 		"an act never signed":    {func(_ *stage, r *record.Record) { r.Enrolled.Enrolment = nonce(32) }, denial.NotEnrolled},
@@ -298,7 +300,7 @@ func TestForgedEnrolmentIsRefuted(t *testing.T) {
 			r := s.lastRecord(record.EventEnrol)
 			r.Emitter.Seq += 100
 			c.edit(s, &r)
-			s.wantForged(t, s.append(must(r.Sign(s.ctx, s.keys[record.PurposeRecord], hostURI))(t)), c.want)
+			s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], hostURI))(t)), c.want)
 		})
 	}
 }
@@ -307,6 +309,6 @@ func TestForgedBirthIsRefuted(t *testing.T) {
 	s := newStage(t)
 	r := s.lastRecord(record.EventKey)
 	r.Emitter.Seq += 100
-	r.Birth.Key = newSigner(t).Key()
-	s.wantForged(t, s.append(must(r.Sign(s.ctx, s.keys[record.PurposeRecord], issuerURI))(t)), denial.KeyUnknown)
+	r.Birth.Key = issuertest.NewKey(t).Key()
+	s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], issuerURI))(t)), denial.KeyUnknown)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -30,8 +31,8 @@ func (s *stage) remade(enrolment statement.Digest) uint64 {
 	if err := d.Denied(); err != nil {
 		s.Fatal(err)
 	}
-	leaf := must(artifact.Sign(s.ctx, s.keys[record.PurposeArtifact], d.Claims()))(s)
-	return must(s.log.Append(s.ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(s)}}))(s)[0].Index
+	leaf := must(artifact.Sign(s.Ctx, s.Keys[record.PurposeArtifact], d.Claims()))(s)
+	return must(s.Tree.Append(s.Ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(s)}}))(s)[0].Index
 }
 
 // longer is the authorization policy with an hour of lifetime.
@@ -41,7 +42,7 @@ func (s *stage) longer() string { return s.authorization("3600s") }
 func (s *stage) enrolled() (digest statement.Digest) {
 	s.Helper()
 	want := must(statement.Marshal(s.lastRecord(record.EventEnrol)))(s)
-	err := s.log.Leaves(s.ctx, 0, s.log.Head().Size, func(_ uint64, leaf []byte) error {
+	err := s.Tree.Leaves(s.Ctx, 0, s.Tree.Head().Size, func(_ uint64, leaf []byte) error {
 		env := must(statement.Decode(leaf, statement.MaxStatement))(s)
 		if string(env.Payload()) == string(want) {
 			digest = env.Digest()
@@ -76,18 +77,18 @@ func TestActivationOfAnOldApprovalIsRefuted(t *testing.T) {
 	r := s.lastRecord(record.EventEnrol)
 	s.approve()
 	r.Emitter.Seq += 100
-	s.wantForged(t, s.append(must(r.Sign(s.ctx, s.keys[record.PurposeRecord], hostURI))(t)), denial.NotEnrolled)
+	s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], hostURI))(t)), denial.NotEnrolled)
 }
 
 func TestRecordByTheGateKeyOfAnOldEnrolmentIsRefuted(t *testing.T) {
 	s := newStage(t)
 	m, _ := s.permit()
 	must(s.report(m, record.EventStart, nil))(t)
-	old, chain := s.gate, s.chain
+	old, chain := s.Host.Key, s.Host.Chain
 	s.enrolHost()
 	r := s.lastRecord(record.EventStart)
-	r.Time, r.Emitter.Seq, r.Previous, r.Execution.Use = s.seconds(), chain.next, chain.previous, 2
-	s.wantForged(t, s.append(must(r.Sign(s.ctx, old, gateURI))(t)), denial.NotPermitted)
+	r.Time, r.Emitter.Seq, r.Previous, r.Execution.Use = s.Seconds(), chain.Next, chain.Previous, 2
+	s.wantForged(t, s.append(must(r.Sign(s.Ctx, old, gateURI))(t)), denial.NotPermitted)
 }
 
 // A start must be of the code that the artifact pins, with the arguments that it pins.
@@ -101,10 +102,10 @@ func TestStartOfOtherArgumentsIsRefuted(t *testing.T) {
 		"the pinned ones":   {func(r *record.Record) { r.Execution.Args = args.Value }, 0},
 		"others":            {func(r *record.Record) { r.Execution.Args = other[:] }, denial.ScopeDenied},
 		"none":              {func(*record.Record) {}, denial.ScopeDenied},
-		"a script's":        {func(r *record.Record) { r.Execution.Args, r.Execution.Script = args.Value, code[:] }, 0},
-		"a script's others": {func(r *record.Record) { r.Execution.Args, r.Execution.Script = other[:], code[:] }, denial.ScopeDenied},
+		"a script's":        {func(r *record.Record) { r.Execution.Args, r.Execution.Script = args.Value, issuertest.Code[:] }, 0},
+		"a script's others": {func(r *record.Record) { r.Execution.Args, r.Execution.Script = other[:], issuertest.Code[:] }, denial.ScopeDenied},
 		"other interpreter": {func(r *record.Record) {
-			r.Execution.Args, r.Execution.Script, r.Execution.Code = args.Value, code[:], other[:]
+			r.Execution.Args, r.Execution.Script, r.Execution.Code = args.Value, issuertest.Code[:], other[:]
 		}, denial.CodeDigestMismatch},
 		"another appraisal": {func(r *record.Record) {
 			r.Execution.Args, r.Appraisal = args.Value, &record.PolicyRef{ID: "https://x/y", Hash: other[:]}
@@ -119,10 +120,10 @@ func TestStartOfOtherArgumentsIsRefuted(t *testing.T) {
 			}
 			first := must(s.report(m, record.EventStart, func(r *record.Record) { r.Execution.Args = args.Value }))(t)
 			r := s.lastRecord(record.EventStart)
-			r.Emitter.Seq, r.Previous = s.chain.next, first[:]
-			r.Execution = &record.Execution{ID: r.Execution.ID, Use: 2, Code: code[:]}
+			r.Emitter.Seq, r.Previous = s.Host.Chain.Next, first[:]
+			r.Execution = &record.Execution{ID: r.Execution.ID, Use: 2, Code: issuertest.Code[:]}
 			c.edit(&r)
-			index := s.append(must(r.Sign(s.ctx, s.gate, gateURI))(t))
+			index := s.append(must(r.Sign(s.Ctx, s.Host.Key, gateURI))(t))
 			if c.want != 0 {
 				s.wantForged(t, index, c.want)
 			} else if f := finding(t, s.verify(s.export(audit.Query{})), index); f.Verdict != audit.Proved {

@@ -33,12 +33,12 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log})
 	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log, beside: true})
 	s.refuse(denial.ChallengeUnknown, asking{foreign: true})
-	back := *s.tpm
+	back := *s.Host.TPM
 	back.Clock.ResetCount = 0
 	s.refuse(denial.BootRollback, asking{tpm: &back})
 	s.publish(s.authorization("120s"))
 	s.refuse(denial.LifetimeTooLong, asking{})
-	s.publish(s.appraisal(""))
+	s.publish(s.Appraisal())
 	m, c, err := s.ask(asking{initiator: mallory, edit: func(r *artifact.RequestClaims) { r.Lifetime = 60 }})
 	if err != nil {
 		s.Fatal(err)
@@ -57,10 +57,10 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 	}
 	s.revoke(record.CauseInitiator, mallory)
 	s.refuse(denial.InitiatorRevoked, asking{initiator: mallory})
-	if _, err := s.issuer.Mint(s.ctx, issuer.NewConnection(), [32]byte{1}, []byte("noise"), nil); !denial.Is(err, denial.WrongType) {
+	if _, err := s.Issuer.Mint(s.Ctx, issuer.NewConnection(), [32]byte{1}, []byte("noise"), nil); !denial.Is(err, denial.WrongType) {
 		s.Fatalf("noise: %v", err)
 	}
-	if err := s.issuer.Summarise(s.ctx); err != nil {
+	if err := s.Issuer.Summarise(s.Ctx); err != nil {
 		s.Fatal(err)
 	}
 	return permits, requests
