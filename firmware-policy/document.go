@@ -13,13 +13,14 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// Kind says which of the two policies a document is.
+// Kind says which of the policies a document is.
 type Kind string
 
 // The kinds of policies.
 const (
 	KindAppraisal     Kind = "appraisal"
 	KindAuthorization Kind = "authorization"
+	KindAnchors       Kind = "anchors" // which TPM vendors are believed
 )
 
 // Schema is the version of the document's form, of the facts' names and of the expression language. It is part of the
@@ -54,6 +55,7 @@ type body struct {
 	Expires       uint64             `cbor:"5,keyasint"`
 	Appraisal     *appraisalBody     `cbor:"6,keyasint,omitempty"`
 	Authorization *authorizationBody `cbor:"7,keyasint,omitempty"`
+	Anchors       *anchorsBody       `cbor:"8,keyasint,omitempty"`
 }
 
 // Document is one policy that has passed every check. It is made by ParseTOML and Decode only, and never changes.
@@ -63,6 +65,7 @@ type Document struct {
 	hash          Hash
 	appraisal     *Appraisal
 	authorization *Authorization
+	anchors       *Anchors
 }
 
 // Decode reads a canonical form. It checks, in this order: the size (313), strict CBOR and known keys, the schema
@@ -101,10 +104,13 @@ func newDocument(b body) (*Document, error) {
 		return nil, refuse("the policy takes %d bytes, more than %d", len(canonical), MaxCanonical)
 	}
 	d := &Document{body: b, canonical: canonical, hash: sha256.Sum256(append([]byte(hashDomain), canonical...))}
-	if b.Kind == KindAppraisal {
+	switch b.Kind {
+	case KindAppraisal:
 		d.appraisal, err = compileAppraisal(b.Appraisal, d.hash)
-	} else {
+	case KindAuthorization:
 		d.authorization, err = compileAuthorization(b.Authorization, d.hash)
+	case KindAnchors:
+		d.anchors, err = compileAnchors(b.Anchors)
 	}
 	if err != nil {
 		return nil, err
@@ -124,6 +130,9 @@ func (b *body) normalise() {
 		for i := range a.Require {
 			a.Require[i].Expr = strings.TrimSpace(a.Require[i].Expr)
 		}
+	}
+	if b.Anchors != nil {
+		b.Anchors.normalise()
 	}
 	if b.Authorization == nil {
 		return
@@ -150,9 +159,10 @@ func (b *body) check() error {
 	switch {
 	case b.Schema != Schema:
 		return refuse("schema must be %d", Schema)
-	case b.Kind != KindAppraisal && b.Kind != KindAuthorization:
-		return refuse("kind must be %q or %q", KindAppraisal, KindAuthorization)
-	case (b.Appraisal != nil) != (b.Kind == KindAppraisal) || (b.Authorization != nil) != (b.Kind == KindAuthorization):
+	case b.Kind != KindAppraisal && b.Kind != KindAuthorization && b.Kind != KindAnchors:
+		return refuse("kind must be %q, %q or %q", KindAppraisal, KindAuthorization, KindAnchors)
+	case (b.Appraisal != nil) != (b.Kind == KindAppraisal) || (b.Authorization != nil) != (b.Kind == KindAuthorization) ||
+		(b.Anchors != nil) != (b.Kind == KindAnchors):
 		return refuse("the content is not that of kind %q", b.Kind)
 	case !absolute(b.ID):
 		return refuse("id must be an absolute URI")

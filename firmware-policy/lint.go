@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Severity says how bad a finding is.
@@ -48,6 +49,9 @@ func Lint(d *Document, now uint64) []Finding {
 	}
 	if d.authorization != nil {
 		l.authorization(d.authorization)
+	}
+	if d.anchors != nil {
+		l.anchors(d.anchors, now)
 	}
 	slices.SortStableFunc(l.findings, func(a, b Finding) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
 	return l.findings
@@ -112,5 +116,26 @@ func (l *linter) authorization(a *Authorization) {
 				l.warn("rule %s allows every target of scheme %s", r.Name, scheme)
 			}
 		}
+	}
+}
+
+func (l *linter) anchors(a *Anchors, now uint64) {
+	at := time.Unix(int64(min(now, maxExpires)), 0)
+	for _, c := range slices.Concat(a.roots, a.rules.Path) {
+		switch {
+		case at.After(c.NotAfter):
+			l.warn("the certificate of %q expired at %s, and leads nowhere", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+		case at.Before(c.NotBefore):
+			l.warn("the certificate of %q is valid from %s only", c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
+		}
+	}
+	for _, list := range a.rules.Lists {
+		if !at.Before(list.NextUpdate) {
+			l.error("the revocation list of %q was to be followed by another at %s: no TPM under that CA can be enrolled",
+				list.Issuer, list.NextUpdate.UTC().Format(time.RFC3339))
+		}
+	}
+	if a.rules.Listed && len(a.rules.Lists) == 0 {
+		l.error("lists are required and there is none: no TPM can be enrolled by its certificate")
 	}
 }

@@ -14,10 +14,13 @@ func (d *Document) TOML() ([]byte, error) {
 	h := tomlHeader{Schema: d.body.Schema, Kind: string(d.body.Kind), ID: d.body.ID, Version: d.body.Version,
 		Expires: time.Unix(int64(d.body.Expires), 0).UTC()}
 	var form any
-	if d.body.Kind == KindAppraisal {
+	switch d.body.Kind {
+	case KindAppraisal:
 		form = d.body.Appraisal.form(h)
-	} else {
+	case KindAuthorization:
 		form = d.body.Authorization.form(h)
+	case KindAnchors:
+		form = d.body.Anchors.form(h)
 	}
 	var out bytes.Buffer
 	if err := toml.NewEncoder(&out).Encode(form); err != nil {

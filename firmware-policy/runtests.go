@@ -90,6 +90,9 @@ func (c *tomlCase) run(d *Document, read func(string) ([]byte, error)) (TestResu
 
 // evaluate returns the refusal of the policy, nil if it allows, or an error if the case cannot be put to it.
 func (c *tomlCase) evaluate(d *Document, read func(string) ([]byte, error)) (*denial.Denial, error) {
+	if d.Kind() == KindAnchors {
+		return nil, fmt.Errorf("anchors have no test cases")
+	}
 	if d.Kind() == KindAuthorization {
 		if c.Ask == nil || c.Facts != "" || c.Change != nil || c.Host != "" || c.Labels != nil {
 			return nil, fmt.Errorf("a case for an authorization policy has [case.ask] and no facts, change, host or labels")

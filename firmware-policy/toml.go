@@ -84,6 +84,8 @@ func ParseTOML(data []byte) (*Document, error) {
 		b.Appraisal, err = readAppraisal(data)
 	case KindAuthorization:
 		b.Authorization, err = readAuthorization(data)
+	case KindAnchors:
+		b.Anchors, err = readAnchors(data)
 	}
 	if err != nil {
 		return nil, err

@@ -5,13 +5,14 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// PolicyKind says which of the two policies a document is.
+// PolicyKind says which of the policies a document is.
 type PolicyKind string
 
-// The kinds of policies. Exactly one of each is in force.
+// The kinds of policies. Exactly one of each is in force, but anchors may be absent: then genesis alone names roots.
 const (
 	Appraisal     PolicyKind = "appraisal"
 	Authorization PolicyKind = "authorization"
+	Anchors       PolicyKind = "anchors" // which TPM vendors are believed
 )
 
 // Policy is the payload of a policy act.
@@ -29,8 +30,8 @@ func (p *Policy) Check() error {
 	switch {
 	case p.Version != Version:
 		return denial.New(denial.UnsupportedVersion, "policy payload version %d", p.Version)
-	case p.Kind != Appraisal && p.Kind != Authorization:
-		return denial.New(denial.UnsupportedVersion, "a policy is of kind appraisal or authorization")
+	case p.Kind != Appraisal && p.Kind != Authorization && p.Kind != Anchors:
+		return denial.New(denial.UnsupportedVersion, "a policy is of kind appraisal, authorization or anchors")
 	case !absolute(p.ID) || p.Revision == 0 || len(p.Document) == 0 || p.Time == 0:
 		return denial.New(denial.ClaimAbsent, "a policy needs an id, a version, a document and a time")
 	}
