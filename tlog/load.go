@@ -119,15 +119,16 @@ func (l *Log) checkSigned(ctx context.Context, h SignedHead) error {
 	if err != nil {
 		return err
 	}
-	return l.checkClaims(h, keys)
+	return checkClaims(h, keys, l.o.Issuer, l.o.LogID)
 }
 
-func (l *Log) checkClaims(h SignedHead, keys statement.Keys) error {
+// checkClaims checks that a head is signed for what its row says, by one of the keys, for this issuer and log.
+func checkClaims(h SignedHead, keys statement.Keys, issuer, log string) error {
 	s, err := receipt.VerifyHead(h.Signed, h.Root, keys)
 	if err != nil {
 		return denial.New(denial.LogInconsistent, "a stored head is not signed by the log key")
 	}
-	if s.Head != h.Head || s.Issuer != l.o.Issuer || s.Log != l.o.LogID {
+	if s.Head != h.Head || s.Issuer != issuer || s.Log != log {
 		return denial.New(denial.LogInconsistent, "a stored head is of another log, size or time")
 	}
 	return nil

@@ -17,14 +17,47 @@ import (
 // retired one if it is stored signed; each blob has its digest. What does not fit is StoreFault, or LogInconsistent for a
 // head, and then nothing more is appended or signed until the log is opened again.
 func (l *Log) Scrub(ctx context.Context) error {
-	err := l.View(ctx, func(r Reader) error { return l.scrub(ctx, r) })
+	keys, err := l.trusted()
+	if err != nil {
+		return err
+	}
+	err = l.View(ctx, func(r Reader) error { return scrubber{r, keys, l.o.Issuer, l.o.LogID}.scrub(ctx) })
 	if denial.Is(err, denial.StoreFault) || denial.Is(err, denial.LogInconsistent) {
 		l.broken.Store(true)
 	}
 	return err
 }
 
-func (l *Log) scrub(ctx context.Context, r Reader) error {
+// Check makes the checks of Scrub on a log that another process may be writing, with the keys of the log, present and
+// retired, from the caller. It returns the number of entries. Nothing is written.
+func (r *ReadOnly) Check(ctx context.Context, keys []statement.Key, issuer, log string) (size uint64, err error) {
+	var trusted statement.Keys
+	for _, k := range keys {
+		if err := trusted.Add(k, statement.Receipt); err != nil {
+			return 0, err
+		}
+	}
+	tx, err := r.db.BeginTx(ctx, nil) // one state for all reads
+	if err != nil {
+		return 0, readFault(err)
+	}
+	defer tx.Rollback()
+	view := Reader{q: tx, heads: r.heads}
+	if size, err = view.size(ctx); err != nil {
+		return 0, err
+	}
+	return size, scrubber{view, trusted, issuer, log}.scrub(ctx)
+}
+
+// scrubber reads one state of a log and compares it with what it must be.
+type scrubber struct {
+	Reader
+	keys   statement.Keys
+	issuer string
+	log    string
+}
+
+func (r scrubber) scrub(ctx context.Context) error {
 	var verdict string
 	if _, err := r.one(ctx, []any{&verdict}, "PRAGMA integrity_check(1)"); err != nil {
 		return err
@@ -36,18 +69,18 @@ func (l *Log) scrub(ctx context.Context, r Reader) error {
 	if err != nil {
 		return err
 	}
-	heads, err := l.scrubTree(ctx, r, size)
+	heads, err := r.scrubTree(ctx, size)
 	if err != nil {
 		return err
 	}
-	if err := l.scrubHeads(ctx, r, heads); err != nil {
+	if err := r.scrubHeads(ctx, heads); err != nil {
 		return err
 	}
-	return scrubBlobs(ctx, r)
+	return r.scrubBlobs(ctx)
 }
 
 // scrubTree builds the tree from the entries, compares every node and returns the roots of the sizes that have heads.
-func (l *Log) scrubTree(ctx context.Context, r Reader, size uint64) (map[uint64]receipt.Hash, error) {
+func (r scrubber) scrubTree(ctx context.Context, size uint64) (map[uint64]receipt.Hash, error) {
 	roots := map[uint64]receipt.Hash{}
 	if err := r.each(ctx, func(scan func(...any) error) error {
 		var n uint64
@@ -122,11 +155,7 @@ func (r Reader) compare(ctx context.Context, created []node) error {
 	return nil
 }
 
-func (l *Log) scrubHeads(ctx context.Context, r Reader, roots map[uint64]receipt.Hash) error {
-	keys, err := l.trusted()
-	if err != nil {
-		return err
-	}
+func (r scrubber) scrubHeads(ctx context.Context, roots map[uint64]receipt.Hash) error {
 	var last uint64
 	return r.each(ctx, func(scan func(...any) error) error {
 		var h SignedHead
@@ -142,11 +171,11 @@ func (l *Log) scrubHeads(ctx context.Context, r Reader, roots map[uint64]receipt
 		if h.Signed == nil {
 			return nil
 		}
-		return l.checkClaims(h, keys)
+		return checkClaims(h, r.keys, r.issuer, r.log)
 	}, "SELECT size, root, time, signed FROM heads ORDER BY size")
 }
 
-func scrubBlobs(ctx context.Context, r Reader) error {
+func (r scrubber) scrubBlobs(ctx context.Context) error {
 	return r.each(ctx, func(scan func(...any) error) error {
 		var digest, data []byte
 		if err := scan(&digest, &data); err != nil {
