@@ -19,10 +19,10 @@ const module = "github.com/governed-execution/writ/"
 var rows = [][]string{
 	{"cmd/writd", "cmd/writ", "cmd/writ-gate"},
 	{"issuer/server", "issuer/client"},
-	{"issuer", "gate", "audit"},
+	{"issuer", "gate", "audit", "witness"},
 	{"decision"},
 	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog"},
-	{"attest", "receipt", "record", "issuer/wire"},
+	{"attest", "receipt", "record", "issuer/wire", "firmware-policy/predict"},
 	{"statement"},
 	{"denial"},
 }
@@ -44,7 +44,7 @@ var owners = map[string][]string{
 }
 
 // pure lists the packages that must work from their arguments alone: no network, no environment, no clock.
-var pure = []string{"denial", "statement", "receipt", "record", "attest", "artifact", "firmware-policy", "decision"}
+var pure = []string{"denial", "statement", "receipt", "record", "attest", "artifact", "firmware-policy", "firmware-policy/predict", "decision"}
 
 // file is one parsed Go file outside tests.
 type file struct {
