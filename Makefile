@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench fuzz mutate docs clean
+.PHONY: all build deps demo test check bench fuzz mutate test-hsm docs clean
 
 all: build
 
@@ -37,6 +37,9 @@ fuzz: ## every fuzz target for FUZZTIME, keeping its corpus
 
 mutate: ## mutations of whole evidence, and of logs and quotes against other verifiers: none may pass with other facts
 	@MUTATIONS=$${MUTATIONS:-1000000} WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -count=1 -timeout 60m -v -run 'TestMutatedEvidence|TestDifferences' ./test/corpus
+
+test-hsm: deps ## every PKCS#11 call going wrong with every return value, before and after it takes effect
+	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR' ./hsm
 
 docs: ## regenerate the generated parts of docs/
 	$(GO) generate ./...

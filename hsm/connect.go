@@ -78,8 +78,13 @@ var process sync.Mutex
 func (t *Token) initialize() error {
 	process.Lock()
 	defer process.Unlock()
+	t.finalize() // a C_Finalize that went wrong before
 	err := t.mod.Initialize()
-	t.initialized = err == nil
+	// A module that reports a fault may be initialized all the same. If it is in use already, it is not ours to end.
+	t.initialized = !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED))
+	if err != nil {
+		t.finalize()
+	}
 	return err
 }
 
@@ -88,9 +93,14 @@ func (t *Token) initialize() error {
 func (t *Token) disconnect() {
 	process.Lock()
 	defer process.Unlock()
+	t.finalize()
+}
+
+// finalize ends the use of the module, if it was begun. If that goes wrong, whatever the module says of it, it is tried
+// again before the next beginning.
+func (t *Token) finalize() {
 	if t.initialized {
-		_ = t.mod.Finalize() // a module that is in no state to be finalized is initialized again all the same
-		t.initialized = false
+		t.initialized = t.mod.Finalize() != nil
 	}
 }
 
