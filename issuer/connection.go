@@ -98,6 +98,7 @@ type activation struct {
 	candidate *attest.Candidate
 	request   []byte
 	act       statement.Digest // of the payload of the authorities' enrolment that it was checked against
+	vendors   vendors          // that its EK certificate was checked against
 	spent     bool
 }
 

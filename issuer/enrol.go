@@ -13,7 +13,8 @@ import (
 
 // BeginEnrolment checks an enrolment request and returns the credential that only the TPM with the EK can open for
 // the AK. It checks, in this order: the request decodes; authorities have approved the EK (106, F25); the host is not
-// revoked; then all of attest.CheckEnrolment. The pending state lives on the connection and nowhere else (K04).
+// revoked; anchors, if there are any, are in force, unless authorities vouch for the EK (206, 804); then all of
+// attest.CheckEnrolment with the TPM vendors that genesis and anchors name. The pending state lives on the connection and nowhere else (K04).
 func (i *Issuer) BeginEnrolment(ctx context.Context, conn *Connection, raw []byte) (*attest.Credential, error) {
 	cred, err := i.beginEnrolment(ctx, conn, raw)
 	if err != nil {
@@ -35,13 +36,17 @@ func (i *Issuer) beginEnrolment(ctx context.Context, conn *Connection, raw []byt
 	if err != nil {
 		return nil, err
 	}
+	v, err := i.vendorsFor(ctx, approved)
+	if err != nil {
+		return nil, err
+	}
 	candidate, err := attest.CheckEnrolment(req, attest.EnrolOptions{
-		EKDigest: ek, Roots: i.roots, Now: i.now(), AllowListed: approved.Host.Listed,
+		EKDigest: ek, Roots: v.roots, Rules: v.rules, Now: i.now(), AllowListed: approved.Host.Listed,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a := &activation{secret: [32]byte(random(32)), until: i.now().Add(ChallengeLife), candidate: candidate, request: raw, act: act}
+	a := &activation{secret: [32]byte(random(32)), until: i.now().Add(ChallengeLife), candidate: candidate, request: raw, act: act, vendors: v}
 	cred, err := candidate.MakeCredential(a.secret)
 	if err != nil {
 		return nil, err
@@ -68,7 +73,7 @@ func (i *Issuer) approval(ctx context.Context, ek [32]byte) (*record.Enrolment, 
 }
 
 // FinishEnrolment takes the opened secret, once (K03). If it is right, the AK is bound to the host that the authorities
-// named, if they have not named it anew meanwhile (106) or revoked it (803); the record of it, with its receipt, is the
+// named, if they have not named it anew meanwhile (106) or revoked it (803), or changed the anchors (321, 206, 804); the record of it, with its receipt, is the
 // answer.
 func (i *Issuer) FinishEnrolment(ctx context.Context, conn *Connection, secret []byte) ([]byte, error) {
 	a, err := conn.activate(secret, i.now())
@@ -109,6 +114,14 @@ func (i *Issuer) enrolment(ctx context.Context, a *activation) (tlog.Entry, erro
 	if act != a.act {
 		return entry, denial.New(denial.NotEnrolled, "authorities have enrolled this EK anew meanwhile")
 	}
+	v, err := i.vendorsFor(ctx, e)
+	if err != nil {
+		return entry, err
+	}
+	if err := v.same(a.vendors); err != nil {
+		return entry, err
+	}
+	entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterPolicy, Value: v.version})
 	rec, err := i.enrolmentRecord(ctx, a, e, &entry)
 	if err != nil {
 		return entry, err

@@ -5,10 +5,8 @@ package issuer
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +28,7 @@ type Signers struct {
 type Options struct {
 	Log     *tlog.Log
 	Signers Signers
-	Roots   []*x509.Certificate // only those whose fingerprint stands in genesis are used
+	Roots   []*x509.Certificate // certificates of TPM vendors' roots: only those that genesis names by digest are used
 	Base    string              // URL under which status lists are served, without a trailing slash
 	Rate    float64             // requests a second of one AK (A12), and as many at once; default 100
 	Now     func() time.Time    // default time.Now
@@ -129,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 		return nil, err
 	}
 	i := &Issuer{log: o.Log, artifact: o.Signers.Artifact, record: o.Signers.Record, status: o.Signers.Status,
-		genesis: g, authorities: as, roots: pinned(o.Roots, g.Roots), base: o.Base, now: o.Now, epoch: random(16)}
+		genesis: g, authorities: as, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16)}
 	if i.now == nil {
 		i.now = time.Now
 	}
@@ -148,14 +146,6 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return b
-}
-
-// pinned keeps the roots whose fingerprint authorities have signed (K11).
-func pinned(roots []*x509.Certificate, fingerprints [][]byte) []*x509.Certificate {
-	return slices.DeleteFunc(slices.Clone(roots), func(c *x509.Certificate) bool {
-		sum := sha256.Sum256(c.Raw)
-		return !slices.ContainsFunc(fingerprints, func(f []byte) bool { return string(f) == string(sum[:]) })
-	})
 }
 
 // newRecord returns a record by this issuer, now.
