@@ -15,6 +15,8 @@ type Claims struct {
 	CommandLine []string         `cbor:"9,keyasint" cel:"command_line"` // kernel command lines whose text a digest covers
 	CNF         CNF              `cbor:"10,keyasint" cel:"cnf"`         // the certified confirmation key
 	Log         Log              `cbor:"11,keyasint" cel:"log"`         // the event log that replayed
+
+	IMA IMA `cbor:"20,keyasint" cel:"ima"` // what Linux measured while the system ran
 }
 
 // Clock is TPMS_CLOCK_INFO (TPM 2.0 Part 2, section 10.11.1).
@@ -53,4 +55,32 @@ type CNF struct {
 type Log struct {
 	Events int64  `cbor:"1,keyasint" cel:"events"`
 	Digest string `cbor:"2,keyasint" cel:"digest"` // SHA-256 of the log bytes
+}
+
+// IMA is what Linux's Integrity Measurement Architecture measured: the part of its list that gives the quoted PCR 10. Root
+// can extend PCR 10 with anything, so the list shows that nothing else was measured, and cannot show that what it
+// names ran.
+type IMA struct {
+	Present    bool      `cbor:"1,keyasint" cel:"present"`    // PCR 10 is quoted, and the list gives its value
+	Entries    int64     `cbor:"2,keyasint" cel:"entries"`    // that PCR 10 covers
+	Violations int64     `cbor:"3,keyasint" cel:"violations"` // of them: a file was written while it was measured; no digest covers which
+	Unknown    int64     `cbor:"4,keyasint" cel:"unknown"`    // of them: neither in ima.known nor signed with a key of ima.keys
+	Files      []IMAFile `cbor:"5,keyasint" cel:"files"`      // those that ima.watch names, each once, in order
+	Buffers    []Buffer  `cbor:"6,keyasint" cel:"buffers"`    // data that the kernel measured, each once, in order
+	Reference  string    `cbor:"7,keyasint" cel:"reference"`  // digest of what ima.known, ima.keys and ima.watch say
+}
+
+// IMAFile is a file that was measured when it was run, mapped or read. The path is the one that the kernel saw, perhaps in
+// a container; bytes that cannot be printed, and backslashes, stand as \x and two digits.
+type IMAFile struct {
+	Path   string `cbor:"1,keyasint" cel:"path"`
+	Digest string `cbor:"2,keyasint" cel:"digest"` // such as "sha256:…", or "verity:sha256:…" of fs-verity
+	Signed bool   `cbor:"3,keyasint" cel:"signed"` // with a key of ima.keys
+}
+
+// Buffer is data that the kernel measured without a file: certificates added to a keyring under the keyring's name, the
+// command line of kexec under "kexec-cmdline", and others.
+type Buffer struct {
+	Name   string `cbor:"1,keyasint" cel:"name"`
+	Digest string `cbor:"2,keyasint" cel:"digest"`
 }

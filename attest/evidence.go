@@ -9,15 +9,17 @@ import (
 
 // Greatest sizes in bytes.
 const (
-	MaxEvidence = MaxBootLog + 64<<10 // the evidence collection
-	MaxBootLog  = 1 << 20             // the boot log in it
-	maxPart     = 4 << 10             // each structure that the TPM made: hardware makes none above 1 KiB
+	MaxEvidence = 8 << 20 // the evidence collection
+	MaxBootLog  = 1 << 20 // the boot log in it
+	MaxIMALog   = 6 << 20 // the IMA list in it: about 48,000 entries of ima-ng
+	maxPart     = 4 << 10 // each structure that the TPM made: hardware makes none above 1 KiB
 )
 
 const (
 	profileEvidence = "https://github.com/governed-execution/writ/profile/evidence/1"
 	mediaQuote      = "application/vnd.writ.tpm2-evidence+cbor"
 	mediaBootLog    = "application/vnd.writ.tcg-crypto-agile-log"
+	mediaIMALog     = "application/vnd.writ.linux-ima-log"
 	indEvidence     = 4 // RFC 9999, conceptual message indicator: evidence
 )
 
@@ -26,6 +28,7 @@ type collection struct {
 	Profile string  `cbor:"__cmwc_t,omitempty"`
 	Quote   *record `cbor:"quote,omitempty"`
 	BootLog *record `cbor:"boot-log,omitempty"`
+	IMALog  *record `cbor:"ima-log,omitempty"` // where the policy has PCR 10 quoted
 }
 
 // record is a CMW record (RFC 9999, section 3.1).
@@ -68,11 +71,12 @@ type Evidence struct {
 	digest statement.Digest
 	tpm    tpm2Evidence
 	log    []byte
+	ima    []byte // nil if there is none
 }
 
 // DecodeEvidence reads an evidence collection as a host sent it. It checks, in this order: that there is one (102); its
-// size (908); one strict encoding and no unknown member (308-313, 911); the profile (911); both records (102, 311); the
-// size of the boot log (908); one strict encoding of the quote record, with no unknown key and none missing (308-313, 911,
+// size (908); one strict encoding and no unknown member (308-313, 911); the profile (911); the records (102, 311); the
+// sizes of boot log and IMA list (908); one strict encoding of the quote record, with no unknown key and none missing (308-313, 911,
 // 104); no part of it empty (317); exactly one bank of PCR values, each PCR below 24 and each value as long as the bank's
 // digests (317).
 func DecodeEvidence(raw []byte) (*Evidence, error) {
@@ -103,6 +107,14 @@ func decodeEvidence(raw []byte) (*Evidence, error) {
 		return nil, denial.New(denial.RequestLimit, "a boot log has at most %d bytes", MaxBootLog)
 	}
 	ev := &Evidence{digest: statement.DigestOf(raw), log: c.BootLog.Value}
+	if c.IMALog != nil {
+		if err := c.IMALog.check(mediaIMALog); err != nil {
+			return nil, err
+		}
+		if ev.ima = c.IMALog.Value; len(ev.ima) > MaxIMALog {
+			return nil, denial.New(denial.RequestLimit, "an IMA list has at most %d bytes", MaxIMALog)
+		}
+	}
 	if err := ev.tpm.decode(c.Quote.Value); err != nil {
 		return nil, err
 	}
@@ -111,7 +123,7 @@ func decodeEvidence(raw []byte) (*Evidence, error) {
 
 func (r *record) check(media string) error {
 	if r == nil || len(r.Value) == 0 {
-		return denial.New(denial.NoEvidence, "quote or boot log is missing")
+		return denial.New(denial.NoEvidence, "a record is missing or empty")
 	}
 	if r.Type != media || r.Ind != indEvidence {
 		return denial.New(denial.WrongType, "a record is not evidence of type %s", media)
@@ -176,6 +188,7 @@ type EvidenceParts struct {
 	Challenge Nonce
 	Request   statement.Digest
 	BootLog   []byte // TCG crypto agile log
+	IMALog    []byte // IMA list, binary; nil: none
 }
 
 // Encode returns the evidence collection in its one encoding.
@@ -191,9 +204,13 @@ func (p EvidenceParts) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return statement.Marshal(collection{
+	c := collection{
 		Profile: profileEvidence,
 		Quote:   &record{Type: mediaQuote, Value: quote, Ind: indEvidence},
 		BootLog: &record{Type: mediaBootLog, Value: p.BootLog, Ind: indEvidence},
-	})
+	}
+	if p.IMALog != nil {
+		c.IMALog = &record{Type: mediaIMALog, Value: p.IMALog, Ind: indEvidence}
+	}
+	return statement.Marshal(c)
 }

@@ -84,7 +84,7 @@ func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
 // Parts returns what the evidence holds, unverified, for people. It must not be written to.
 func (e *Evidence) Parts() EvidenceParts {
 	p := EvidenceParts{Quote: e.tpm.Quote, Signature: e.tpm.Signature, PCRs: e.tpm.Banks[0].Values, AK: e.tpm.AK, Certify: e.tpm.Certify,
-		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log}
+		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log, IMALog: e.ima}
 	copy(p.Request[:], e.tpm.Request)
 	switch e.tpm.Banks[0].Alg {
 	case coseSHA1:

@@ -24,7 +24,11 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 	if !clock.Safe {
 		return nil, denial.New(denial.EvidenceStale, "the TPM's clock may have gone back: quote again when it has settled")
 	}
-	boot, err := replay(ev.log, want.Selection.Bank, q.pcrs)
+	boot, err := replay(ev.log, want.Selection.Bank, withoutIMA(q.pcrs))
+	if err != nil {
+		return nil, err
+	}
+	ima, err := checkIMA(ev, want, q.pcrs)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +61,7 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 			CommandLine: boot.CommandLine,
 			CNF:         CNF{Name: hex.EncodeToString(cnf.name), AuthPolicy: hex.EncodeToString(cnf.authPolicy), PCRs: bind},
 			Log:         boot.Log,
+			IMA:         ima,
 		},
 	}, nil
 }
@@ -69,6 +74,7 @@ func (f *Facts) Claims() Claims {
 	c.BootApps = slices.Clone(c.BootApps)
 	c.CommandLine = slices.Clone(c.CommandLine)
 	c.CNF.PCRs = slices.Clone(c.CNF.PCRs)
+	c.IMA.Files, c.IMA.Buffers = slices.Clone(c.IMA.Files), slices.Clone(c.IMA.Buffers)
 	return c
 }
 

@@ -16,6 +16,7 @@ type Want struct {
 	Exporter  [32]byte         // TLS exporter of this connection
 	Selection Selection        // the PCRs that the policy wants quoted
 	Bind      []int            // the PCRs among them that the cnf key's authPolicy must name, ascending
+	IMA       IMAReference     // what the policy knows of measured files, where it selects PCR 10
 }
 
 // check refuses a Want that would demand too little.
@@ -34,13 +35,14 @@ func (w Want) check() error {
 			return denial.New(denial.Internal, "the cnf key is to be bound to PCR %d, which is not quoted", p)
 		}
 	}
-	return nil
+	return w.checkIMA()
 }
 
 // Verify is the only maker of Facts. It checks, in this order:
 //
 // Stage quote: the quote is a quote of the wanted PCRs by the enrolled AK.
-//   - want names a challenge (103), an exporter (703), a request, PCRs, and a subset of them for the cnf key (901);
+//   - want names a challenge (103), an exporter (703), a request, PCRs, a subset of them for the cnf key, with PCR 10 also
+//     PCRs 0 to 9, and knows files of IMA only where PCR 10 is selected (901);
 //   - the AK in the evidence is the enrolled one (320), and a restricted signing key fixed to its TPM (317, 319);
 //   - the attestation: magic (314), type quote (315), size (313), one strict encoding (317);
 //   - its qualified signer is the enrolled AK as a primary key of the endorsement hierarchy (320);
@@ -59,7 +61,9 @@ func (w Want) check() error {
 //
 // Stage event log and facts:
 //   - the TPM's clock is safe (205);
-//   - the event log replays to every quoted PCR (603 to 607).
+//   - the event log replays to every quoted PCR (603 to 607) but PCR 10, which it does not extend (607);
+//   - there is an IMA list exactly if PCR 10 is quoted (604), and a beginning of it replays to that PCR (see newIMAFacts:
+//     603, 605, 606, 611, 614, 908).
 //
 // A denial names its stage; one of a stage after the first means that the enrolled AK did sign the quote. A panic in
 // any check is the denial 901.

@@ -33,6 +33,7 @@ func goodClaims() attest.Claims {
 		CommandLine: []string{"console=ttyS0 lockdown=integrity"},
 		CNF:         attest.CNF{Name: "000b" + digest("cnf"), AuthPolicy: digest("policy"), PCRs: []int64{4, 7, 11}},
 		Log:         attest.Log{Events: 35, Digest: digest("log")},
+		IMA:         attest.IMA{Files: []attest.IMAFile{}, Buffers: []attest.Buffer{}},
 	}
 }
 
