@@ -143,6 +143,13 @@ func (t *Token) means(info pkcs11.TokenInfo) bool {
 	return info.Label == t.cfg.Token || info.SerialNumber == t.cfg.Token
 }
 
+// ErrPIN is in the chain of every error that a person must mend before a login is tried again (H13).
+var ErrPIN = errors.New("the PIN needs a person")
+
+func needsPerson(why string) error {
+	return fmt.Errorf("%w: %w", denial.New(denial.HSMUnavailable, "%s", why), ErrPIN)
+}
+
 // checkPINCounters refuses a login that could lock the token (H13). When healing, this process has logged in with
 // this PIN before, so that somebody else's mistake does not count until the last try.
 func (t *Token) checkPINCounters(flags uint, first bool) error {
@@ -150,11 +157,11 @@ func (t *Token) checkPINCounters(flags uint, first bool) error {
 	final := flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0
 	switch {
 	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
-		return denial.New(denial.HSMUnavailable, "the user PIN of the token is locked")
+		return needsPerson("the user PIN of the token is locked")
 	case flags&pkcs11.CKF_USER_PIN_INITIALIZED == 0:
-		return denial.New(denial.HSMUnavailable, "the token has no user PIN")
+		return needsPerson("the token has no user PIN")
 	case (low || final) && !(first && t.cfg.RetryPIN):
-		return denial.New(denial.HSMUnavailable, "the last login with the user PIN failed; correct the PIN, then allow one more try")
+		return needsPerson("the last login with the user PIN failed; correct the PIN, then allow one more try")
 	}
 	return nil
 }
@@ -173,7 +180,7 @@ func (t *Token) login(session pkcs11.SessionHandle) error {
 	switch ckr {
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED:
 		t.latched = true
-		return fmt.Errorf("%w: %w", denial.New(denial.HSMUnavailable, "the token refused the PIN; it is not tried again"), err)
+		return fmt.Errorf("%w: %w: %w", denial.New(denial.HSMUnavailable, "the token refused the PIN; it is not tried again"), ErrPIN, err)
 	}
 	if err != nil {
 		return fmt.Errorf("logging in: %w", err) // CKR_USER_ALREADY_LOGGED_IN too: our PIN was not looked at

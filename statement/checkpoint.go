@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -31,16 +32,26 @@ func CheckpointText(origin string, size uint64, root [32]byte) (string, error) {
 // of a tree. What is signed begins with the origin, which is UTF-8; a Sig_structure begins with a byte that UTF-8 text
 // never has: neither passes for the other. A signature that does not verify is HSMUnavailable (H08).
 func SignCheckpoint(ctx context.Context, s Signer, origin string, size uint64, root [32]byte) (text string, sig []byte, err error) {
-	if text, err = CheckpointText(origin, size, root); err != nil {
+	tbs, err := ComposeCheckpoint(origin, size, root)
+	if err != nil {
 		return "", nil, err
 	}
-	if sig, err = s.Sign(ctx, ToBeSigned{kind: Checkpoint, bytes: []byte(text)}); err != nil {
+	if sig, err = s.Sign(ctx, tbs); err != nil {
 		return "", nil, fmt.Errorf("signing checkpoint: %w", err)
 	}
-	if !s.Key().VerifyText(text, sig) {
+	if !tbs.Verifies(s.Key(), sig) {
 		return "", nil, denial.New(denial.HSMUnavailable, "the signer returned a signature that does not verify")
 	}
-	return text, sig, nil
+	return string(tbs.payload), sig, nil
+}
+
+// ComposeCheckpoint returns the text that SignCheckpoint would have a key sign.
+func ComposeCheckpoint(origin string, size uint64, root [32]byte) (ToBeSigned, error) {
+	text, err := CheckpointText(origin, size, root)
+	if err != nil {
+		return ToBeSigned{}, err
+	}
+	return ToBeSigned{kind: Checkpoint, bytes: []byte(text), payload: []byte(text), shown: new(atomic.Pointer[shown])}, nil
 }
 
 // VerifyText reports whether sig is a signature of the key over the text of a note: r||s of fixed length for ECDSA, 64

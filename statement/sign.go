@@ -16,9 +16,11 @@ import (
 
 // ToBeSigned is a Sig_structure (RFC 9052, section 4.4) that this package built. A Signer gets nothing else to sign.
 type ToBeSigned struct {
-	kind  Kind
-	bytes []byte
-	shown *atomic.Pointer[shown] // nil: nothing is remembered
+	kind    Kind
+	bytes   []byte
+	claims  Claims
+	payload []byte
+	shown   *atomic.Pointer[shown] // nil: nothing is remembered
 }
 
 // shown is a signature over the structure that verified.
@@ -54,6 +56,29 @@ func (t ToBeSigned) Kind() Kind { return t.kind }
 
 // Bytes returns the encoded Sig_structure, never empty except in the zero ToBeSigned.
 func (t ToBeSigned) Bytes() []byte { return t.bytes }
+
+// Content returns what the structure was built from beside kind and key: the claims of the header and the payload. Of a
+// checkpoint the payload is the text. A signer in another process passes it on, for that process to Compose it anew.
+func (t ToBeSigned) Content() (Claims, []byte) { return t.claims, t.payload }
+
+// Compose returns the structure that Sign would have the key sign.
+func Compose(key Key, kind Kind, c Claims, payload []byte) (ToBeSigned, error) {
+	tbs, _, err := compose(key, kind, c, payload)
+	return tbs, err
+}
+
+// compose returns the structure and the protected header in it.
+func compose(key Key, kind Kind, c Claims, payload []byte) (ToBeSigned, []byte, error) {
+	f := kind.form()
+	if f.name == "" || !key.Valid() || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
+		return ToBeSigned{}, nil, fmt.Errorf("signing %s: kind, key, iss, sub and payload are needed", kind)
+	}
+	protected, err := f.protected(key, c)
+	if err != nil {
+		return ToBeSigned{}, nil, err
+	}
+	return ToBeSigned{kind, toBeSigned(protected, payload), c, payload, new(atomic.Pointer[shown])}, protected, nil
+}
 
 // Signer is one private key. Sign hashes the structure itself; there is no way to have a digest signed. It returns
 // r||s of fixed length for ECDSA, 64 bytes for Ed25519. It must refuse a kind that its key is not for with WrongType,
@@ -94,20 +119,16 @@ func appendHead(b []byte, n int) []byte {
 // detached kind the payload is signed and left out. Before it is returned, the leaf is read back: it must decode, be of
 // the kind, and its signature must verify; a signature that does not is HSMUnavailable (H08).
 func Sign(ctx context.Context, s Signer, kind Kind, c Claims, payload []byte) ([]byte, error) {
-	f, key := kind.form(), s.Key()
-	if f.name == "" || !key.Valid() || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
-		return nil, fmt.Errorf("signing %s: kind, key, iss, sub and payload are needed", kind)
-	}
-	protected, err := f.protected(key, c)
+	key := s.Key()
+	tbs, protected, err := compose(key, kind, c, payload)
 	if err != nil {
 		return nil, err
 	}
-	tbs := ToBeSigned{kind: kind, bytes: toBeSigned(protected, payload), shown: new(atomic.Pointer[shown])}
 	sig, err := s.Sign(ctx, tbs)
 	if err != nil {
 		return nil, fmt.Errorf("signing %s: %w", kind, err)
 	}
-	e, err := Decode(assemble(protected, payload, sig, f.detached), math.MaxInt)
+	e, err := Decode(assemble(protected, payload, sig, kind.form().detached), math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
