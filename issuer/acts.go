@@ -18,7 +18,7 @@ import (
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
 	act, err := i.authorities.Verify(b, kind)
 	if err != nil {
-		return nil, i.refuseStranger(denial.Of(err).At(denial.StageAct))
+		return nil, i.refuseCounted(denial.Of(err).At(denial.StageAct), tooFewSigned(b, kind, err))
 	}
 	ctx, cancel := settled(ctx)
 	defer cancel()
@@ -33,6 +33,12 @@ func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 		return attachAll(act.Leaves(), done)
 	}
 	return nil, i.refuseAct(ctx, act, denial.Of(err).At(denial.StageAct))
+}
+
+// tooFewSigned reports whether what an act lacks are further signatures: those that it has are of authorities, who may
+// be told.
+func tooFewSigned(b record.Bundle, kind statement.Kind, err error) bool {
+	return len(b) > 0 && denial.Is(err, record.ShortOf(kind))
 }
 
 func (i *Issuer) apply(ctx context.Context, act *record.Act) ([]tlog.Appended, error) {

@@ -129,7 +129,8 @@ func TestActsAreRefusedWithTheirCode(t *testing.T) {
 				if row.kind == statement.Genesis {
 					return // refused before anything is verified
 				}
-				if ref.Denial.Stage != denial.StageAct || ref.Known != row.known || ref.Logged != row.known {
+				told := row.known || row.reason == denial.PolicyUnsigned || row.reason == denial.ThresholdNotMet
+				if ref.Denial.Stage != denial.StageAct || ref.Known != told || ref.Logged != row.known {
 					t.Errorf("got stage %q, known %v, logged %v", ref.Denial.Stage, ref.Known, ref.Logged)
 				}
 				if got := w.Size() - size; row.known != (got == 1) || got > 1 {
@@ -143,6 +144,16 @@ func TestActsAreRefusedWithTheirCode(t *testing.T) {
 			}
 			w.Permit() // nothing has changed
 		})
+	}
+}
+
+func TestNobodysActIsToldNothing(t *testing.T) {
+	w := issuertest.New(t)
+	for _, kind := range []statement.Kind{statement.Policy, statement.Enrolment, statement.Revocation} {
+		_, err := w.Issuer.Apply(w.Ctx, kind, nil)
+		if ref := w.Refusal(err, record.ShortOf(kind)); ref.Known || ref.Logged {
+			t.Errorf("%s: got %+v", kind, ref)
+		}
 	}
 }
 

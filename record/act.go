@@ -145,7 +145,7 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 		}
 	}
 	if q := as.quorums[role]; q.Threshold == 0 || uint64(len(act.persons)) < q.Threshold {
-		return nil, denial.New(shortOf(kind), "%d of %d persons with role %s have signed", len(act.persons), q.Threshold, role)
+		return nil, denial.New(ShortOf(kind), "%d of %d persons with role %s have signed", len(act.persons), q.Threshold, role)
 	}
 	return act, nil
 }
@@ -158,7 +158,8 @@ func verifyOne(raw []byte, keys statement.Keys, kind statement.Kind) (*statement
 	return env.Verify(keys, kind)
 }
 
-func shortOf(kind statement.Kind) denial.Reason {
+// ShortOf returns why an act of the kind with too few good signatures is refused: PolicyUnsigned or ThresholdNotMet.
+func ShortOf(kind statement.Kind) denial.Reason {
 	if kind == statement.Policy {
 		return denial.PolicyUnsigned
 	}
