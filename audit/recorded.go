@@ -65,7 +65,8 @@ func (v *verifier) birth(r *record.Record, f *Finding) error {
 
 // activation checks the record of an enrolment, in this order: it is of the newest act that approves this EK, for this
 // host (106), which was not revoked (803); the enrolment request is the recorded one (325), and EK, chain, AK and gate
-// key in it pass every check of attest.CheckEnrolment again (3xx, 702), against the auditor's TPM roots if there are any;
+// key in it pass every check of attest.CheckEnrolment again (3xx, 620, 702, 803, 806), against the TPM vendors that were in
+// force then (see vendors);
 // AK, gate key and method are those recorded (325). That the TPM opened its credential cannot be shown again, so the
 // verdict is unchecked at best.
 func (v *verifier) activation(e *entry, r *record.Record, f *Finding) error {
@@ -102,16 +103,20 @@ func (v *verifier) candidate(r *record.Record, approved *record.Enrolment, raw [
 	if err != nil {
 		return err
 	}
-	c, err := attest.CheckEnrolment(request, attest.EnrolOptions{EKDigest: [32]byte(sum(en.EK)), Roots: v.roots,
-		Now: time.Unix(int64(min(r.Time, 1<<53)), 0), AllowListed: approved.Host.Listed || len(v.roots) == 0})
+	trust, err := v.vendors(r.Time, approved)
+	if err != nil {
+		return err
+	}
+	c, err := attest.CheckEnrolment(request, attest.EnrolOptions{EKDigest: [32]byte(sum(en.EK)), Roots: trust.roots, Rules: trust.rules,
+		Now: time.Unix(int64(min(r.Time, 1<<53)), 0), AllowListed: approved.Host.Listed || !trust.complete})
 	if err != nil {
 		return err
 	}
 	key, ok := c.GateKey()
 	ok = ok && approved.Host.Gate != ""
 	method := string(c.Method())
-	if len(v.roots) == 0 {
-		method = en.Method // without roots there is nothing to compare it with
+	if !trust.complete && method == string(attest.MethodList) {
+		method = en.Method // a root that is not here may be the one that it leads to
 	}
 	if !bytes.Equal(c.AKPublic(), en.AK) || ok != (en.GateKey != nil) || ok && !key.Equal(*en.GateKey) || method != en.Method {
 		return denial.New(denial.LogInconsistent, "the enrolment request leads to another record")
