@@ -152,7 +152,7 @@ func (v *verifier) describe() (err error) {
 	}
 	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word")
 	if len(v.roots) == 0 {
-		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked")
+		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked against those that genesis names by digest")
 	}
 	if v.part() || v.m.Query.To < v.m.Head.Size {
 		r.Limits = append(r.Limits, fmt.Sprintf("this is a part of %d entries: that no earlier act or record is left out is the issuer's signed word; a bundle of the whole log shows it", v.m.Head.Size))
