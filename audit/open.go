@@ -31,11 +31,12 @@ var shapes = []struct {
 	{regexp.MustCompile(`^keys$`), 1 << 20},
 	{regexp.MustCompile(`^statements/[0-9]{16}\.scitt$`), maxTransparent},
 	{regexp.MustCompile(`^heads/[0-9]{16}\.receipt$`), maxReceipt},
-	{regexp.MustCompile(`^capsules/[0-9a-f]{64}\.cmw$`), 9 << 20},
+	{regexp.MustCompile(`^capsules/[0-9a-f]{64}\.cmw$`), maxCapsule},
 	{regexp.MustCompile(`^policies/[0-9a-f]{64}\.cbor$`), 64 << 10},
 }
 
 const (
+	maxCapsule     = 9 << 20
 	maxReceipt     = 8 << 10
 	maxTransparent = statement.MaxStatement + maxReceipt + 64
 )

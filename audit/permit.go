@@ -125,7 +125,7 @@ func (v *verifier) capsule(e *entry) (c *capsule, complete bool, err error) {
 	if raw == nil {
 		return nil, false, denial.New(denial.NoEvidence, "the bundle has no capsule of this statement")
 	}
-	env, err := statement.Decode(raw, 9<<20)
+	env, err := statement.Decode(raw, maxCapsule)
 	if err != nil {
 		return nil, false, err
 	}

@@ -50,9 +50,17 @@ type Options struct {
 //  9. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
 //     its statements, and the informational key set to genesis (324).
 func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Report, error) {
+	return newVerifier(ctx, trust, o).run(r)
+}
+
+func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
 	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
 		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
+	return v
+}
+
+func (v *verifier) run(r io.Reader) (*Report, error) {
 	err := guard(func() error { return v.verify(r) })
 	if v.s != nil {
 		err = errors.Join(err, faulty(v.s.Close()))
@@ -95,6 +103,7 @@ type verifier struct {
 	counts map[class]uint64
 	world  *world
 	report *Report
+	tell   func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
 }
 
 func (v *verifier) verify(r io.Reader) (err error) {

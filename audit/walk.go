@@ -147,6 +147,13 @@ func (v *verifier) judge(group []*entry) error {
 		}
 	}
 	v.report.Statements = append(v.report.Statements, findings...)
+	for i := 0; v.tell != nil && i < len(group); i++ {
+		input, err := v.inputOf(group[i])
+		if err != nil {
+			return err
+		}
+		v.tell(group[i], &findings[i], input)
+	}
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Pull a bundle of the log, and check one offline"}
-	cmd.AddCommand(a.auditPull(), a.auditVerify())
+	cmd := &cobra.Command{Use: "audit", Short: "Pull a bundle of the log, check it offline, and tell what it shows"}
+	cmd.AddCommand(a.auditPull(), a.auditVerify(), a.auditLineage())
 	return cmd
 }
 

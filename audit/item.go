@@ -1,0 +1,362 @@
+package audit
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/decision"
+	"github.com/governed-execution/writ/denial"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Item is one statement of a log in words: what it says. Whether that is true is what Verdict tells, and it is empty where
+// nobody has verified it. Digests and ids are lower-case hexadecimal, times are seconds since 1970 UTC.
+type Item struct {
+	Index   uint64  `json:"index"`
+	Digest  string  `json:"digest"` // statement digest
+	Kind    string  `json:"kind"`
+	Event   string  `json:"event,omitempty"` // of a record
+	Time    uint64  `json:"time,omitempty"`  // by the statement's own word
+	Logged  uint64  `json:"logged,omitempty"`
+	Signer  string  `json:"signer"` // thumbprint of the key that the header names
+	Verdict Verdict `json:"verdict,omitempty"`
+	Why     string  `json:"why,omitempty"` // why it is not proved
+
+	Initiator string     `json:"initiator,omitempty"`
+	Host      string     `json:"host,omitempty"`
+	Gate      string     `json:"gate,omitempty"`
+	Artifact  string     `json:"artifact,omitempty"` // cti
+	Execution string     `json:"execution,omitempty"`
+	Policy    *PolicyID  `json:"policy,omitempty"`    // authorization
+	Appraisal *PolicyID  `json:"appraisal,omitempty"` // or, of an act, nothing: see Act
+	Scope     []string   `json:"scope,omitempty"`
+	Expires   uint64     `json:"expires,omitempty"`
+	Uses      uint64     `json:"uses,omitempty"` // allowed; of a start or an end, which use
+	Parents   []string   `json:"parents,omitempty"`
+	Program   string     `json:"program,omitempty"` // SHA-256 of what ran
+	Exit      *int64     `json:"exit,omitempty"`
+	Refusal   *Refusal   `json:"refusal,omitempty"`
+	Machine   *Machine   `json:"machine,omitempty"`
+	Act       *ActWords  `json:"act,omitempty"`
+	Enrolled  *Enrolled  `json:"enrolled,omitempty"`
+	Birth     *BirthSeen `json:"birth,omitempty"`
+	Counts    []Count    `json:"counts,omitempty"` // of a summary
+	Since     uint64     `json:"since,omitempty"`
+
+	enrolment string // statement digest of the host's enrolment record
+	registry  string // payload digest of the initiator's enrolment
+}
+
+// PolicyID names a policy.
+type PolicyID struct {
+	ID      string `json:"id"`
+	Version uint64 `json:"version,omitempty"`
+	Hash    string `json:"hash"`
+}
+
+// Refusal is why something was denied.
+type Refusal struct {
+	Code         int      `json:"code"`
+	Name         string   `json:"name"`
+	Meaning      string   `json:"meaning"`
+	Condition    string   `json:"condition"`
+	Stage        string   `json:"stage,omitempty"`
+	Detail       string   `json:"detail,omitempty"`
+	Requirements []string `json:"requirements,omitempty"`
+	Checks       []Check  `json:"checks,omitempty"` // in order
+	Fault        bool     `json:"fault,omitempty"`  // of the issuer
+}
+
+// Check is the state of one stage of a decision.
+type Check struct {
+	Stage string `json:"stage"`
+	State string `json:"state"` // success, fail, not run or absent (RFC 9711, measres)
+}
+
+// Machine is the state of a host as its TPM proved it.
+type Machine struct {
+	EK          string            `json:"ek"` // SHA-256 of TPMT_PUBLIC
+	AK          string            `json:"ak"` // TPM Name
+	SecureBoot  string            `json:"secure_boot"`
+	PCRs        []string          `json:"pcrs,omitempty"` // bank, selection and digest of each quote
+	Firmware    string            `json:"firmware"`       // TPMS_ATTEST.firmwareVersion
+	Resets      uint64            `json:"resets"`
+	Restarts    uint64            `json:"restarts"`
+	Programs    []string          `json:"programs,omitempty"` // boot programs, in order, by digest
+	CommandLine []string          `json:"command_line,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Evidence    string            `json:"evidence"` // SHA-256 as submitted
+}
+
+// ActWords is what authorities signed.
+type ActWords struct {
+	ID      string    `json:"id"`      // policy, host, initiator, or what is revoked
+	What    string    `json:"what"`    // in words
+	Payload string    `json:"payload"` // SHA-256: one act, several signatures
+	Policy  *PolicyID `json:"policy,omitempty"`
+	Why     string    `json:"why,omitempty"` // of a revocation, for people
+	Cause   string    `json:"cause,omitempty"`
+	Subject string    `json:"subject"` // host, initiator, policy kind
+}
+
+// Enrolled is the binding of an AK to a host.
+type Enrolled struct {
+	EK      string `json:"ek"`
+	AK      string `json:"ak"` // TPM Name
+	Method  string `json:"method"`
+	Act     string `json:"act"` // payload digest of the approval
+	GateKey string `json:"gate_key,omitempty"`
+}
+
+// BirthSeen is a key of the issuer as its token described it.
+type BirthSeen struct {
+	Purpose    string            `json:"purpose"`
+	Thumbprint string            `json:"thumbprint"`
+	Attributes map[string]string `json:"attributes"`
+	Token      map[string]string `json:"token"`
+}
+
+// Describe says what an entry of a log says. It verifies nothing.
+func Describe(index uint64, leaf []byte) (*Item, error) {
+	e, err := readEntry(index, leaf)
+	if err != nil {
+		return nil, err
+	}
+	return describe(e)
+}
+
+func describe(e *entry) (*Item, error) {
+	it := &Item{Index: e.index, Digest: e.digest.String(), Kind: e.kind.String(), Time: e.env.Claims().IssuedAt, Logged: e.logged}
+	if id, ok := e.env.KeyID(); ok {
+		it.Signer = id.String()
+	}
+	switch {
+	case e.claims != nil:
+		it.permit(e.claims)
+	case e.record != nil:
+		it.tell(e.record)
+	case isAct(e.kind):
+		return it, it.act(e)
+	}
+	return it, nil
+}
+
+func (it *Item) permit(c *artifact.Claims) {
+	it.Time, it.Initiator, it.Host, it.Gate = c.IssuedAt, c.Initiator.Principal, c.Subject, c.Audience
+	it.Artifact, it.Execution = hex.EncodeToString(c.ID), hex.EncodeToString(c.Execution.ID)
+	it.Policy = &PolicyID{c.Policy.ID, c.Policy.Version, hex.EncodeToString(c.Policy.Hash.Value)}
+	it.Appraisal = &PolicyID{c.Policy.Appraisal.ID, c.Policy.Appraisal.Version, hex.EncodeToString(c.Policy.Appraisal.Hash.Value)}
+	it.Scope, it.Expires, it.Uses = scopeWords(c.Scope), c.Expires, c.Limits.MaxUses()
+	for _, p := range c.Lineage.Parents {
+		it.Parents = append(it.Parents, hex.EncodeToString(p.ID))
+	}
+	m := &Machine{AK: hex.EncodeToString(c.Environment.AK.Name), Firmware: fmt.Sprintf("%#x", c.Environment.Firmware), Resets: c.Environment.Clock.Resets,
+		Restarts: c.Environment.Clock.Restarts, SecureBoot: "off", Evidence: hex.EncodeToString(c.Environment.Evidence.Value)}
+	if c.Environment.SecureBoot.Enabled {
+		m.SecureBoot = "on"
+	}
+	if len(c.UEID) == 33 {
+		m.EK = hex.EncodeToString(c.UEID[1:])
+	}
+	for _, p := range c.Environment.PCRs {
+		m.PCRs = append(m.PCRs, pcrWords(p))
+	}
+	it.Machine = m
+}
+
+var banks = map[int64]string{artifact.SHA256: "sha256", artifact.SHA384: "sha384", artifact.SHA512: "sha512"}
+
+func pcrWords(p artifact.PCRBinding) string {
+	var which []string
+	for i := range 8 * len(p.Select) {
+		if p.Select[i/8]>>(i%8)&1 == 1 {
+			which = append(which, fmt.Sprint(i))
+		}
+	}
+	return fmt.Sprintf("%s PCR %s: %s", banks[p.Bank], strings.Join(which, ","), hex.EncodeToString(p.Digest))
+}
+
+func scopeWords(s artifact.Scope) (out []string) {
+	for _, p := range s {
+		words := p.Terms.Operations.String() + " " + p.Target
+		for _, c := range p.Terms.Code {
+			words += ", code " + hex.EncodeToString(c.Value)
+		}
+		out = append(out, words)
+	}
+	return out
+}
+
+func (it *Item) tell(r *record.Record) {
+	it.Event, it.Time, it.Initiator, it.Host = r.Event.String(), r.Time, r.Initiator, r.Workload
+	it.Artifact, it.Since = hex.EncodeToString(r.CTI), r.Since
+	if r.Event == record.EventStart || r.Event == record.EventEnd || r.Previous != nil {
+		it.Gate = r.Emitter.URI
+	}
+	it.Policy, it.Appraisal = policyID(r.Policy), policyID(r.Appraisal)
+	if x := r.Execution; x != nil {
+		it.Execution, it.Uses, it.Program = hex.EncodeToString(x.ID), x.Use, hex.EncodeToString(x.Code)
+		if r.Event == record.EventEnd {
+			it.Exit = &x.Status
+		}
+	}
+	if len(r.Reasons) > 0 {
+		it.Refusal = refusalWords(r)
+	}
+	if en := r.Enrolled; en != nil {
+		it.Host = en.Host
+		it.Enrolled = &Enrolled{EK: hex.EncodeToString(en.EK), Method: en.Method, Act: hex.EncodeToString(en.Enrolment)}
+		if name, err := attest.Name(en.AK); err == nil {
+			it.Enrolled.AK = hex.EncodeToString(name)
+		}
+		if en.GateKey != nil {
+			it.Enrolled.GateKey = en.GateKey.Thumbprint().String()
+		}
+	}
+	if b := r.Birth; b != nil {
+		it.Birth = &BirthSeen{b.Purpose, b.Key.Thumbprint().String(), b.Attributes, b.Token}
+	}
+	counts := map[class]uint64{}
+	for code, n := range r.Counts {
+		counts[class{kind: denial.Reason(code).String(), code: code}] = n
+	}
+	it.Counts = countsOf(counts)
+}
+
+func policyID(p *record.PolicyRef) *PolicyID {
+	if p == nil {
+		return nil
+	}
+	return &PolicyID{ID: p.ID, Hash: hex.EncodeToString(p.Hash)}
+}
+
+func refusalWords(r *record.Record) *Refusal {
+	reason := denial.Reason(min(r.Reasons[0], 999))
+	out := &Refusal{Code: int(r.Reasons[0]), Name: reason.String(), Meaning: reason.Meaning(), Condition: reason.Condition().String(),
+		Detail: r.Detail, Requirements: r.Requirements, Fault: r.Outcome == record.Failed}
+	if r.Stage != 0 {
+		out.Stage = denial.Stage(r.Stage).String()
+	}
+	words := map[uint8]string{uint8(denial.Success): "success", uint8(denial.Fail): "fail", uint8(denial.NotRun): "not run", uint8(denial.Absent): "absent"}
+	for _, stage := range sortedStages(r.Checks) {
+		out.Checks = append(out.Checks, Check{denial.Stage(stage).String(), words[r.Checks[stage]]})
+	}
+	return out
+}
+
+func sortedStages(m map[uint64]uint8) []uint64 {
+	keys := make([]uint64, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// act describes a statement of the authorities.
+func (it *Item) act(e *entry) error {
+	payload := statement.DigestOf(e.env.Payload())
+	it.Act = &ActWords{Payload: payload.String(), Subject: e.kind.String()}
+	switch e.kind {
+	case statement.Genesis:
+		var g record.Genesis
+		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {
+			return err
+		}
+		it.Time, it.Act.ID, it.Act.What = g.Time, g.Log, "genesis: the authorities, their quorums and the keys of the issuer"
+	case statement.Policy:
+		var p record.Policy
+		if err := statement.Unmarshal(e.env.Payload(), &p); err != nil {
+			return err
+		}
+		doc, err := firmwarepolicy.Decode(p.Document)
+		if err != nil {
+			return err
+		}
+		it.Time, it.Act.ID, it.Act.Subject = p.Time, p.ID, string(p.Kind)
+		it.Act.Policy = &PolicyID{p.ID, p.Revision, doc.Hash().String()}
+		it.Act.What = fmt.Sprintf("%s policy version %d", p.Kind, p.Revision)
+	case statement.Enrolment:
+		var en record.Enrolment
+		if err := statement.Unmarshal(e.env.Payload(), &en); err != nil {
+			return err
+		}
+		it.enrolmentAct(&en)
+	case statement.Revocation:
+		var r record.Revocation
+		if err := statement.Unmarshal(e.env.Payload(), &r); err != nil {
+			return err
+		}
+		it.Time, it.Act.ID, it.Act.Cause, it.Act.Why = r.Time, r.Target, r.Cause.String(), r.Why
+		it.Act.What = "revocation of the " + r.Cause.String()
+	}
+	return nil
+}
+
+func (it *Item) enrolmentAct(en *record.Enrolment) {
+	it.Time, it.Act.ID = en.Time, en.ID
+	switch {
+	case en.Host != nil:
+		it.Host, it.Gate, it.Act.Subject, it.Act.What = en.ID, en.Host.Gate, "host", "approval of a host"
+		it.Enrolled = &Enrolled{EK: hex.EncodeToString(en.Host.EK)}
+	case en.Initiator != nil:
+		it.Initiator, it.Act.Subject = en.ID, "initiator"
+		it.Act.What = "registration of an initiator: " + en.Initiator.Kind.String()
+	}
+}
+
+// Enrich adds what the canonical decision input of the statement says: the facts about the machine, what was asked for,
+// and the statements that host and initiator were enrolled by.
+func (it *Item) Enrich(input []byte) error {
+	in, err := decision.DecodeInput(input)
+	if err != nil {
+		return err
+	}
+	it.Execution, it.Gate = hex.EncodeToString(in.Request.Execution.ID), in.Request.Audience
+	if len(it.Scope) == 0 {
+		it.Scope = scopeWords(in.Request.Scope)
+	}
+	if it.Policy != nil && it.Appraisal != nil {
+		it.Policy.Version, it.Appraisal.Version = in.Authorization.Version, in.Appraisal.Version
+	}
+	it.enrolment, it.registry = hex.EncodeToString(in.Host.Enrolment), hex.EncodeToString(in.Initiator.Enrolment)
+	f := in.Facts
+	m := &Machine{EK: hex.EncodeToString(in.Host.EK), AK: f.AK, SecureBoot: "not measured", Firmware: fmt.Sprintf("%#x", f.Firmware), Resets: f.Clock.Resets,
+		Restarts: f.Clock.Restarts, CommandLine: f.CommandLine, Labels: in.Host.Labels, Evidence: hex.EncodeToString(in.Evidence)}
+	if it.Machine != nil {
+		m.PCRs = it.Machine.PCRs
+	}
+	switch {
+	case f.SecureBoot.Enabled:
+		m.SecureBoot = "on"
+	case f.SecureBoot.Present:
+		m.SecureBoot = "off"
+	}
+	for _, a := range f.BootApps {
+		m.Programs = append(m.Programs, a.Digest)
+	}
+	it.Machine = m
+	return nil
+}
+
+// Permitted reports whether the statement is an artifact.
+func (it *Item) Permitted() bool { return it.Kind == statement.Artifact.String() }
+
+// Name says what the statement is, in few words.
+func (it *Item) Name() string {
+	switch {
+	case it.Permitted():
+		return "permit"
+	case it.Act != nil:
+		return it.Act.What
+	case it.Event != "":
+		return it.Event
+	}
+	return it.Kind
+}
