@@ -62,8 +62,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			status = exitFault
 		}
 	}()
-	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true,
+		RunE: func(*cobra.Command, []string) error { return fmt.Errorf("%w: no command is given", errMisuse) },
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			if cmd.Name() != "exec" { // completion
+				status = 0
+			}
+		}}
 	root.AddCommand(execCommand(&status))
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		help(cmd, args)
+		status = 0
+	})
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
