@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -92,7 +93,14 @@ func serveCommand(path *string) *cobra.Command {
 	}
 }
 
+// gcPercent lets the heap grow to five times what is in use, a few hundred MiB, before it is collected: requests leave
+// much garbage and little else, and collecting it at Go's default costs a tenth of the issuer's time. GOGC overrides it.
+const gcPercent = 400
+
 func serve(cmd *cobra.Command, c *config) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	cert, err := loadTLS(c)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"runtime/pprof"
 	"time"
 )
@@ -48,6 +49,7 @@ func run(ctx context.Context, only, profile string, clients int) (err error) {
 	if err := settle(false); err != nil { // after the hosts have begun, who would inherit it
 		return err
 	}
+	debug.SetGCPercent(400) // as writd serve
 	site, err := newSite(ctx, dir, hosts.made)
 	if err != nil {
 		return err
