@@ -17,9 +17,13 @@ import (
 //
 // It refuses facts that do not say what booted (407).
 func FromClaims(id string, expires uint64, c attest.Claims) ([]byte, error) {
+	return writePolicy("Written from the verified facts of one host.", id, expires, c)
+}
+
+func writePolicy(origin, id string, expires uint64, c attest.Claims) ([]byte, error) {
 	w := &policyWriter{}
 	w.require(c)
-	w.printf(newHeader, quoted(id), instant(expires), quoted(c.Bank), numbers(sortedPCRs(c.PCR)), numbers(c.CNF.PCRs))
+	w.printf(newHeader, origin, quoted(id), instant(expires), quoted(c.Bank), numbers(sortedPCRs(c.PCR)), numbers(c.CNF.PCRs))
 	w.b.WriteString("[reference]\n")
 	w.b.WriteString(w.sets.String())
 	w.b.WriteString(w.rules.String())
@@ -40,7 +44,7 @@ func FromClaims(id string, expires uint64, c attest.Claims) ([]byte, error) {
 }
 
 const newHeader = `# Appraisal policy: what a host must prove before anything may run on it.
-# Written from the verified facts of one host. Read it, change it, then lint, test and sign it.
+# %s Read it, change it, then lint, test and sign it.
 
 schema  = 1
 kind    = "appraisal"

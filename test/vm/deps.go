@@ -21,13 +21,13 @@ type Deps struct {
 }
 
 // programs are what must be on PATH.
-var programs = []string{"qemu-system-x86_64", "swtpm", "swtpm_setup", "swtpm_localca", "objcopy", "sbsign", "mformat", "mcopy", "mke2fs"}
+var programs = []string{"qemu-system-x86_64", "swtpm", "swtpm_setup", "swtpm_localca", "objcopy", "sbsign", "mformat", "mmd", "mcopy", "mke2fs", "sfdisk", "tpm2_checkquote"}
 
 // FindDeps returns where the parts are, or an error that names all that are missing.
 func FindDeps() (*Deps, error) {
 	var missing []string
 	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
+		if _, err := findProgram(p); err != nil {
 			missing = append(missing, p)
 		}
 	}
@@ -45,6 +45,17 @@ func FindDeps() (*Deps, error) {
 		return nil, fmt.Errorf("missing %s: run make vm-deps", strings.Join(missing, ", "))
 	}
 	return d, nil
+}
+
+// findProgram finds a program also where only root's PATH leads.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	return path, err
 }
 
 // CacheDir returns the directory in which make vm-deps unpacks kernels: WRIT_VM_CACHE, or writ-vm in the user's cache.

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,10 @@ type Lab struct {
 	DB    *Key   // may sign what boots
 	Other *Key   // in no variable
 	TPM   *swtpm.TPM
+	Good  string // path of the signed image of an honest machine
 
-	boots atomic.Int64
+	initrd []byte // of the good image
+	boots  atomic.Int64
 }
 
 // NewLab makes a lab in a directory, whose path must be short.
@@ -46,10 +49,25 @@ func NewLab(ctx context.Context, dir string) (*Lab, error) {
 	if l.Guest, err = BuildProgram(ctx, dir, "./test/vm/guest"); err != nil {
 		return nil, err
 	}
-	if l.TPM, err = swtpm.Start(ctx, filepath.Join(dir, "tpm"), swtpm.Options{}); err != nil {
+	if l.initrd, err = l.Initrd(); err != nil {
+		return nil, err
+	}
+	if l.Good, err = l.image(ctx, dir, nil, l.DB); err != nil {
+		return nil, err
+	}
+	if l.TPM, err = swtpm.Start(ctx, filepath.Join(dir, "tpm"), swtpm.Options{CA: filepath.Join(dir, "ca")}); err != nil {
 		return nil, err
 	}
 	return l, l.TPM.Stop()
+}
+
+// manufacture makes another TPM of the lab's vendor, with the given banks, and leaves it off.
+func (l *Lab) manufacture(ctx context.Context, dir string, banks ...string) error {
+	t, err := swtpm.Start(ctx, dir, swtpm.Options{CA: filepath.Join(l.Dir, "ca"), Banks: banks})
+	if err != nil {
+		return err
+	}
+	return t.Stop()
 }
 
 // BuildProgram builds a package of this module as a static program and returns it.
@@ -73,9 +91,13 @@ func (l *Lab) Initrd(more ...File) ([]byte, error) {
 	return Initrd(append([]File{{"init", 0o755, l.Guest}}, more...))
 }
 
+const sha256 = crypto.SHA256
+
+// owner is the SignatureOwner of all signatures of a lab.
+var owner = predict.MustGUID("b0c0ffee-5a5a-4b4b-8c8c-777269740001")
+
 // Keys returns the Secure Boot variables of an honest machine of the lab. More signature lists may be forbidden.
 func (l *Lab) Keys(dbx ...byte) SecureBoot {
-	owner := predict.MustGUID("b0c0ffee-5a5a-4b4b-8c8c-777269740001")
 	pk := predict.SignatureList(predict.CertX509, owner, l.PK.Cert)
 	return SecureBoot{PK: pk, KEK: pk, DB: predict.SignatureList(predict.CertX509, owner, l.DB.Cert), DBX: dbx}
 }

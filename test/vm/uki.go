@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // UKI is what a unified kernel image is made of: systemd-stub with the rest as sections.
@@ -88,7 +89,18 @@ func DataDisk(ctx context.Context, path, content string) error {
 
 // tool runs a program of the distribution.
 func tool(ctx context.Context, name string, args ...string) error {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	return toolWith(ctx, "", name, args...)
+}
+
+// toolWith runs a program of the distribution that reads a text.
+func toolWith(ctx context.Context, text, name string, args ...string) error {
+	path, err := findProgram(name)
+	if err != nil {
+		return fmt.Errorf("running %s: %w", name, err)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("running %s: %w: %s", name, err, bytes.TrimSpace(out[max(0, len(out)-600):]))
 	}

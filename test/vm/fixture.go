@@ -1,0 +1,119 @@
+package vm
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/firmware-policy/predict"
+	"github.com/governed-execution/writ/statement"
+)
+
+// Fixture is what is committed of one boot: what the machine sent, what the verifier had wanted, and what was predicted.
+type Fixture struct {
+	Name       string               `json:"name"`
+	AK         []byte               `json:"ak"`
+	Challenge  attest.Nonce         `json:"challenge"`
+	Request    [32]byte             `json:"request"`
+	Exporter   [32]byte             `json:"exporter"`
+	Bank       string               `json:"bank"`
+	Parts      attest.EvidenceParts `json:"parts"`
+	Prediction *predict.Prediction  `json:"prediction,omitempty"`
+}
+
+// Testimony returns the evidence of the fixture, encoded anew, with what a verifier wanted.
+func (f *Fixture) Testimony() (*Testimony, error) {
+	raw, err := f.Parts.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return &Testimony{Evidence: raw, Want: attest.Want{AK: f.AK, Challenge: f.Challenge, Request: statement.Digest(f.Request),
+		Exporter: f.Exporter, Selection: attest.Selection{Bank: f.Bank, PCRs: quoted}, Bind: bound}}, nil
+}
+
+// Record writes the baseline policy and a fixture for each machine that booted.
+func Record(dir string, policy []byte, variants []Variant, by map[string]*Observation) error {
+	if err := os.WriteFile(filepath.Join(dir, "baseline.toml"), policy, 0o644); err != nil {
+		return err
+	}
+	for _, v := range variants {
+		o := by[v.Name]
+		if o == nil || o.Testimony == nil {
+			continue
+		}
+		ev, err := attest.DecodeEvidence(o.Testimony.Evidence)
+		if err != nil {
+			return err
+		}
+		w := o.Testimony.Want
+		f := Fixture{Name: v.Name, AK: w.AK, Challenge: w.Challenge, Request: w.Request, Exporter: w.Exporter, Bank: w.Selection.Bank,
+			Parts: ev.Parts(), Prediction: o.Made.Prediction}
+		enc, err := json.MarshalIndent(f, "", " ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, v.Name+".json"), append(enc, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadFixture reads one fixture.
+func ReadFixture(path string) (*Fixture, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fixture{}
+	if err := json.Unmarshal(raw, f); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Base(path), err)
+	}
+	return f, nil
+}
+
+// Files writes the quote as files of tpm2-tools and returns the arguments of tpm2_checkquote, without the nonce, and the
+// nonce.
+func (t *Testimony) Files(dir string) (args []string, nonce string, err error) {
+	ev, err := attest.DecodeEvidence(t.Evidence)
+	if err != nil {
+		return nil, "", err
+	}
+	p := ev.Parts()
+	key, err := publicPEM(p.AK)
+	if err != nil {
+		return nil, "", err
+	}
+	for name, data := range map[string][]byte{"ak.pem": key, "quote.msg": p.Quote, "quote.sig": p.Signature, "quote.pcrs": pcrValues(p)} {
+		if err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), data, 0o600)); err != nil {
+			return nil, "", err
+		}
+	}
+	q := attest.QualifyingData(t.Want.Challenge, t.Want.Request, t.Want.Exporter)
+	var numbers []string
+	for _, n := range quoted {
+		numbers = append(numbers, fmt.Sprint(n))
+	}
+	return []string{"-u", filepath.Join(dir, "ak.pem"), "-m", filepath.Join(dir, "quote.msg"), "-s", filepath.Join(dir, "quote.sig"),
+		"-f", filepath.Join(dir, "quote.pcrs"), "-F", "values", "-l", p.Bank + ":" + strings.Join(numbers, ","), "-g", "sha256"}, hex.EncodeToString(q[:]), nil
+}
+
+// pcrValues are the quoted values one after the other, as tpm2_pcrread writes them.
+func pcrValues(p attest.EvidenceParts) []byte {
+	var numbers []int
+	for n := range p.PCRs {
+		numbers = append(numbers, int(n))
+	}
+	sort.Ints(numbers)
+	var out []byte
+	for _, n := range numbers {
+		out = append(out, p.PCRs[int64(n)]...)
+	}
+	return out
+}
