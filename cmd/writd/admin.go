@@ -11,6 +11,8 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
 )
 
 // output writes v as JSON if the user asked for it, and text otherwise.
@@ -167,21 +169,27 @@ func fsckCommand(path *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "fsck",
 		Short: "Recompute the whole tree from its entries and compare it with every signed head",
-		Args:  cobra.NoArgs,
+		Long: `Fsck reads the whole log, computes every hash again from the entries, and compares it with what is stored and with every
+signed head, under the log key that genesis names. It needs no token and writes nothing; writd may be serving meanwhile.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path)
 			if err != nil {
 				return err
 			}
-			s, err := c.open(cmd.Context())
+			g, err := c.readGenesis(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer s.close()
-			if err := s.log.Scrub(cmd.Context()); err != nil {
+			view, err := tlog.OpenReadOnly(cmd.Context(), c.Log)
+			if err != nil {
 				return err
 			}
-			size := s.log.Head().Size
+			defer view.Close()
+			size, err := view.Check(cmd.Context(), []statement.Key{g.Keys[hsm.Log.String()]}, g.Issuer, g.Log)
+			if err != nil {
+				return err
+			}
 			return output(cmd, map[string]uint64{"entries": size}, fmt.Sprintf("%d entries: every hash, node and signed head is as it must be", size))
 		},
 	}

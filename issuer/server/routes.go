@@ -9,7 +9,7 @@ import (
 
 // routes is the whole route table. echo is named here and nowhere else.
 func (s *Server) routes() http.Handler {
-	return router(map[string]http.HandlerFunc{
+	return router(s.logRoutes(map[string]http.HandlerFunc{
 		"POST /v1/challenges":     s.challenge,
 		"POST /v1/artifacts":      s.mint,
 		"POST /v1/enrol":          s.enrol,
@@ -18,17 +18,18 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/records":        s.record,
 		"GET /v1/status/:list":    s.status,
 		"GET /v1/genesis":         s.genesis,
-	}, s.unknown)
+		"POST /entries":           s.register,
+	}, s.entries), s.unknown)
 }
 
 // adminRoutes is the route table of the admin socket.
 func (s *Server) adminRoutes() http.Handler {
-	return router(map[string]http.HandlerFunc{
+	return router(s.logRoutes(map[string]http.HandlerFunc{
 		"GET /v1/exports": s.export,
 		"GET /v1/hosts":   s.hosts,
 		"GET /metrics":    metrics(s.issuer),
 		"GET /healthz":    s.health,
-	}, s.unknown)
+	}, true), s.unknown)
 }
 
 // router matches a method and a path exactly. Path parameters reach handlers through http.Request.PathValue.

@@ -26,6 +26,9 @@ type Options struct {
 	Limits      Limits
 	Logger      *slog.Logger
 	Health      func() error // nil: always healthy; also asked for readiness of token and log
+
+	Checkpoint    func() []byte // the newest published checkpoint, nil for none; nil: none is ever published
+	PublicEntries bool          // whether anybody may read entries: they name hosts and initiators
 }
 
 // Server is an HTTP front of an issuer.
@@ -35,9 +38,12 @@ type Server struct {
 	limiter *limiter
 	log     *slog.Logger
 	ready   func() error
-	public  *http.Server
-	admin   *http.Server
-	exports exports
+
+	published func() []byte
+	entries   bool // on the public listener
+	public    *http.Server
+	admin     *http.Server
+	exports   exports
 }
 
 // SummaryPeriod is how often refused strangers are summarised in the log.
@@ -46,7 +52,8 @@ const SummaryPeriod = time.Minute
 // New returns a server that does not listen yet.
 func New(o Options) *Server {
 	o.Limits.fill()
-	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits), log: o.Logger, ready: o.Health}
+	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits), log: o.Logger, ready: o.Health,
+		published: o.Checkpoint, entries: o.PublicEntries}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

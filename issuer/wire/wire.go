@@ -13,6 +13,9 @@ const (
 	MediaArtifact   = "application/vnd.writ.authz+cwt"
 	MediaStatus     = "application/statuslist+cwt"
 	MediaProblem    = "application/problem+json"
+	MediaCOSE       = "application/cose" // SCRAPI: signed statements and receipts
+	MediaCBOR       = "application/cbor" // SCRAPI: keys
+	MediaConcise    = "application/concise-problem-details+cbor"
 )
 
 // ExporterLabel is the label of the TLS exporter (RFC 8446, section 7.5) that evidence is bound to. The context is

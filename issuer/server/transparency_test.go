@@ -1,0 +1,137 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/tlog"
+	"github.com/governed-execution/writ/witness"
+)
+
+// others builds the program of test/transparency, in which programs that others wrote look at a log.
+func others(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "transparency")
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
+	build.Dir = filepath.Join("..", "..", "test", "transparency")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		if os.Getenv("REQUIRE_ALL") == "1" {
+			t.Fatalf("building test/transparency: %v\n%s", err, out)
+		}
+		t.Skipf("test/transparency does not build here: %v", err)
+	}
+	return path
+}
+
+// startWitness runs the witness of transparency-dev for one log.
+func startWitness(t *testing.T, program, operator string, log receipt.NoteKey) witness.Endpoint {
+	t.Helper()
+	run := exec.Command(program, "witness", operator+".example/w", log.Name(), log.String())
+	run.Stderr = os.Stderr
+	stdin := issuertest.Must(run.StdinPipe())(t)
+	stdout := bufio.NewReader(issuertest.Must(run.StdoutPipe())(t))
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := run.Wait(); err != nil {
+			t.Errorf("witness: %v", err)
+		}
+	})
+	url := strings.TrimSpace(issuertest.Must(stdout.ReadString('\n'))(t))
+	key := issuertest.Must(receipt.ParseNoteKey(strings.TrimSpace(issuertest.Must(stdout.ReadString('\n'))(t))))(t)
+	return witness.Endpoint{Witness: receipt.Witness{Operator: operator, Key: key}, URL: url}
+}
+
+// TestOtherProgramsVerifyOurLog serves a log whose checkpoints two witnesses of transparency-dev cosign, and lets
+// Tessera's fsck read all of it; then with one bit changed.
+func TestOtherProgramsVerifyOurLog(t *testing.T) {
+	program := others(t)
+	var publisher atomic.Pointer[witness.Publisher]
+	var forged atomic.Value
+	forged.Store("")
+	s := open(t, Limits{}, func(srv *Server) {
+		srv.published, srv.entries = func() []byte { return publisher.Load().Checkpoint() }, true
+		routes := srv.routes()
+		srv.public.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == forged.Load() {
+				w = &flipping{ResponseWriter: w}
+			}
+			routes.ServeHTTP(w, r)
+		})
+	})
+	g, log := s.Issuer.Genesis(), s.Issuer.Log()
+	key := issuertest.Must(receipt.LogNoteKey(receipt.Origin(g.Log), g.Keys[record.PurposeLog]))(t)
+	a, b := startWitness(t, program, "a", key), startWitness(t, program, "b", key)
+	o := witness.Options{Log: log, Key: g.Keys[record.PurposeLog], Origin: key.Name(), Path: filepath.Join(t.TempDir(), "checkpoint"),
+		Witnesses: []witness.Endpoint{a, b}, Threshold: 2}
+	publisher.Store(issuertest.Must(witness.New(t.Context(), o))(t))
+	for _, size := range []uint64{255, 256, 300, 700} {
+		var entries []tlog.Entry
+		for n := log.Head().Size; n < size; n++ {
+			entries = append(entries, tlog.Entry{Leaf: fmt.Appendf(nil, "entry %d", n)})
+		}
+		issuertest.Must(log.Append(t.Context(), entries...))(t)
+		if err := publisher.Load().Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		demand := &receipt.Witnesses{Threshold: 2, List: []receipt.Witness{a.Witness, b.Witness}}
+		c := issuertest.Must(receipt.VerifyCheckpoint(publisher.Load().Checkpoint(), []receipt.NoteKey{key}, demand))(t)
+		if want := fmt.Sprintf("%d entries under %x\n", size, c.Root); s.fsck(program, key) != want {
+			t.Errorf("got %q, want %q", s.fsck(program, key), want)
+		}
+	}
+	for _, path := range []string{"/log/tile/0/001", "/log/tile/1/000.p/2", "/log/tile/entries/000", "/log/checkpoint"} {
+		forged.Store(path)
+		if out := s.fsck(program, key); !strings.HasPrefix(out, "refused") {
+			t.Errorf("%s was changed: fsck says %q", path, out)
+		}
+	}
+}
+
+// fsck runs Tessera's fsck over the log of the site and returns what it says.
+func (s *site) fsck(program string, key receipt.NoteKey) string {
+	s.Helper()
+	roots := filepath.Join(s.TempDir(), "roots.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.public.TLSConfig.Certificates[0].Certificate[0]})
+	if err := os.WriteFile(roots, block, 0o600); err != nil {
+		s.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.Ctx, time.Minute)
+	defer cancel()
+	run := exec.CommandContext(ctx, program, "fsck", s.Base+"/log", key.String())
+	run.Env = append(os.Environ(), "SSL_CERT_FILE="+roots)
+	var out, refused bytes.Buffer
+	run.Stdout, run.Stderr = &out, &refused
+	if err := run.Run(); err != nil {
+		return "refused: " + refused.String()
+	}
+	return out.String()
+}
+
+// flipping changes the last bit of the first write but one byte.
+type flipping struct{ http.ResponseWriter }
+
+func (f *flipping) Write(data []byte) (int, error) {
+	data = bytes.Clone(data)
+	data[len(data)-2] ^= 1
+	return f.ResponseWriter.Write(data)
+}
