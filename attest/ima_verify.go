@@ -43,12 +43,12 @@ func checkIMA(ev *Evidence, want Want, pcrs map[int64][]byte) (IMA, error) {
 	if quoted != (ev.ima != nil) {
 		return IMA{}, denial.New(denial.LogUncovered, "there must be an IMA list exactly if PCR %d is quoted", imaPCR)
 	}
+	if !quoted {
+		return IMA{Files: []IMAFile{}, Buffers: []Buffer{}}, nil
+	}
 	ref, err := want.IMA.compile()
 	if err != nil {
 		return IMA{}, err
-	}
-	if !quoted {
-		return IMA{Files: []IMAFile{}, Buffers: []Buffer{}, Reference: ref.digest}, nil
 	}
 	log, err := parseLog(ev.log)
 	if err != nil {

@@ -254,7 +254,8 @@ func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
 		return nil, err
 	}
 	facts, err := v.evidence(c.Evidence.value(), evidenceOf{host: h, challenge: in.Challenge, exporter: in.Exporter, request: request,
-		selection: selectionOf(in.Facts.Bank, slices.Sorted(maps.Keys(in.Facts.PCR))), bind: ints(in.Facts.CNF.PCRs)})
+		selection: selectionOf(in.Facts.Bank, slices.Sorted(maps.Keys(in.Facts.PCR))), bind: ints(in.Facts.CNF.PCRs),
+		ima: v.measuredFiles(in.Facts.IMA)})
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +265,22 @@ func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
 		return nil, denial.New(denial.LogInconsistent, "the evidence shows other facts than those decided on")
 	}
 	return d, nil
+}
+
+// measuredFiles returns what the policy said of measured files that facts of IMA were drawn for. It may be older than the policy
+// that they were then refused by. If no policy says it, what is returned leads to other facts.
+func (v *verifier) measuredFiles(facts attest.IMA) attest.IMAReference {
+	if !facts.Present {
+		return attest.IMAReference{}
+	}
+	for _, p := range v.world.policies {
+		if a, err := p.doc.Appraisal(); err == nil {
+			if digest, err := a.IMA().Digest(); err == nil && digest == facts.Reference {
+				return a.IMA()
+			}
+		}
+	}
+	return attest.IMAReference{}
 }
 
 // named returns a policy that authorities had signed by then and that is exactly the named one.
@@ -327,6 +344,7 @@ type evidenceOf struct {
 	request             statement.Digest
 	selection           attest.Selection
 	bind                []int
+	ima                 attest.IMAReference // what the policy decided by says of measured files
 }
 
 // evidence verifies evidence again.
@@ -340,7 +358,7 @@ func (v *verifier) evidence(raw []byte, of evidenceOf) (*attest.Facts, error) {
 		return nil, denial.New(denial.NoChallenge, "challenge or exporter does not have 32 bytes")
 	}
 	return attest.Verify(ev, attest.Want{AK: of.host.ak, Challenge: nonce, Request: of.request,
-		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind})
+		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, IMA: of.ima})
 }
 
 func selectionOf(bank string, pcrs []int64) attest.Selection {

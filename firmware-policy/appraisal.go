@@ -22,6 +22,7 @@ type appraisalBody struct {
 	EvidenceAge uint64              `cbor:"4,keyasint"` // seconds
 	Reference   map[string][]string `cbor:"5,keyasint"`
 	Require     []requirement       `cbor:"6,keyasint"`
+	IMA         *imaBody            `cbor:"7,keyasint,omitempty"`
 }
 
 type requirement struct {
@@ -37,7 +38,8 @@ const (
 	maxEvidenceAge  = 60 // seconds: a challenge lives no longer
 )
 
-// check refuses, in this order, a bank, a PCR, a limit, a reference set or a requirement that no policy may have.
+// check refuses, in this order, a bank, a PCR, a limit, a reference set, a section of IMA or a requirement that no policy
+// may have.
 func (b *appraisalBody) check() error {
 	if b == nil {
 		return refuse("the appraisal policy is empty")
@@ -60,6 +62,9 @@ func (b *appraisalBody) check() error {
 		return refuse("limits.evidence_age must be from 1s to %ds", maxEvidenceAge)
 	}
 	if err := b.checkReference(); err != nil {
+		return err
+	}
+	if err := b.checkIMA(); err != nil {
 		return err
 	}
 	return b.checkRequire()
@@ -205,6 +210,7 @@ func (b *appraisalBody) covers(what string, u *uses) error {
 	}{
 		{"facts.secure_boot", []int64{7}, "PCR 7"},
 		{"facts.boot_apps", []int64{4}, "PCR 4"},
+		{"facts.ima", []int64{imaPCR}, "PCR 10"},
 		{"facts.command_line", []int64{8, 9, 11, 12}, "one of the PCRs 8, 9, 11 and 12"},
 	} {
 		if u.any(f.path) && !slices.ContainsFunc(f.pcrs, func(n int64) bool { return slices.Contains(b.Quote, n) }) {

@@ -127,6 +127,9 @@ func (b *body) normalise() {
 		if a.Reference == nil {
 			a.Reference = map[string][]string{}
 		}
+		if a.IMA != nil {
+			a.IMA.normalise()
+		}
 		for i := range a.Require {
 			a.Require[i].Expr = strings.TrimSpace(a.Require[i].Expr)
 		}

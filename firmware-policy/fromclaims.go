@@ -107,6 +107,10 @@ func (w *policyWriter) require(c attest.Claims) {
 		w.rule("The kernel was started with a known command line.", "command-line", denial.EventUnexpected,
 			"size(facts.command_line) > 0 && facts.command_line.all(c, c in ref.command_line)")
 	}
+	if c.IMA.Present {
+		w.rule("No more files changed while they were measured than on this host. Say in [ima] which files are known.", "ima-violations",
+			denial.IMAViolation, fmt.Sprintf("facts.ima.violations <= %d", c.IMA.Violations))
+	}
 	for _, n := range sortedPCRs(c.PCR) {
 		if !slices.Contains(StablePCRs(), int(n)) {
 			fmt.Fprintf(&w.rules, "\n# PCR %d is quoted but not required: it changes with settings, disks, use or time.\n", n)

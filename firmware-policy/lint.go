@@ -85,11 +85,29 @@ func (l *linter) appraisal(a *Appraisal) {
 		}
 	}
 	for _, name := range sortedKeys(a.body.Reference) {
-		if !u.paths["ref."+name] {
+		if !u.paths["ref."+name] && !a.body.IMA.names(name) {
 			l.warn("no requirement uses reference set %s", name)
 		}
 	}
+	l.ima(a)
 	l.bind(a.body.Bind)
+}
+
+// ima finds policies that have a list of measured files checked and then overlook what it says.
+func (l *linter) ima(a *Appraisal) {
+	if !slices.Contains(a.body.Quote, imaPCR) {
+		return
+	}
+	if !a.uses.any("facts.ima.violations") {
+		l.error("PCR 10 is quoted, but no requirement looks at facts.ima.violations: files that changed while they were measured " +
+			"pass unseen; require facts.ima.violations == 0")
+	}
+	if a.body.IMA != nil && len(a.body.IMA.Known)+len(a.body.IMA.Keys) > 0 && !a.uses.any("facts.ima.unknown") {
+		l.warn("[ima] says which files are known, but no requirement looks at facts.ima.unknown")
+	}
+	if !a.uses.any("facts.command_line") && !a.uses.anyPCR(8, 11, 12) {
+		l.warn("PCR 10 is quoted, but no requirement says what IMA must measure: require the kernel command line with its ima_policy")
+	}
 }
 
 func (l *linter) bind(bind []int64) {

@@ -33,6 +33,9 @@ func (b *appraisalBody) form(h tomlHeader) any {
 	t := tomlAppraisal{tomlHeader: h, Reference: b.Reference}
 	t.PCRs.Bank, t.PCRs.Quote, t.PCRs.Bind = b.Bank, b.Quote, b.Bind
 	t.Limits.EvidenceAge = span(b.EvidenceAge)
+	if b.IMA != nil {
+		t.IMA = tomlIMA{Known: b.IMA.Known, Keys: b.IMA.Keys, Watch: b.IMA.Watch}
+	}
 	for _, r := range b.Require {
 		t.Require = append(t.Require, tomlRequire{Name: r.Name, Code: r.Code.String(), Expr: r.Expr})
 	}

@@ -116,6 +116,11 @@ func (c *tomlCase) evaluate(d *Document, read func(string) ([]byte, error)) (*de
 	if err != nil {
 		return nil, err
 	}
+	if claims.IMA.Present { // facts of a case count as drawn for this policy
+		if claims.IMA.Reference, err = d.appraisal.IMA().Digest(); err != nil {
+			return nil, err
+		}
+	}
 	_, err = d.appraisal.Appraise(claims, Host{ID: c.Host, Labels: c.Labels})
 	return denial.Of(err), nil
 }

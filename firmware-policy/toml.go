@@ -33,7 +33,13 @@ type (
 			EvidenceAge string `toml:"evidence_age"`
 		} `toml:"limits"`
 		Reference map[string][]string `toml:"reference,omitempty,multiline"`
+		IMA       tomlIMA             `toml:"ima,omitempty"`
 		Require   []tomlRequire       `toml:"require"`
+	}
+	tomlIMA struct {
+		Known []string `toml:"known,omitempty"`
+		Keys  []string `toml:"keys,omitempty"`
+		Watch []string `toml:"watch,omitempty,multiline"`
 	}
 	tomlRequire struct {
 		Name string `toml:"name"`
@@ -180,6 +186,9 @@ func readAppraisal(data []byte) (*appraisalBody, error) {
 		return nil, err
 	}
 	b := &appraisalBody{Bank: t.PCRs.Bank, Quote: t.PCRs.Quote, Bind: t.PCRs.Bind, EvidenceAge: age, Reference: t.Reference}
+	if len(t.IMA.Known)+len(t.IMA.Keys)+len(t.IMA.Watch) > 0 {
+		b.IMA = &imaBody{Known: t.IMA.Known, Keys: t.IMA.Keys, Watch: t.IMA.Watch}
+	}
 	for _, r := range t.Require {
 		code, err := reason(r.Code)
 		if err != nil {
