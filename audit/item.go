@@ -49,6 +49,7 @@ type Item struct {
 	Counts    []Count    `json:"counts,omitempty"` // of a summary
 	Since     uint64     `json:"since,omitempty"`
 
+	started   string // of an end: statement digest of its start
 	enrolment string // statement digest of the host's enrolment record
 	registry  string // payload digest of the initiator's enrolment
 }
@@ -203,7 +204,7 @@ func (it *Item) tell(r *record.Record) {
 	if x := r.Execution; x != nil {
 		it.Execution, it.Uses, it.Program = hex.EncodeToString(x.ID), x.Use, hex.EncodeToString(x.Code)
 		if r.Event == record.EventEnd {
-			it.Exit = &x.Status
+			it.Exit, it.started = &x.Status, hex.EncodeToString(x.Start)
 		}
 	}
 	if len(r.Reasons) > 0 {

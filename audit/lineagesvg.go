@@ -3,17 +3,18 @@ package audit
 import (
 	"fmt"
 	"html"
+	"regexp"
 	"strings"
 )
 
 // The measures of the drawing, in pixels.
 const (
-	boxWidth  = 330
+	boxWidth  = 236
 	boxGap    = 14
-	columnGap = 40
+	columnGap = 30
 	lineStep  = 15
 	margin    = 16
-	maxChars  = 52
+	maxChars  = 36
 )
 
 // drawing lays boxes out in columns: derived to the right of the execution, origin to its left.
@@ -92,8 +93,12 @@ func textOf(n *Node) []string {
 	return lines
 }
 
+// digests are written short in a picture: the text and the statements have them whole.
+var digests = regexp.MustCompile(`\b[0-9a-f]{24,}\b`)
+
 // wrapped cuts a text into lines that fit a box, at blanks where it can.
 func wrapped(s string) (lines []string) {
+	s = digests.ReplaceAllStringFunc(s, func(d string) string { return d[:12] + "…" })
 	for r := []rune(s); len(r) > 0; {
 		cut := min(len(r), maxChars)
 		if cut < len(r) {

@@ -15,7 +15,7 @@ import (
 
 func (a *app) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Pull a bundle of the log, check it offline, and tell what it shows"}
-	cmd.AddCommand(a.auditPull(), a.auditVerify(), a.auditLineage())
+	cmd.AddCommand(a.auditPull(), a.auditVerify(), a.auditLineage(), a.auditReport())
 	return cmd
 }
 

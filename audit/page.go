@@ -1,0 +1,41 @@
+package audit
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+)
+
+//go:embed report.gohtml
+var reportPage string
+
+// WriteReport writes what an account tells as one HTML page for people: it holds all that it shows, runs no script,
+// loads nothing, and prints. The same account gives the same page.
+func WriteReport(w io.Writer, a *Account) error {
+	page, err := template.New("report").Funcs(template.FuncMap{
+		"when":   When,
+		"short":  Short,
+		"upper":  func(v Verdict) string { return strings.ToUpper(string(v)) },
+		"figure": func(words string, f Figure) map[string]any { return map[string]any{"Words": words, "Figure": f} },
+		"more":   func(f Figure) int { return f.N - len(f.First) },
+	}).Parse(reportPage)
+	if err != nil {
+		return fmt.Errorf("parsing page: %w", err)
+	}
+	if err := page.Execute(w, count(a)); err != nil {
+		return fmt.Errorf("writing report: %w", err)
+	}
+	return nil
+}
+
+// When writes seconds since 1970 UTC for people.
+func When(seconds uint64) string {
+	return strings.TrimSuffix(strings.Replace(instant(seconds), "T", " ", 1), "Z") + " UTC"
+}
+
+// Short abbreviates the digests in a text.
+func Short(s string) string {
+	return digests.ReplaceAllStringFunc(s, func(d string) string { return d[:16] + "…" })
+}
