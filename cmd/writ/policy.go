@@ -23,7 +23,7 @@ func (a *app) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Write, check, sign and publish policies"}
 	publish := a.publishCommand()
 	publish.Short = "Send a signed policy to the issuer"
-	cmd.AddCommand(a.policyNew(), a.policyLint(), a.policyTest(), a.policyShow(), a.policySign(), publish)
+	cmd.AddCommand(a.policyNew(), a.policyPredict(), a.policyLint(), a.policyTest(), a.policyShow(), a.policySign(), publish)
 	return cmd
 }
 
@@ -255,18 +255,23 @@ func (a *app) policySign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p := record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(), Revision: doc.Version(),
-				Document: doc.Canonical(), Time: uint64(time.Now().Unix())}
-			if err := p.Check(); err != nil {
-				return err
-			}
-			d, err := draft(statement.Policy, f.issuer, doc.ID(), p)
-			if err != nil {
-				return err
-			}
-			return a.finish(cmd, &f, d)
+			return a.signPolicy(cmd, &f, doc)
 		},
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// signPolicy signs a policy, and writes or publishes it.
+func (a *app) signPolicy(cmd *cobra.Command, f *actFlags, doc *firmwarepolicy.Document) error {
+	p := record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(), Revision: doc.Version(),
+		Document: doc.Canonical(), Time: uint64(time.Now().Unix())}
+	if err := p.Check(); err != nil {
+		return err
+	}
+	d, err := draft(statement.Policy, f.issuer, doc.ID(), p)
+	if err != nil {
+		return err
+	}
+	return a.finish(cmd, f, d)
 }

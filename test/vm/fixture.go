@@ -1,14 +1,10 @@
 package vm
 
 import (
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
-	"strings"
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/firmware-policy/predict"
@@ -76,44 +72,4 @@ func ReadFixture(path string) (*Fixture, error) {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Base(path), err)
 	}
 	return f, nil
-}
-
-// Files writes the quote as files of tpm2-tools and returns the arguments of tpm2_checkquote, without the nonce, and the
-// nonce.
-func (t *Testimony) Files(dir string) (args []string, nonce string, err error) {
-	ev, err := attest.DecodeEvidence(t.Evidence)
-	if err != nil {
-		return nil, "", err
-	}
-	p := ev.Parts()
-	key, err := publicPEM(p.AK)
-	if err != nil {
-		return nil, "", err
-	}
-	for name, data := range map[string][]byte{"ak.pem": key, "quote.msg": p.Quote, "quote.sig": p.Signature, "quote.pcrs": pcrValues(p)} {
-		if err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), data, 0o600)); err != nil {
-			return nil, "", err
-		}
-	}
-	q := attest.QualifyingData(t.Want.Challenge, t.Want.Request, t.Want.Exporter)
-	var numbers []string
-	for _, n := range quoted {
-		numbers = append(numbers, fmt.Sprint(n))
-	}
-	return []string{"-u", filepath.Join(dir, "ak.pem"), "-m", filepath.Join(dir, "quote.msg"), "-s", filepath.Join(dir, "quote.sig"),
-		"-f", filepath.Join(dir, "quote.pcrs"), "-F", "values", "-l", p.Bank + ":" + strings.Join(numbers, ","), "-g", "sha256"}, hex.EncodeToString(q[:]), nil
-}
-
-// pcrValues are the quoted values one after the other, as tpm2_pcrread writes them.
-func pcrValues(p attest.EvidenceParts) []byte {
-	var numbers []int
-	for n := range p.PCRs {
-		numbers = append(numbers, int(n))
-	}
-	sort.Ints(numbers)
-	var out []byte
-	for _, n := range numbers {
-		out = append(out, p.PCRs[int64(n)]...)
-	}
-	return out
 }

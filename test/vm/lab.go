@@ -124,3 +124,37 @@ func (l *Lab) Machine(ctx context.Context, dir, image string, sb SecureBoot) (Bo
 func (sb SecureBoot) Expect() predict.Keys {
 	return predict.Keys{Enabled: len(sb.PK) > 0 && !sb.Off, PK: sb.PK, KEK: sb.KEK, DB: sb.DB, DBX: sb.DBX}
 }
+
+// SignedImage builds an image with the guest program and more files, signed with the key in db, and returns its path.
+func (l *Lab) SignedImage(ctx context.Context, name, commandLine string, more ...File) (string, error) {
+	initrd, err := l.Initrd(more...)
+	if err != nil {
+		return "", err
+	}
+	path, err := UKI{Kernel: l.Deps.Kernel, Initrd: initrd, CommandLine: commandLine, Release: "ID=writ\nVERSION_ID=" + name + "\n"}.Build(ctx, l.Deps, l.Dir, name)
+	if err != nil {
+		return "", err
+	}
+	signed, err := Sign(ctx, path, l.DB)
+	if err != nil {
+		return "", err
+	}
+	return path, os.Rename(signed, path)
+}
+
+// networkModules are the kernel's modules for a virtio network card, in the order of their dependence.
+var networkModules = []string{"drivers/virtio/virtio.ko", "drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio_pci_modern_dev.ko",
+	"drivers/virtio/virtio_pci_legacy_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"}
+
+// NetworkModules returns what the guest needs in its initrd to bring the network up.
+func (l *Lab) NetworkModules() ([]File, error) {
+	var files []File
+	for i, name := range networkModules {
+		data, err := os.ReadFile(filepath.Join(l.Deps.Modules, name))
+		if err != nil {
+			return nil, fmt.Errorf("reading module: %w", err)
+		}
+		files = append(files, File{fmt.Sprintf("modules/%d-%s", i, filepath.Base(name)), 0o644, data})
+	}
+	return files, nil
+}

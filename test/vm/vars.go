@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"unicode/utf16"
 
 	"github.com/governed-execution/writ/firmware-policy/predict"
@@ -120,4 +121,13 @@ func erased(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// WriteFiles writes the variables as files PK.esl, KEK.esl, db.esl and dbx.esl.
+func (sb SecureBoot) WriteFiles(dir string) error {
+	var err error
+	for name, data := range map[string][]byte{"PK": sb.PK, "KEK": sb.KEK, "db": sb.DB, "dbx": sb.DBX} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name+".esl"), data, 0o600))
+	}
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/attest"
+	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/vm/talk"
 )
@@ -18,8 +19,8 @@ import (
 // moves with every program.
 var quoted = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14}
 
-// bound are those of them that keep their values from boot to boot of one image.
-var bound = []int{0, 4, 7, 9, 11}
+// bound are those of them that keep their values from boot to boot of one image, as policies name them.
+var bound = firmwarepolicy.StablePCRs()
 
 // Testimony is evidence of a machine with what a verifier wanted, so that it can be verified again.
 type Testimony struct {
