@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench fuzz mutate test-hsm docs clean
+.PHONY: all build deps demo test check bench fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm
 
 all: build
 
@@ -22,6 +22,18 @@ demo: deps build ## the whole path, told for a newcomer
 test: deps ## every test, race detector on, nothing skipped
 	@test/deps/install npm
 	REQUIRE_ALL=1 WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -race -timeout 10m ./...
+
+vm-deps: ## install what virtual machines need; kernels are unpacked into a cache
+	@test/deps/install vm
+
+test-vm: vm-deps ## real boots: eight machines, from firmware to decision
+	$(GO) test -tags vm -count=1 -timeout 15m -parallel 2 ./test/vm/...
+
+test-vm-full: vm-deps ## the whole matrix of machines
+	VM_FULL=1 $(GO) test -tags vm -count=1 -timeout 40m -parallel 2 -v ./test/vm/...
+
+demo-vm: vm-deps build ## the path on a virtual machine that boots, changes and is denied, told for a newcomer
+	@$(GO) run ./test/vm/demo -bin $(BIN)
 
 check: ## format, vet, module file, import table
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files"; exit 1; }

@@ -82,9 +82,13 @@ func Disk(ctx context.Context, path string, image string, more map[string]string
 	return nil
 }
 
-// DataDisk writes an ext4 file system with the content of a directory.
+// DataDisk writes an ext4 file system with the content of a directory, empty if none is given.
 func DataDisk(ctx context.Context, path, content string) error {
-	return tool(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", content, path, "32M")
+	args := []string{"-q", "-t", "ext4"}
+	if content != "" {
+		args = append(args, "-d", content)
+	}
+	return tool(ctx, "mke2fs", append(args, path, "64M")...)
 }
 
 // tool runs a program of the distribution.
