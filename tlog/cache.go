@@ -9,7 +9,7 @@ import (
 // Limits of the cache.
 const (
 	maxCached      = 1 << 14 // rows; then it starts anew
-	maxCachedValue = 1 << 10 // bytes of a row that is worth keeping
+	maxCachedRow = 1 << 10 // bytes of a row, with its key, that is worth keeping
 )
 
 // cache keeps rows of state and counters that were looked up, and that there was none, because a decision looks up a
@@ -92,7 +92,7 @@ func (l *Log) Value(ctx context.Context, bucket string, key []byte) (value []byt
 		if r.value, r.ok, err = l.Reader.Value(ctx, bucket, key); err != nil {
 			return nil, false, err
 		}
-		if len(r.value) <= maxCachedValue {
+		if len(bucket)+len(key)+len(r.value) <= maxCachedRow {
 			l.cache.keep(turn, func() { l.cache.rows[k] = r })
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -145,4 +146,104 @@ func TestCacheIsBounded(t *testing.T) {
 	if got := len(c.rows); got > maxCached {
 		t.Errorf("got %d rows, want at most %d", got, maxCached)
 	}
+}
+
+// TestNothingIsKeptThatWasReadAcrossACommit holds a read between the database and the cache while a commit runs: at each
+// of the places where one can begin and end, what was read is not kept, and what is kept is what the store holds.
+func TestNothingIsKeptThatWasReadAcrossACommit(t *testing.T) {
+	t.Parallel()
+	k := rowKey{"state", "one"}
+	change := []*request{{entries: []Entry{step(2)}}}
+	begin, end := func(c *cache) { c.began(change) }, func(c *cache) { c.ended() }
+	for name, row := range map[string]struct {
+		before, within []func(*cache)
+		kept           bool
+	}{
+		"no commit":                            {nil, nil, true},
+		"a commit before it":                   {[]func(*cache){begin, end}, nil, true},
+		"a commit that begins meanwhile":       {nil, []func(*cache){begin}, false},
+		"a whole commit meanwhile":             {nil, []func(*cache){begin, end}, false},
+		"two commits meanwhile":                {nil, []func(*cache){begin, end, begin, end}, false},
+		"begun within a commit":                {[]func(*cache){begin}, nil, false},
+		"begun within a commit, ended past it": {[]func(*cache){begin}, []func(*cache){end}, false},
+	} {
+		var c cache
+		for _, f := range row.before {
+			f(&c)
+		}
+		_, _, turn := c.row(k) // here the reader goes to the database, and comes back with an answer of some moment
+		for _, f := range row.within {
+			f(&c)
+		}
+		c.keep(turn, func() { c.rows[k] = rowOf(1) })
+		if _, kept, _ := c.row(k); kept != row.kept {
+			t.Errorf("%s: kept %v, want %v", name, kept, row.kept)
+		}
+		begin(&c)
+		if _, kept, _ := c.row(k); kept {
+			t.Errorf("%s: a commit that changes the row leaves it in the cache", name)
+		}
+	}
+}
+
+func rowOf(n uint64) row { return row{value: number(n), ok: true} }
+
+// TestALongKeyIsNotKept: keys can come from callers, who could fill the memory with rows that do not exist.
+func TestALongKeyIsNotKept(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.append(leaf("genesis"))
+	for _, size := range []int{10, maxCachedRow + 1} {
+		if _, ok, err := s.log.Value(t.Context(), "state", make([]byte, size)); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	s.log.cache.mu.RLock()
+	defer s.log.cache.mu.RUnlock()
+	if got := len(s.log.cache.rows); got != 1 {
+		t.Errorf("%d rows are kept, want the one with the short key", got)
+	}
+}
+
+// TestTwoRowsOfOneTransactionAreNeverTakenApart reads two rows that always change together, the older one first, while
+// many callers change them: whoever sees the newer value in one sees none older in the other afterwards. Deletions count.
+func TestTwoRowsOfOneTransactionAreNeverTakenApart(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.append(leaf("genesis"), step(1))
+	var last atomic.Uint64
+	last.Store(1)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				floor := last.Load() // answered, so everybody must see it
+				one := lookUp(t, s.log, "one")[0]
+				two := lookUp(t, s.log, "two")[0]
+				if one < floor || two < one {
+					t.Errorf("got %d, then %d, after %d was answered", one, two, floor)
+					return
+				}
+			}
+		})
+	}
+	for n := uint64(2); n < 200; n++ {
+		if n%7 == 0 { // a transaction that fails as a whole changes nothing in the cache
+			bad := step(1 << 40)
+			bad.Guards = []Guard{{Counter: "steps", Value: 1 << 50, Reason: denial.PolicyRollback}}
+			if _, err := s.log.Append(t.Context(), bad); !denial.Is(err, denial.PolicyRollback) {
+				t.Errorf("got %v, want 402", err)
+			}
+		}
+		s.append(step(n))
+		last.Store(n)
+	}
+	close(done)
+	readers.Wait()
 }

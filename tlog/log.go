@@ -49,10 +49,11 @@ type Log struct {
 	stored uint64 // of the writer: size of the newest head that is stored signed
 	dirty  int    // of the writer: bytes written since the last checkpoint
 
-	heads   headList
-	backlog []receipt.Head // of the signer: committed and not yet signed
-	behind  atomic.Bool    // the backlog is not empty because the key does not sign
-	broken  atomic.Bool    // the store has failed: nothing is appended until it is opened again
+	heads    headList
+	backlog  []receipt.Head // of the signer: committed and not yet signed
+	behind   atomic.Bool    // the backlog is not empty because the key does not sign
+	scrubbed atomic.Int64   // when Scrub last found nothing
+	broken   atomic.Bool    // the store has failed: nothing is appended until it is opened again
 }
 
 // Open opens or creates a log. It checks, in this order: no other writer has it (906); it can be written (902); it is a

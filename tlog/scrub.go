@@ -3,6 +3,7 @@ package tlog
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/transparency-dev/merkle/compact"
 
@@ -25,8 +26,26 @@ func (l *Log) Scrub(ctx context.Context) error {
 	if denial.Is(err, denial.StoreFault) || denial.Is(err, denial.LogInconsistent) {
 		l.broken.Store(true)
 	}
+	if err == nil {
+		l.scrubbed.Store(l.o.Now().Unix())
+	}
 	return err
 }
+
+// ScrubOn scrubs each time the channel gives, until ctx ends, and tells what came of it.
+func (l *Log) ScrubOn(ctx context.Context, tick <-chan time.Time, tell func(error)) {
+	for {
+		select {
+		case <-tick:
+			tell(l.Scrub(ctx))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Scrubbed returns when Scrub last found everything as it must be, in seconds since 1970 UTC; 0 if not since Open.
+func (l *Log) Scrubbed() int64 { return l.scrubbed.Load() }
 
 // Check makes the checks of Scrub on a log that another process may be writing, with the keys of the log, present and
 // retired, from the caller. It returns the number of entries. Nothing is written.

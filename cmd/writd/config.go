@@ -29,6 +29,10 @@ type config struct {
 	TPMRoots    []string     `toml:"tpm_roots"`    // PEM files of TPM vendor roots; only those named in genesis count
 	Token       tokenConfig  `toml:"token"`
 	Limits      limitsConfig `toml:"limits"`
+
+	PublicEntries bool             `toml:"public_entries"` // serve entries, which name hosts and people, to anybody; default no
+	ScrubHours    int              `toml:"scrub_hours"`    // between two readings of the whole log; default 6
+	Witnesses     *witnessesConfig `toml:"witnesses"`      // who must cosign checkpoints; default nobody
 }
 
 type tokenConfig struct {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -110,6 +111,10 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	publisher, err := c.publisher(cmd.Context(), s)
+	if err != nil {
+		return err
+	}
 	public, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
@@ -119,10 +124,17 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 		return errors.Join(err, public.Close())
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	srv := server.New(server.Options{Issuer: s.issuer, Certificate: cert, Logger: log, Health: s.healthy, Limits: server.Limits{
-		Connections: c.Limits.Connections, PeerConnections: c.Limits.PeerConnections, Rate: c.Limits.Rate, PeerRate: c.Limits.PeerRate}})
+	srv := server.New(server.Options{Issuer: s.issuer, Certificate: cert, Logger: log, Health: s.healthy,
+		Publisher: publisher, PublicEntries: c.PublicEntries, Limits: server.Limits{
+			Connections: c.Limits.Connections, PeerConnections: c.Limits.PeerConnections, Rate: c.Limits.Rate, PeerRate: c.Limits.PeerRate}})
 	log.Info("serving", "address", public.Addr().String(), "issuer", s.issuer.Genesis().Issuer, "entries", s.log.Head().Size)
-	return srv.Serve(cmd.Context(), public, admin)
+	ctx, stop := context.WithCancel(cmd.Context())
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { c.upkeep(ctx, s, publisher, log) })
+	err = srv.Serve(ctx, public, admin)
+	stop()
+	upkeep.Wait()
+	return err
 }
 
 // listenAdmin makes the admin socket, which only the owner of the process can use.

@@ -37,8 +37,8 @@ func (s *Server) logRoutes(table map[string]http.HandlerFunc, entries bool) map[
 // checkpoint answers with the newest published checkpoint.
 func (s *Server) checkpoint(w http.ResponseWriter, _ *http.Request) {
 	var raw []byte
-	if s.published != nil {
-		raw = s.published()
+	if s.publisher != nil {
+		raw = s.publisher.Checkpoint()
 	}
 	if raw == nil {
 		http.Error(w, "no checkpoint is published yet", http.StatusNotFound)

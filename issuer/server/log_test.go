@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/issuer/wire"
@@ -30,6 +32,15 @@ func get(t *testing.T, web *http.Client, url string) (status int, header http.He
 	return resp.StatusCode, resp.Header, data
 }
 
+// published is a publisher of one checkpoint.
+type published struct{ raw []byte }
+
+func (p published) Checkpoint() []byte { return p.raw }
+func (p published) Published() receipt.Checkpoint {
+	return receipt.Checkpoint{Size: 7, Time: 8, Operators: []string{"a", "b"}}
+}
+func (p published) Fault() error { return errors.New("a witness does not answer") }
+
 // logSite is a site that publishes a checkpoint of its log.
 func logSite(t *testing.T, entries bool) (*site, *receipt.Checkpoint) {
 	t.Helper()
@@ -39,7 +50,7 @@ func logSite(t *testing.T, entries bool) (*site, *receipt.Checkpoint) {
 		if _, raw, err = srv.issuer.Log().Checkpoint(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		srv.published, srv.entries = func() []byte { return raw }, entries
+		srv.publisher, srv.entries = published{raw}, entries
 		srv.public.Handler = srv.recover(srv.guard(srv.routes()))
 	})
 	key, err := receipt.LogNoteKey(receipt.Origin(s.Issuer.Genesis().Log), s.Issuer.Genesis().Keys[record.PurposeLog])
@@ -64,7 +75,7 @@ func TestTheLogIsServedAsTiles(t *testing.T) {
 	s, c := logSite(t, true)
 	web := s.web()
 	status, header, raw := get(t, web, s.Base+"/log/checkpoint")
-	if status != 200 || header.Get("Content-Type") != "text/plain; charset=utf-8" || !bytes.Equal(raw, s.server.published()) {
+	if status != 200 || header.Get("Content-Type") != "text/plain; charset=utf-8" || !bytes.Equal(raw, s.server.publisher.Checkpoint()) {
 		t.Errorf("checkpoint: got %d, %v, %q", status, header, raw)
 	}
 	fetch := func(tile receipt.Tile) ([]byte, error) {
@@ -205,5 +216,23 @@ func TestWithoutACheckpointThereIsNone(t *testing.T) {
 	s := open(t, Limits{}, nil)
 	if status, _, _ := get(t, s.web(), s.Base+"/log/checkpoint"); status != http.StatusNotFound {
 		t.Errorf("got %d, want 404", status)
+	}
+}
+
+func TestMetricsTellOfLogAndWitnesses(t *testing.T) {
+	s, _ := logSite(t, false)
+	want := []string{"writ_log_healthy 1", "writ_checkpoint_entries 7", "writ_checkpoint_cosigned_seconds 8", "writ_checkpoint_operators 2", "writ_checkpoint_failing 1"}
+	body := string(s.admin("/metrics").body)
+	for _, line := range want {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("%q is not in the metrics", line)
+		}
+	}
+	s.Issuer.Log().Stop()
+	if a := s.admin("/healthz"); a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), "unhealthy") {
+		t.Errorf("health of a log that has stopped: got %d %q", a.status, a.body)
+	}
+	if body := string(s.admin("/metrics").body); !strings.Contains(body, "writ_log_healthy 0\n") {
+		t.Error("the metrics say that a log that has stopped is healthy")
 	}
 }

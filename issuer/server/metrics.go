@@ -8,43 +8,67 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/governed-execution/writ/denial"
-	"github.com/governed-execution/writ/issuer"
 )
 
 // collector reads the issuer's counts when it is scraped. Labels are denial codes, a fixed set: no caller can add one.
 type collector struct {
-	issuer                         *issuer.Issuer
-	minted, denied, entries, clock *prometheus.Desc
+	server                                         *Server
+	minted, denied, entries, clock, healthy        *prometheus.Desc
+	published, cosigned, operators, failing, scrub *prometheus.Desc
 }
 
-func metrics(i *issuer.Issuer) http.HandlerFunc {
+func metrics(s *Server) http.HandlerFunc {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{
-		issuer:  i,
+		server:  s,
 		minted:  prometheus.NewDesc("writ_artifacts_minted_total", "Artifacts that left with a receipt.", nil, nil),
 		denied:  prometheus.NewDesc("writ_denials_total", "Refusals by denial code.", []string{"code", "name"}, nil),
 		entries: prometheus.NewDesc("writ_log_entries", "Entries in the log.", nil, nil),
 		clock:   prometheus.NewDesc("writ_log_head_seconds", "Time of the newest signed tree head.", nil, nil),
+
+		healthy:   prometheus.NewDesc("writ_log_healthy", "1 while the log takes entries and signs heads; nothing is permitted otherwise.", nil, nil),
+		published: prometheus.NewDesc("writ_checkpoint_entries", "Entries under the newest published checkpoint.", nil, nil),
+		cosigned:  prometheus.NewDesc("writ_checkpoint_cosigned_seconds", "When as many operators as are demanded had cosigned it; 0 without witnesses.", nil, nil),
+		operators: prometheus.NewDesc("writ_checkpoint_operators", "Operators of witnesses that cosigned it.", nil, nil),
+		failing:   prometheus.NewDesc("writ_checkpoint_failing", "1 if the last attempt to publish a checkpoint failed.", nil, nil),
+		scrub:     prometheus.NewDesc("writ_log_scrubbed_seconds", "When the whole log was last read and found as it must be; 0 if not since the start.", nil, nil),
 	})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP
 }
 
 // Describe sends the descriptions of all metrics.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.minted
-	ch <- c.denied
-	ch <- c.entries
-	ch <- c.clock
+	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub} {
+		ch <- d
+	}
 }
 
 // Collect sends the present values.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	minted, denied := c.issuer.Counts()
-	head := c.issuer.Log().Head()
+	minted, denied := c.server.issuer.Counts()
+	log := c.server.issuer.Log()
+	head := log.Head()
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	ch <- prometheus.MustNewConstMetric(c.minted, prometheus.CounterValue, float64(minted))
 	for _, r := range denial.All() {
 		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(denied[r.Code()]), strconv.Itoa(r.Code()), r.String())
 	}
-	ch <- prometheus.MustNewConstMetric(c.entries, prometheus.GaugeValue, float64(head.Size))
-	ch <- prometheus.MustNewConstMetric(c.clock, prometheus.GaugeValue, float64(head.Time))
+	gauge(c.entries, float64(head.Size))
+	gauge(c.clock, float64(head.Time))
+	gauge(c.healthy, one(log.Healthy() == nil))
+	gauge(c.scrub, float64(log.Scrubbed()))
+	if p := c.server.publisher; p != nil {
+		published := p.Published()
+		gauge(c.published, float64(published.Size))
+		gauge(c.cosigned, float64(published.Time))
+		gauge(c.operators, float64(len(published.Operators)))
+		gauge(c.failing, one(p.Fault() != nil))
+	}
+}
+
+func one(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

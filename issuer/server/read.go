@@ -54,11 +54,13 @@ func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {
 
 // health answers 200 only if the token signs and the log takes entries.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	if s.ready != nil {
-		if err := s.ready(); err != nil {
-			answer(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("unhealthy: "+denial.Of(err).Error()+"\n"))
-			return
-		}
+	err := s.issuer.Log().Healthy()
+	if err == nil && s.ready != nil {
+		err = s.ready()
+	}
+	if err != nil {
+		answer(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("unhealthy: "+denial.Of(err).Error()+"\n"))
+		return
 	}
 	answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 }

@@ -27,7 +27,7 @@ func (s *Server) adminRoutes() http.Handler {
 	return router(s.logRoutes(map[string]http.HandlerFunc{
 		"GET /v1/exports": s.export,
 		"GET /v1/hosts":   s.hosts,
-		"GET /metrics":    metrics(s.issuer),
+		"GET /metrics":    metrics(s),
 		"GET /healthz":    s.health,
 	}, true), s.unknown)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/wire"
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -27,8 +28,16 @@ type Options struct {
 	Logger      *slog.Logger
 	Health      func() error // nil: always healthy; also asked for readiness of token and log
 
-	Checkpoint    func() []byte // the newest published checkpoint, nil for none; nil: none is ever published
-	PublicEntries bool          // whether anybody may read entries: they name hosts and initiators
+	Publisher     Publisher // of the log's checkpoints; nil: none is ever published
+	PublicEntries bool      // whether anybody may read entries: they name hosts and initiators
+}
+
+// Publisher gives the newest published checkpoint, nil before there is one; what it says, zero before there is one; and
+// why the last attempt to publish failed, nil if it did not.
+type Publisher interface {
+	Checkpoint() []byte
+	Published() receipt.Checkpoint
+	Fault() error
 }
 
 // Server is an HTTP front of an issuer.
@@ -39,7 +48,7 @@ type Server struct {
 	log     *slog.Logger
 	ready   func() error
 
-	published func() []byte
+	publisher Publisher
 	entries   bool // on the public listener
 	public    *http.Server
 	admin     *http.Server
@@ -53,7 +62,7 @@ const SummaryPeriod = time.Minute
 func New(o Options) *Server {
 	o.Limits.fill()
 	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits), log: o.Logger, ready: o.Health,
-		published: o.Checkpoint, entries: o.PublicEntries}
+		publisher: o.Publisher, entries: o.PublicEntries}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -69,7 +69,7 @@ func TestOtherProgramsVerifyOurLog(t *testing.T) {
 	var forged atomic.Value
 	forged.Store("")
 	s := open(t, Limits{}, func(srv *Server) {
-		srv.published, srv.entries = func() []byte { return publisher.Load().Checkpoint() }, true
+		srv.publisher, srv.entries = &later{of: &publisher}, true
 		routes := srv.routes()
 		srv.public.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == forged.Load() {
@@ -126,6 +126,15 @@ func (s *site) fsck(program string, key receipt.NoteKey) string {
 	}
 	return out.String()
 }
+
+// later is a publisher that is there only once the server is.
+type later struct {
+	of *atomic.Pointer[witness.Publisher]
+}
+
+func (l *later) Checkpoint() []byte            { return l.of.Load().Checkpoint() }
+func (l *later) Published() receipt.Checkpoint { return l.of.Load().Published() }
+func (l *later) Fault() error                  { return l.of.Load().Fault() }
 
 // flipping changes the last bit of the first write but one byte.
 type flipping struct{ http.ResponseWriter }

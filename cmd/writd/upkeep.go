@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/witness"
+)
+
+// How often a checkpoint is published, and the log read from end to end, unless the configuration says otherwise.
+const (
+	publishEvery = 5 * time.Second
+	scrubEvery   = 6 * time.Hour
+)
+
+// witnessesConfig says who must cosign checkpoints.
+type witnessesConfig struct {
+	Threshold int             `toml:"threshold"` // distinct operators that must cosign; at least 1
+	List      []witnessConfig `toml:"list"`
+}
+
+type witnessConfig struct {
+	Operator string `toml:"operator"` // who runs it: several witnesses of one operator count once
+	URL      string `toml:"url"`      // submission prefix
+	Key      string `toml:"key"`      // verifier key, NAME+ID+KEY
+}
+
+// publisher starts publishing checkpoints, cosigned by the witnesses of the configuration.
+func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher, error) {
+	g := s.issuer.Genesis()
+	o := witness.Options{Log: s.log, Key: g.Keys[record.PurposeLog], Origin: receipt.Origin(g.Log), Path: c.Log + ".checkpoint"}
+	if c.Witnesses != nil {
+		o.Threshold = c.Witnesses.Threshold
+		for _, w := range c.Witnesses.List {
+			key, err := receipt.ParseNoteKey(w.Key)
+			if err != nil {
+				return nil, fmt.Errorf("reading witnesses of %s: %w", w.Operator, err)
+			}
+			o.Witnesses = append(o.Witnesses, witness.Endpoint{Witness: receipt.Witness{Operator: w.Operator, Key: key}, URL: w.URL})
+		}
+		if o.Threshold < 1 {
+			return nil, denial.New(denial.ThresholdNotMet, "witnesses.threshold is %d, and must be at least 1", o.Threshold)
+		}
+	}
+	return witness.New(ctx, o)
+}
+
+// upkeep publishes checkpoints and scrubs the log until ctx ends, and returns then.
+func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
+	every := scrubEvery
+	if c.ScrubHours > 0 {
+		every = time.Duration(c.ScrubHours) * time.Hour
+	}
+	scrub, publish := time.NewTicker(every), time.NewTicker(publishEvery)
+	defer scrub.Stop()
+	defer publish.Stop()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s.log.ScrubOn(ctx, scrub.C, func(err error) {
+			if err != nil {
+				log.Error("the log is not as it must be", "error", err)
+				return
+			}
+			log.Info("log scrubbed", "entries", s.log.Head().Size)
+		})
+	})
+	for ctx.Err() == nil {
+		select {
+		case <-publish.C:
+			if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
+				log.Error("no checkpoint published", "error", err)
+			}
+		case <-ctx.Done():
+		}
+	}
+	wg.Wait()
+}
