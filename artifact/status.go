@@ -99,6 +99,22 @@ func (c *statusClaims) check() error {
 	return nil
 }
 
+// CheckStatusPayload refuses what is not the payload of a status list token, or not the one that belongs to the claims of
+// its header (311). It is for signers, which must know what they sign.
+func CheckStatusPayload(payload []byte, header statement.Claims) error {
+	var c statusClaims
+	if err := statement.Unmarshal(payload, &c); err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	if c.Issuer != header.Issuer || c.URI != header.Subject || header.IssuedAt != 0 {
+		return denial.New(denial.WrongType, "header and payload do not say the same")
+	}
+	return nil
+}
+
 // SignStatus makes a status list token.
 func SignStatus(ctx context.Context, s statement.Signer, l StatusList) ([]byte, error) {
 	packed, err := packStatus(l.Values)

@@ -48,19 +48,40 @@ func (s *signer) Key() statement.Key { return s.key }
 // Sign signs a structure of a kind that the key is for (H19). It hashes the structure itself (H17) and returns r||s
 // only if that verifies with the pinned key (H08).
 func (s *signer) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error) {
+	return s.token.sign(ctx, s.purpose, s.key.Thumbprint(), tbs, func(sig []byte) bool { return tbs.Verifies(s.key, sig) })
+}
+
+// SignUnverified is what the Sign of a Signer does, but for the check of the signature. It is for a process that only
+// makes signatures, for one that lets none out unless it verifies (package custody); that one then has Distrust called.
+func (t *Token) SignUnverified(ctx context.Context, p Purpose, pinned statement.Thumbprint, tbs statement.ToBeSigned) ([]byte, error) {
+	return t.sign(ctx, p, pinned, tbs, func([]byte) bool { return true })
+}
+
+// Distrust gives the connection up as after a signature that does not verify, and returns the denial that this is.
+func (t *Token) Distrust(ctx context.Context) error {
+	t.mu.RLock()
+	c, state := t.conn, t.state
+	t.mu.RUnlock()
+	if c == nil {
+		return state
+	}
+	return t.fail(ctx, c, errBadSignature)
+}
+
+func (t *Token) sign(ctx context.Context, p Purpose, pinned statement.Thumbprint, tbs statement.ToBeSigned, good func(sig []byte) bool) ([]byte, error) {
 	if len(tbs.Bytes()) == 0 {
 		return nil, denial.New(denial.Internal, "nothing to sign")
 	}
-	if err := s.purpose.check(tbs.Kind()); err != nil {
+	if err := p.check(tbs.Kind()); err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256(tbs.Bytes())
-	return call(ctx, s.token, func(c *conn, session pkcs11.SessionHandle) ([]byte, error) {
-		sig, err := s.token.rawSign(session, s.token.handle(c, s.key.Thumbprint()), digest[:])
+	return call(ctx, t, func(c *conn, session pkcs11.SessionHandle) ([]byte, error) {
+		sig, err := t.rawSign(session, t.handle(c, pinned), digest[:])
 		if err != nil {
 			return nil, err
 		}
-		if !tbs.Verifies(s.key, sig) {
+		if !good(sig) {
 			return nil, errBadSignature
 		}
 		return sig, nil

@@ -19,7 +19,7 @@ const module = "github.com/governed-execution/writ/"
 var rows = [][]string{
 	{"cmd/writd", "cmd/writ", "cmd/writ-gate"},
 	{"issuer/server", "issuer/client"},
-	{"issuer", "gate", "audit", "witness"},
+	{"issuer", "gate", "audit", "witness", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
 	{"decision"},
 	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog"},
 	{"attest", "receipt", "record", "issuer/wire", "firmware-policy/predict"},
@@ -40,7 +40,7 @@ var owners = map[string][]string{
 	"github.com/transparency-dev/merkle":  {"receipt", "tlog"},
 	"github.com/fxamacker/cbor/v2":        {"statement"},
 	"github.com/pelletier/go-toml/v2":     {"cmd/writd", "issuer/client", "firmware-policy", "artifact"},
-	"golang.org/x/sys":                    {"gate", "tlog", "attest/attester"},
+	"golang.org/x/sys":                    {"gate", "tlog", "attest/attester", "custody"},
 }
 
 // pure lists the packages that must work from their arguments alone: no network, no environment, no clock.
@@ -174,8 +174,11 @@ func TestPurePackagesReadTheirArgumentsOnly(t *testing.T) {
 // The private keys of the issuer and PKCS#11 live in one binary; the artifact key has one user.
 func TestOneBinaryHoldsTheToken(t *testing.T) {
 	for _, f := range files(t) {
-		if slices.Contains(f.imports, module+"hsm") && f.pkg != "cmd/writd" {
+		if slices.Contains(f.imports, module+"hsm") && f.pkg != "cmd/writd" && f.pkg != "custody" {
 			t.Errorf("%s imports hsm", f.path)
+		}
+		if slices.Contains(f.imports, module+"custody") && f.pkg != "cmd/writd" {
+			t.Errorf("%s imports custody", f.path)
 		}
 	}
 }
