@@ -74,10 +74,10 @@ func TestH17_H19_TheProcessSignsStatementsOfItsPurposeOnly(t *testing.T) {
 		"H19 the artifact key for a record":   {rec, func(r *signRequest) { r.key, r.purpose = artifacts.Key().Thumbprint(), hsm.Artifact }, denial.WrongType},
 		"H19 a record as an artifact": {rec, func(r *signRequest) {
 			r.key, r.purpose, r.kind = artifacts.Key().Thumbprint(), hsm.Artifact, statement.Artifact
-		}, denial.PayloadForm},
+		}, denial.TimeMalformed},
 		"H19 a record as a status list": {rec, func(r *signRequest) {
 			r.key, r.purpose, r.kind = status.Key().Thumbprint(), hsm.Status, statement.StatusList
-		}, denial.PayloadForm},
+		}, denial.UnsupportedVersion},
 		"H19 a record as a policy":              {rec, func(r *signRequest) { r.kind = statement.Policy }, denial.WrongType},
 		"H19 an unknown kind":                   {rec, func(r *signRequest) { r.kind = 200 }, denial.WrongType},
 		"H19 no purpose":                        {rec, func(r *signRequest) { r.purpose = 0 }, denial.HSMKeyPolicy},
