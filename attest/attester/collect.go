@@ -3,6 +3,7 @@ package attester
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -12,6 +13,12 @@ import (
 
 // BootLogPath is where Linux shows the event log of the firmware.
 const BootLogPath = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
+// IMALogPath is where Linux shows the list of files that it measured.
+const IMALogPath = "/sys/kernel/security/ima/binary_runtime_measurements"
+
+// imaPCR is the PCR that the list is about.
+const imaPCR = 10
 
 // CollectOptions say what evidence is wanted, and for what.
 type CollectOptions struct {
@@ -23,6 +30,7 @@ type CollectOptions struct {
 	CNF           *Key             // made by NewCNF beforehand, since the request names it; nil: a new one
 	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
 	EventLogPath  string           // default BootLogPath
+	IMALogPath    string           // default IMALogPath; read where the selection has PCR 10
 }
 
 // Collection is evidence with the key that it is about.
@@ -68,6 +76,13 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 	if err != nil {
 		return nil, fmt.Errorf("collecting evidence: %w", err)
 	}
+	// Linux adds to its list before it extends the PCR. So a list that is read after the quote has all that was quoted, and
+	// what was measured meanwhile behind it. A PCR that moved while it was quoted was quoted again.
+	if slices.Contains(o.Selection.PCRs, imaPCR) {
+		if parts.IMALog, err = o.imaLog(); err != nil {
+			return nil, fmt.Errorf("collecting evidence: %w", err)
+		}
+	}
 	evidence, err := parts.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("collecting evidence: %w", err)
@@ -88,4 +103,25 @@ func (o CollectOptions) bootLog() ([]byte, error) {
 		return nil, fmt.Errorf("reading boot log: %w", err)
 	}
 	return log, nil
+}
+
+// imaLog reads the list to its end, and no more of it than evidence may hold.
+func (o CollectOptions) imaLog() ([]byte, error) {
+	path := o.IMALogPath
+	if path == "" {
+		path = IMALogPath
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading IMA list, which the policy wants: %w", err)
+	}
+	defer f.Close()
+	list, err := io.ReadAll(io.LimitReader(f, attest.MaxIMALog+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading IMA list: %w", err)
+	}
+	if len(list) > attest.MaxIMALog {
+		return nil, fmt.Errorf("reading IMA list: it has more than %d bytes: measure less, or start the host again", attest.MaxIMALog)
+	}
+	return list, nil
 }

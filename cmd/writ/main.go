@@ -137,7 +137,7 @@ func (a *app) configure(cmd *cobra.Command) (err error) {
 	}
 	f := a.file
 	for name, value := range map[string]string{"server": f.Server, "ca": f.CA, "issuer": f.Issuer, "tpm": f.TPM, "eventlog": f.EventLog,
-		"host": f.Host, "initiator": f.Initiator, "audience": f.Audience, "trust": f.Trust} {
+		"imalist": f.IMAList, "host": f.Host, "initiator": f.Initiator, "audience": f.Audience, "trust": f.Trust} {
 		if flag := cmd.Flags().Lookup(name); flag != nil && value != "" && !flag.Changed {
 			if err := flag.Value.Set(value); err != nil {
 				return misuse("%s: %w", a.config, err)

@@ -28,7 +28,7 @@ func (a *app) policyCommand() *cobra.Command {
 }
 
 func (a *app) policyNew() *cobra.Command {
-	var id, eventLog, out, bank, facts string
+	var id, eventLog, imaList, out, bank, facts string
 	var pcrs []int
 	var fromHost bool
 	var valid time.Duration
@@ -40,7 +40,7 @@ func (a *app) policyNew() *cobra.Command {
 			if !fromHost {
 				return misuse("give --from-host: a first policy is written from a host's facts")
 			}
-			claims, err := a.localFacts(cmd, attest.Selection{Bank: bank, PCRs: pcrs}, eventLog)
+			claims, err := a.localFacts(cmd, attest.Selection{Bank: bank, PCRs: pcrs}, eventLog, imaList)
 			if err != nil {
 				return err
 			}
@@ -63,6 +63,7 @@ func (a *app) policyNew() *cobra.Command {
 	cmd.Flags().BoolVar(&fromHost, "from-host", false, "take the facts of this host")
 	cmd.Flags().StringVar(&id, "id", "", "URI of the policy")
 	cmd.Flags().StringVar(&eventLog, "eventlog", attester.BootLogPath, "boot log of the firmware")
+	cmd.Flags().StringVar(&imaList, "imalist", attester.IMALogPath, "list of files that Linux measured; read if PCR 10 is among the PCRs")
 	cmd.Flags().StringVar(&bank, "bank", "sha256", "PCR bank: sha256 or sha384")
 	cmd.Flags().IntSliceVar(&pcrs, "pcrs", []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14}, "PCRs to quote")
 	cmd.Flags().DurationVar(&valid, "valid", 365*24*time.Hour, "for how long the policy is good")
@@ -73,7 +74,7 @@ func (a *app) policyNew() *cobra.Command {
 }
 
 // localFacts has this host's TPM quote over a challenge of our own and verifies the evidence as an issuer would.
-func (a *app) localFacts(cmd *cobra.Command, s attest.Selection, eventLog string) (attest.Claims, error) {
+func (a *app) localFacts(cmd *cobra.Command, s attest.Selection, eventLog, imaList string) (attest.Claims, error) {
 	ctx := cmd.Context()
 	tpm, err := attester.Open(ctx, a.tpm)
 	if err != nil {
@@ -94,7 +95,7 @@ func (a *app) localFacts(cmd *cobra.Command, s attest.Selection, eventLog string
 	bind := slices.DeleteFunc(firmwarepolicy.StablePCRs(), func(p int) bool { return !slices.Contains(s.PCRs, p) })
 	want := attest.Want{AK: ak, Challenge: attest.NewNonce(), Request: request, Exporter: channel, Selection: s, Bind: bind}
 	collected, err := tpm.Collect(ctx, attester.CollectOptions{Challenge: want.Challenge, RequestDigest: request, Exporter: channel,
-		Selection: s, Bind: bind, EventLogPath: eventLog})
+		Selection: s, Bind: bind, EventLogPath: eventLog, IMALogPath: imaList})
 	if err != nil {
 		return attest.Claims{}, err
 	}

@@ -44,7 +44,7 @@ type requestFlags struct {
 	directory                      string
 	lifetime                       time.Duration
 	uses                           uint64
-	eventLog                       string
+	eventLog, imaList              string
 	out, cnf                       string
 	save, resend                   string
 }
@@ -76,6 +76,7 @@ connection. The artifact comes back with the receipt of its place in the log, or
 	fl.DurationVar(&f.lifetime, "lifetime", 5*time.Minute, "for how long")
 	fl.Uint64Var(&f.uses, "uses", 1, "how often")
 	fl.StringVar(&f.eventLog, "eventlog", attester.BootLogPath, "boot log of the firmware")
+	fl.StringVar(&f.imaList, "imalist", attester.IMALogPath, "list of files that Linux measured; read if the policy wants PCR 10")
 	fl.StringVarP(&f.out, "out", "o", "artifact.cose", "file of the artifact")
 	fl.StringVar(&f.cnf, "cnf", "", "file of the confirmation key; default: the artifact's with .cnf")
 	fl.StringVar(&f.save, "save-request", "", "also write the signed request to this file")
@@ -123,7 +124,7 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	if err != nil {
 		return err
 	}
-	raw, err := mint(cmd, session, tpm, ch, request, cnf, f.eventLog)
+	raw, err := mint(cmd, session, tpm, ch, request, cnf, f)
 	if err != nil {
 		return err
 	}
@@ -244,7 +245,7 @@ func hashFile(path string) (d statement.Digest, err error) {
 }
 
 // mint makes the evidence for the request on this connection and sends both.
-func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, eventLog string) ([]byte, error) {
+func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, error) {
 	unverified, err := artifact.DecodeRequest(request)
 	if err != nil {
 		return nil, err
@@ -254,7 +255,7 @@ func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Cha
 		return nil, err
 	}
 	collected, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
-		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), CNF: cnf, EventLogPath: eventLog})
+		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), CNF: cnf, EventLogPath: f.eventLog, IMALogPath: f.imaList})
 	if err != nil {
 		return nil, err
 	}

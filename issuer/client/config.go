@@ -21,6 +21,7 @@ type Config struct {
 	Issuer    string `toml:"issuer"`    // URI of the issuer, for acts
 	TPM       string `toml:"tpm"`       // device or Unix socket; default /dev/tpmrm0
 	EventLog  string `toml:"eventlog"`  // boot log; default that of Linux
+	IMAList   string `toml:"imalist"`   // list of measured files; default that of Linux
 	Host      string `toml:"host"`      // URI of this host
 	Initiator string `toml:"initiator"` // URI of the initiator that asks from here
 	Key       string `toml:"key"`       // its private key
@@ -46,7 +47,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, position(err))
 	}
-	for _, p := range []*string{&c.CA, &c.TPM, &c.EventLog, &c.Key, &c.Trust, &c.State} {
+	for _, p := range []*string{&c.CA, &c.TPM, &c.EventLog, &c.IMAList, &c.Key, &c.Trust, &c.State} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
