@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/governed-execution/writ/artifact"
@@ -72,4 +73,41 @@ func (v *verifier) inputOf(e *entry) ([]byte, error) {
 		return nil, nil
 	}
 	return c.Input.value(), nil
+}
+
+// Gather describes the entries of a log that a query is about, with what later entries are verified with. It is for those
+// who trust the log that they read: nothing is verified, and no item has a verdict.
+func Gather(ctx context.Context, log Log, index Index, q Query) ([]*Item, error) {
+	found, err := choose(ctx, log, index, q)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]*Item, 0, len(found.indices))
+	for _, i := range found.indices {
+		it, err := Look(ctx, log, i)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+// Look describes one entry of a log, with what its decision input says if the log still has it. It verifies nothing.
+func Look(ctx context.Context, log Log, index uint64) (it *Item, err error) {
+	err = log.Leaves(ctx, index, index+1, func(index uint64, leaf []byte) error {
+		it, err = Describe(index, leaf)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading entry %d: %w", index, err)
+	}
+	if len(it.input) != 32 {
+		return it, nil
+	}
+	input, ok, err := log.Blob(ctx, statement.Digest(it.input))
+	if err != nil || !ok {
+		return it, err
+	}
+	return it, it.Enrich(input)
 }

@@ -49,6 +49,7 @@ type Item struct {
 	Counts    []Count    `json:"counts,omitempty"` // of a summary
 	Since     uint64     `json:"since,omitempty"`
 
+	input     []byte // SHA-256 of the decision input
 	started   string // of an end: statement digest of its start
 	enrolment string // statement digest of the host's enrolment record
 	registry  string // payload digest of the initiator's enrolment
@@ -149,6 +150,7 @@ func describe(e *entry) (*Item, error) {
 }
 
 func (it *Item) permit(c *artifact.Claims) {
+	it.input = c.Policy.Input.Value
 	it.Time, it.Initiator, it.Host, it.Gate = c.IssuedAt, c.Initiator.Principal, c.Subject, c.Audience
 	it.Artifact, it.Execution = hex.EncodeToString(c.ID), hex.EncodeToString(c.Execution.ID)
 	it.Policy = &PolicyID{c.Policy.ID, c.Policy.Version, hex.EncodeToString(c.Policy.Hash.Value)}
@@ -196,7 +198,7 @@ func scopeWords(s artifact.Scope) (out []string) {
 
 func (it *Item) tell(r *record.Record) {
 	it.Event, it.Time, it.Initiator, it.Host = r.Event.String(), r.Time, r.Initiator, r.Workload
-	it.Artifact, it.Since = hex.EncodeToString(r.CTI), r.Since
+	it.Artifact, it.Since, it.input = hex.EncodeToString(r.CTI), r.Since, r.Input
 	if r.Event == record.EventStart || r.Event == record.EventEnd || r.Previous != nil {
 		it.Gate = r.Emitter.URI
 	}

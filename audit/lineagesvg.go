@@ -9,7 +9,7 @@ import (
 
 // The measures of the drawing, in pixels.
 const (
-	boxWidth  = 236
+	boxWidth  = 250
 	boxGap    = 14
 	columnGap = 30
 	lineStep  = 15

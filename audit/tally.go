@@ -74,7 +74,6 @@ type ActRow struct {
 // tally is what the report shows.
 type tally struct {
 	Account    *Account
-	Made       string // when the bundle was made
 	First      string // logged time of the first and the last statement
 	Last       string
 	Permits    Figure
@@ -104,7 +103,6 @@ type tally struct {
 	Unproved   []*Row
 	Wrong      []*Item
 	Open       []*Item // starts without an end
-	Used       []uint64
 	Statements []*Item // those that the figures link to
 	Controls   []Control
 	Limits     []string
@@ -133,10 +131,10 @@ type counting struct {
 
 func (c *counting) verdict(it *Item) {
 	if it.Logged != 0 && c.First == "" {
-		c.First = instant(it.Logged)
+		c.First = When(it.Logged)
 	}
 	if it.Logged != 0 {
-		c.Last = instant(it.Logged)
+		c.Last = When(it.Logged)
 	}
 	switch it.Verdict {
 	case Proved:
@@ -260,9 +258,6 @@ func (c *counting) finish() {
 		c.Open = append(c.Open, it)
 	}
 	slices.SortFunc(c.Open, func(a, b *Item) int { return cmp.Compare(a.Index, b.Index) })
-	if h := c.Account.Report.Head; h != nil {
-		c.Made = instant(h.Time)
-	}
 	c.Controls = controls(c.tally)
 	c.Statements = c.Account.Items
 	if len(c.Statements) > maxStatements {

@@ -18,7 +18,7 @@ const module = "github.com/governed-execution/writ/"
 // rows is the import table: a package may import those of rows below its own, never one above and never a neighbour.
 var rows = [][]string{
 	{"cmd/writd", "cmd/writ", "cmd/writ-gate"},
-	{"issuer/server", "issuer/client"},
+	{"issuer/server", "issuer/client", "console"},
 	{"issuer", "gate", "audit", "witness", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
 	{"decision"},
 	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog"},

@@ -1,0 +1,108 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// chromium returns the browser, or skips.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("REQUIRE_ALL") == "1" {
+		t.Fatal("Chromium is needed; run test/deps/install chromium")
+	}
+	t.Skip("no Chromium on this machine; test/deps/install chromium installs it")
+	return ""
+}
+
+// front answers a browser, which has no client certificate, on loopback, and asks the console with one.
+func (s *site) front(cert *tls.Certificate) string {
+	target := &url.URL{Scheme: "https", Host: s.address}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: s.client(cert).Transport}
+	srv := httptest.NewServer(proxy)
+	s.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// browse has a browser load a page, and returns its document and what the browser complained about.
+func browse(t *testing.T, args ...string) (document, complaints string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, chromium(t), append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions", "--no-first-run",
+		"--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + t.TempDir()}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("running Chromium: %v\n%s", err, errs.String())
+	}
+	for line := range strings.Lines(errs.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			complaints += line
+		}
+	}
+	return out.String(), complaints
+}
+
+// Pages look as they should in a real browser: the policy on content lets the style sheet through, and nothing breaks it.
+func TestPagesInARealBrowser(t *testing.T) {
+	chromium(t)
+	s := open(t)
+	base := s.front(s.enrol("Ada Auditor", Auditor))
+	for path, want := range map[string]string{"/decisions": "SECURE_BOOT_OFF", "/lineage/" + s.execution(): "<svg"} {
+		document, complaints := browse(t, "--dump-dom", base+path)
+		if !strings.Contains(document, want) || complaints != "" {
+			t.Errorf("%s: complaints %q, document of %d bytes", path, complaints, len(document))
+		}
+	}
+	hostile := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.console.headers(w, "text/html")
+		_, _ = w.Write([]byte(`<p id="a">quiet</p><script>document.getElementById("a").textContent="a script ran"</script>`))
+	}))
+	defer hostile.Close()
+	if document, complaints := browse(t, "--dump-dom", hostile.URL); strings.Contains(document, ">a script ran") || complaints == "" {
+		t.Errorf("under the headers of the console a script runs: %q %q", document, complaints)
+	}
+}
+
+// TestScreenshots writes the pictures of docs/console.md into the directory SCREENSHOTS, if it is set: make screenshots.
+func TestScreenshots(t *testing.T) {
+	dir := os.Getenv("SCREENSHOTS")
+	if dir == "" {
+		t.Skip("SCREENSHOTS names no directory; make screenshots does")
+	}
+	s := open(t)
+	base := s.front(s.enrol("Ada Auditor", Auditor))
+	for name, shot := range map[string]struct{ path, size string }{
+		"overview":  {"/", "1280,900"},
+		"decisions": {"/decisions", "1280,640"},
+		"denied":    {"/entries/" + index(s.refused), "1280,1150"},
+		"permitted": {"/entries/" + index(s.permit.Index), "1280,1250"},
+		"lineage":   {"/lineage/" + s.execution(), "2160,1180"},
+		"hosts":     {"/hosts", "1280,560"},
+		"policies":  {"/policies", "1280,800"},
+		"log":       {"/log", "1280,760"},
+	} {
+		path := filepath.Join(dir, "console-"+name+".png")
+		browse(t, "--window-size="+shot.size, "--screenshot="+path, base+shot.path)
+		if info, err := os.Stat(path); err != nil || info.Size() < 10<<10 {
+			t.Errorf("%s: no picture (%v)", name, err)
+		}
+	}
+}
