@@ -2,6 +2,8 @@ package tlog
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -15,6 +17,8 @@ type Entry struct {
 	Puts   []Put    // then written, in order
 	Bumps  []string // counters that are raised by one
 	Blobs  [][]byte // stored by SHA-256; one that is there already is kept
+	Keeps  [][]byte // like Blobs, and never deleted
+	Purge  uint64   // blobs that only entries before this index brought are deleted; 0: none
 }
 
 // Guard demands that a counter has a value, so that an entry is appended only if what it was decided on still holds.
@@ -67,7 +71,7 @@ func checkEntries(entries []Entry) error {
 func weight(entries []Entry) (n int) {
 	for _, e := range entries {
 		n += len(e.Leaf)
-		for _, b := range e.Blobs {
+		for _, b := range slices.Concat(e.Blobs, e.Keeps) {
 			n += len(b)
 		}
 		for _, p := range e.Puts {
@@ -98,7 +102,7 @@ func (e Entry) apply(db *engine, index uint64) (refused, err error) {
 			return denial.New(o.Reason, "it has been used before"), nil
 		}
 	}
-	return nil, e.write(db)
+	return nil, e.write(db, index)
 }
 
 func (g Guard) refusal() error {
@@ -109,7 +113,7 @@ func (g Guard) refusal() error {
 }
 
 // write writes the projections.
-func (e Entry) write(db *engine) error {
+func (e Entry) write(db *engine, index uint64) error {
 	for _, p := range e.Puts {
 		if err := p.write(db); err != nil {
 			return err
@@ -120,9 +124,36 @@ func (e Entry) write(db *engine) error {
 			return err
 		}
 	}
-	for _, b := range e.Blobs {
+	if err := storeBlobs(db, e.Blobs, index); err != nil {
+		return err
+	}
+	if err := storeBlobs(db, e.Keeps, forEver); err != nil {
+		return err
+	}
+	return purge(db, e.Purge)
+}
+
+// storeBlobs stores blobs that the entry at index brings. One that is there already is kept as long as the newest entry
+// that brought it.
+func storeBlobs(db *engine, blobs [][]byte, index uint64) error {
+	for _, b := range blobs {
 		digest := statement.DigestOf(b)
-		if _, err := db.exec("INSERT INTO blobs (digest, data) VALUES (?, ?) ON CONFLICT DO NOTHING", digest[:], blob(b)); err != nil {
+		if _, err := db.exec("INSERT INTO blobs (digest, data, idx) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET idx = excluded.idx WHERE excluded.idx > idx",
+			digest[:], blob(b), index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// purge deletes the blobs that only entries before the index brought. What they held is overwritten in the database; in
+// the write-ahead log it is overwritten by and by.
+func purge(db *engine, before uint64) error {
+	if before == 0 {
+		return nil
+	}
+	for _, query := range []string{"PRAGMA secure_delete = 1", "DELETE FROM blobs WHERE idx < " + strconv.FormatUint(before, 10), "PRAGMA secure_delete = 0"} {
+		if err := db.script(query); err != nil {
 			return err
 		}
 	}

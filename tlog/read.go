@@ -161,6 +161,12 @@ func (r Reader) Blob(ctx context.Context, digest statement.Digest) (data []byte,
 	return data, ok, err
 }
 
+// SizeAt returns how many entries had been logged before the time, in seconds since 1970 UTC.
+func (r Reader) SizeAt(ctx context.Context, time uint64) (n uint64, err error) {
+	_, err = r.one(ctx, []any{&n}, "SELECT coalesce(max(size), 0) FROM heads WHERE time < ?", time)
+	return n, err
+}
+
 // Find returns the least index of an entry by its digest. It reports whether there is one.
 func (r Reader) Find(ctx context.Context, digest statement.Digest) (index uint64, ok bool, err error) {
 	ok, err = r.one(ctx, []any{&index}, "SELECT idx FROM leaves WHERE digest = ? ORDER BY idx LIMIT 1", digest[:])

@@ -3,7 +3,7 @@ package tlog
 // applicationID marks a SQLite file as a log of Writ; schemaVersion is the version of the tables.
 const (
 	applicationID = 0x57524954 // "WRIT"
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 // schema holds the tables. The log is leaves, nodes and heads. The others are projections: what an entry consumes once
@@ -52,6 +52,14 @@ CREATE TABLE counters (
 
 CREATE TABLE blobs (
 	digest BLOB PRIMARY KEY,
-	data   BLOB NOT NULL
+	data   BLOB NOT NULL,
+	idx    INTEGER NOT NULL DEFAULT 9223372036854775807 -- newest entry that brought it; the greatest: never deleted
 ) STRICT;
 `
+
+// migrate brings the tables of version 1 to version 2. Which entries brought a blob was not written down then, so those
+// that are there are never deleted.
+const migrate = "ALTER TABLE blobs ADD COLUMN idx INTEGER NOT NULL DEFAULT 9223372036854775807;"
+
+// forEver is the idx of a blob that is never deleted.
+const forEver = 1<<63 - 1
