@@ -62,6 +62,22 @@ func checkChain(chain [][]byte, ek *tpm2.TPMTPublic, o EnrolOptions) (Device, er
 	return device, o.Rules.checkFirmware(device)
 }
 
+// ExplainCertificate checks an EK certificate for people, as far as that goes without the EK that it should be for: as
+// checkChain does but for 318 and 320, and after the profile that its key is one that an EK may have (322). It returns what
+// the certificate says about its TPM, and the way to a root, as far as it came to each.
+func ExplainCertificate(leaf *x509.Certificate, o EnrolOptions) (d Device, way []*x509.Certificate, err error) {
+	if d, err = checkProfile(leaf); err != nil {
+		return d, nil, err
+	}
+	if !strongKey(leaf.PublicKey) || weakModulus(leaf.PublicKey) {
+		return d, nil, denial.New(denial.EKWeak, "the EK is %v, or one that anybody can factor", errWeakKey)
+	}
+	if way, err = o.Rules.path(leaf, nil, o.Roots, o.Now); err != nil {
+		return d, nil, err
+	}
+	return d, way, o.Rules.checkFirmware(d)
+}
+
 // sameKey reports whether a certificate's key is the EK.
 func sameKey(certified any, ek *tpm2.TPMTPublic) bool {
 	key, err := publicKey(ek)

@@ -144,6 +144,26 @@ func weakCA(ca *x509.Certificate) bool {
 	return true
 }
 
+// Objections returns what speaks against a CA on the way to a root at a time, for people: as the root itself, or below it.
+func Objections(ca *x509.Certificate, root bool, now time.Time) (all []string) {
+	if now.Before(ca.NotBefore) {
+		all = append(all, "not valid yet")
+	}
+	if now.After(ca.NotAfter) {
+		all = append(all, "expired")
+	}
+	if weakCA(ca) {
+		all = append(all, "its key is too weak, too long, or of an unknown kind")
+	}
+	switch ca.SignatureAlgorithm {
+	case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
+		if !root && !sha1Excepted(ca) {
+			all = append(all, "signed with a broken hash")
+		}
+	}
+	return all
+}
+
 // checkWay checks keys and revocations on one way.
 func (r *Rules) checkWay(chain []*x509.Certificate, now time.Time) error {
 	if slices.ContainsFunc(chain[1:], weakCA) {

@@ -29,6 +29,37 @@ type Anchors struct {
 	rules attest.Rules
 }
 
+// AnchorSet is what a policy of kind anchors is made of.
+type AnchorSet struct {
+	ID            string
+	Version       uint64
+	Expires       uint64                 // seconds since 1970 UTC
+	Roots         []*x509.Certificate    // at which a way may end
+	Path          []*x509.Certificate    // that may stand on a way
+	Lists         []*x509.RevocationList // by CAs among those
+	ListsRequired bool                   // every certificate below a root must stand under a list
+	Withdrawn     [][sha256.Size]byte    // roots that genesis names, and that count no longer
+	Firmware      []attest.FirmwareRange // that is not enrolled
+}
+
+// NewAnchors returns a policy of kind anchors. It refuses what ParseTOML would (407).
+func NewAnchors(s AnchorSet) (*Document, error) {
+	b := &anchorsBody{ListsRequired: s.ListsRequired, Firmware: slices.Clone(s.Firmware)}
+	for _, c := range s.Roots {
+		b.Roots = append(b.Roots, c.Raw)
+	}
+	for _, c := range s.Path {
+		b.Path = append(b.Path, c.Raw)
+	}
+	for _, l := range s.Lists {
+		b.Lists = append(b.Lists, l.Raw)
+	}
+	for _, w := range s.Withdrawn {
+		b.Withdrawn = append(b.Withdrawn, w[:])
+	}
+	return newDocument(body{Schema: Schema, Kind: KindAnchors, ID: s.ID, Version: s.Version, Expires: s.Expires, Anchors: b})
+}
+
 // Anchors returns the compiled anchors. It refuses a document of another kind (407).
 func (d *Document) Anchors() (*Anchors, error) {
 	if d == nil || d.anchors == nil {

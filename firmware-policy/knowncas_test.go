@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -42,5 +43,26 @@ func TestKnownCAs(t *testing.T) {
 func TestLookupOfAnUnknownCA(t *testing.T) {
 	if got, ok := LookupCA(softtpm.NewVendor(t).Root); ok {
 		t.Errorf("got %+v for a CA made just now", got)
+	}
+}
+
+// The advisories can be taken into anchors as they are, and cover what they name.
+func TestAdvisories(t *testing.T) {
+	_, b := anchored(t)
+	b.Anchors.Firmware = Advisories()
+	d, err := newDocument(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(d.anchors.EKRules().Firmware); got != len(Advisories()) || got < 20 {
+		t.Errorf("%d of %d ranges", got, len(Advisories()))
+	}
+	for version, want := range map[string]bool{"id:053D": true, "id:053E": false, "id:0421": true, "id:0422": false} {
+		covered := slices.ContainsFunc(Advisories(), func(r attest.FirmwareRange) bool {
+			return r.Covers(attest.Device{Manufacturer: "id:49465800", Model: "SLB 9665", Version: version})
+		})
+		if covered != want {
+			t.Errorf("Infineon %s: covered %v", version, covered)
+		}
 	}
 }

@@ -22,10 +22,15 @@ type actFlags struct {
 }
 
 func (f *actFlags) add(cmd *cobra.Command) {
+	f.addOptional(cmd)
+	_ = cmd.MarkFlagRequired("key")
+}
+
+// addOptional adds the flags to a command that can do without an act.
+func (f *actFlags) addOptional(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI of the issuer that the act is for")
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "private key of an authority; repeat for several")
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "write the signed act to this file, for further signatures or for publishing")
-	_ = cmd.MarkFlagRequired("key")
 }
 
 // finish signs the draft with every key, and writes it to a file or publishes it.
