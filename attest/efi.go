@@ -2,6 +2,7 @@ package attest
 
 import (
 	"encoding/binary"
+	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -15,6 +16,18 @@ var (
 	signatureX509     = efiGUID{0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72}
 	signatureSHA256   = efiGUID{0x26, 0x16, 0xc4, 0xc1, 0x4c, 0x50, 0x92, 0x40, 0xac, 0xa9, 0x41, 0xf9, 0x36, 0x93, 0x43, 0x28}
 )
+
+// readGUID takes a GUID.
+func readGUID(r *logReader) (g efiGUID) {
+	copy(g[:], r.take(16))
+	return g
+}
+
+// String returns the GUID as people write it, in lower case.
+func (g efiGUID) String() string {
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(g[:]), binary.LittleEndian.Uint16(g[4:]),
+		binary.LittleEndian.Uint16(g[6:]), g[8:10], g[10:])
+}
 
 // efiVariable is a UEFI_VARIABLE_DATA: the name and the content of a variable as they were measured.
 type efiVariable struct {

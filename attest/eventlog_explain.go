@@ -14,7 +14,10 @@ import (
 type EventLog struct {
 	Banks  []string `json:"banks"` // digest algorithms of the log; one without a name is given by its number
 	Events []Event  `json:"events"`
+	OS     []Event  `json:"os"` // what systemd measured afterwards, by its own log
 	log    *bootLog
+	system []osEvent
+	os     []byte // the log of systemd
 }
 
 // Event is one record of a boot log.
@@ -34,7 +37,7 @@ func ParseLog(raw []byte) (*EventLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &EventLog{log: l, Events: make([]Event, len(l.events))}
+	out := &EventLog{log: l, Events: make([]Event, len(l.events)), OS: []Event{}}
 	for _, b := range l.banks {
 		out.Banks = append(out.Banks, bankName(b))
 	}
@@ -42,6 +45,44 @@ func ParseLog(raw []byte) (*EventLog, error) {
 		out.Events[i] = l.explain(i)
 	}
 	return out, nil
+}
+
+// AddOS adds the log of systemd (/run/log/systemd/tpm2-measure.log). It refuses what replay would refuse as malformed.
+func (l *EventLog) AddOS(raw []byte) error {
+	system, err := parseOSLog(raw)
+	if err != nil {
+		return err
+	}
+	l.os, l.system, l.OS = raw, system, make([]Event, len(system))
+	for i := range system {
+		l.OS[i] = system[i].explain(i)
+	}
+	return nil
+}
+
+// explain describes one event of the system.
+func (e *osEvent) explain(i int) Event {
+	out := Event{Number: i + 1, PCR: int(e.pcr), Type: "systemd", Size: len(e.text), Digests: map[string]string{}, Covered: e.text != ""}
+	out.Description = "something without a text"
+	if e.text != "" {
+		out.Description = quoteText([]byte(e.text))
+	}
+	checked := false
+	for _, b := range knownBanks {
+		digest := e.digests[b.name]
+		if digest == nil {
+			continue
+		}
+		out.Digests[b.name] = hex.EncodeToString(digest)
+		if b.hash != 0 {
+			checked = true
+			h := b.hash.New()
+			h.Write([]byte(e.text))
+			out.Covered = out.Covered && string(h.Sum(nil)) == string(digest)
+		}
+	}
+	out.Covered = out.Covered && checked
+	return out
 }
 
 // Replay returns, in hexadecimal, the value that the log gives each PCR that it extends, in a bank with SHA-2 digests.
@@ -56,6 +97,11 @@ func (l *EventLog) Replay(bank string) (map[int64]string, error) {
 		e := &l.log.events[i]
 		if digest := l.log.digest(i, column); e.extends() && digest != nil {
 			b.extend(e.pcr, digest)
+		}
+	}
+	for i := range l.system {
+		if digest := l.system[i].digests[bank]; digest != nil {
+			b.extend(l.system[i].pcr, digest)
 		}
 	}
 	values := make(map[int64]string)
@@ -201,9 +247,11 @@ func describeIPL(e *logEvent) (string, []byte) {
 	if text, measured := commandLine(e); text != "" {
 		return "kernel command line " + quoteText([]byte(text)), measured
 	}
-	if command, ok := strings.CutPrefix(string(e.data), "grub_cmd: "); ok {
-		command = strings.TrimSuffix(command, "\x00")
-		return "GRUB command " + quoteText([]byte(command)), []byte(command)
+	if text, measured := grubCommand(e); text != "" {
+		return "GRUB command " + quoteText([]byte(text)), measured
+	}
+	if section, measured := stubSection(e); section != "" {
+		return "section " + section + " of a unified kernel image", measured
 	}
 	if text, ok := utf16Text(trimNUL16(e.data)); ok && isPlain(text) {
 		return quoteText([]byte(text)), e.data

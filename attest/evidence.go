@@ -19,6 +19,7 @@ const (
 	profileEvidence = "https://github.com/governed-execution/writ/profile/evidence/1"
 	mediaQuote      = "application/vnd.writ.tpm2-evidence+cbor"
 	mediaBootLog    = "application/vnd.writ.tcg-crypto-agile-log"
+	mediaOSLog      = "application/vnd.writ.systemd-measure-log"
 	mediaIMALog     = "application/vnd.writ.linux-ima-log"
 	indEvidence     = 4 // RFC 9999, conceptual message indicator: evidence
 )
@@ -28,6 +29,7 @@ type collection struct {
 	Profile string  `cbor:"__cmwc_t,omitempty"`
 	Quote   *record `cbor:"quote,omitempty"`
 	BootLog *record `cbor:"boot-log,omitempty"`
+	OSLog   *record `cbor:"os-log,omitempty"`  // of a host whose systemd measures
 	IMALog  *record `cbor:"ima-log,omitempty"` // where the policy has PCR 10 quoted
 }
 
@@ -71,12 +73,13 @@ type Evidence struct {
 	digest statement.Digest
 	tpm    tpm2Evidence
 	log    []byte
+	os     []byte // nil if there is none
 	ima    []byte // nil if there is none
 }
 
 // DecodeEvidence reads an evidence collection as a host sent it. It checks, in this order: that there is one (102); its
 // size (908); one strict encoding and no unknown member (308-313, 911); the profile (911); the records (102, 311); the
-// sizes of boot log and IMA list (908); one strict encoding of the quote record, with no unknown key and none missing (308-313, 911,
+// sizes of boot log, log of the system and IMA list (908); one strict encoding of the quote record, with no unknown key and none missing (308-313, 911,
 // 104); no part of it empty (317); exactly one bank of PCR values, each PCR below 24 and each value as long as the bank's
 // digests (317).
 func DecodeEvidence(raw []byte) (*Evidence, error) {
@@ -107,6 +110,14 @@ func decodeEvidence(raw []byte) (*Evidence, error) {
 		return nil, denial.New(denial.RequestLimit, "a boot log has at most %d bytes", MaxBootLog)
 	}
 	ev := &Evidence{digest: statement.DigestOf(raw), log: c.BootLog.Value}
+	if c.OSLog != nil {
+		if err := c.OSLog.check(mediaOSLog); err != nil {
+			return nil, err
+		}
+		if ev.os = c.OSLog.Value; len(ev.os) > MaxOSLog {
+			return nil, denial.New(denial.RequestLimit, "a log of the system has at most %d bytes", MaxOSLog)
+		}
+	}
 	if c.IMALog != nil {
 		if err := c.IMALog.check(mediaIMALog); err != nil {
 			return nil, err
@@ -188,6 +199,7 @@ type EvidenceParts struct {
 	Challenge Nonce
 	Request   statement.Digest
 	BootLog   []byte // TCG crypto agile log
+	OSLog     []byte // log of systemd; nil: none
 	IMALog    []byte // IMA list, binary; nil: none
 }
 
@@ -208,6 +220,9 @@ func (p EvidenceParts) Encode() ([]byte, error) {
 		Profile: profileEvidence,
 		Quote:   &record{Type: mediaQuote, Value: quote, Ind: indEvidence},
 		BootLog: &record{Type: mediaBootLog, Value: p.BootLog, Ind: indEvidence},
+	}
+	if p.OSLog != nil {
+		c.OSLog = &record{Type: mediaOSLog, Value: p.OSLog, Ind: indEvidence}
 	}
 	if p.IMALog != nil {
 		c.IMALog = &record{Type: mediaIMALog, Value: p.IMALog, Ind: indEvidence}

@@ -84,7 +84,7 @@ func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
 // Parts returns what the evidence holds, unverified, for people. It must not be written to.
 func (e *Evidence) Parts() EvidenceParts {
 	p := EvidenceParts{Quote: e.tpm.Quote, Signature: e.tpm.Signature, PCRs: e.tpm.Banks[0].Values, AK: e.tpm.AK, Certify: e.tpm.Certify,
-		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log, IMALog: e.ima}
+		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log, OSLog: e.os, IMALog: e.ima}
 	copy(p.Request[:], e.tpm.Request)
 	switch e.tpm.Banks[0].Alg {
 	case coseSHA1:
@@ -110,15 +110,18 @@ func (l *EventLog) StartupLocality() (locality byte, ok bool) {
 	return 0, false
 }
 
-// Compare compares the log with PCR values of one bank as Verify does with quoted ones (603 to 607, 609, 611, 612), and
-// returns the facts of the log alone: Secure Boot, boot programs, command lines and the log itself. Nobody has signed the
-// values, so the facts prove nothing.
-func (l *EventLog) Compare(bank string, pcrs map[int64][]byte) (Claims, error) {
-	f, err := guarded(func() (*bootFacts, error) { return replay(l.log.raw, bank, pcrs) })
+// Compare compares the log, with that of the system if there is one, with PCR values of one bank as Verify does with quoted
+// ones (603 to 607, 609, 611, 612), and returns the facts of the logs alone, with the events that prove them. Nobody has
+// signed the values, so the facts prove nothing.
+func (l *EventLog) Compare(bank string, pcrs map[int64][]byte) (Claims, []Proof, error) {
+	proofs := []Proof{}
+	f, err := guarded(func() (*bootFacts, error) {
+		return bootLogs{firmware: l.log.raw, os: l.os}.replay(bank, pcrs, &proofs)
+	})
 	if err != nil {
-		return Claims{}, err
+		return Claims{}, nil, err
 	}
-	return *f.claims(bank), nil
+	return f.claims(bank), proofs, nil
 }
 
 // ReadDevice returns what an EK certificate says about its TPM, if the certificate has the form that TCG demands (321).

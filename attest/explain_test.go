@@ -68,15 +68,21 @@ func TestLogIsComparedAsVerifyDoes(t *testing.T) {
 		t.Errorf("got locality %d %v, want 3", locality, ok)
 	}
 	pcrs := boot.Select("sha256", 0, 2, 4, 7)
-	facts, err := log.Compare("sha256", pcrs)
+	facts, proofs, err := log.Compare("sha256", pcrs)
 	if err != nil || len(facts.BootApps) == 0 || facts.Log.Events == 0 {
 		t.Fatalf("got %v %v, want the facts of the log", facts, err)
 	}
+	if !slices.ContainsFunc(proofs, func(p attest.Proof) bool {
+		return p.Fact == "facts.boot_apps[0]" && p.PCR == 4 && p.Digest == facts.BootApps[0].Digest &&
+			log.Events[p.Event-1].Digests["sha256"] == p.Digest
+	}) {
+		t.Errorf("no event proves the first boot program: %v", proofs)
+	}
 	pcrs[4] = bytes.Repeat([]byte{7}, 32)
-	if _, err := log.Compare("sha256", pcrs); !denial.Is(err, denial.LogReplayMismatch) {
+	if _, _, err := log.Compare("sha256", pcrs); !denial.Is(err, denial.LogReplayMismatch) {
 		t.Errorf("another PCR 4: got %v, want 603", err)
 	}
-	if _, err := log.Compare("sha1", pcrs); !denial.Is(err, denial.BankNotAllowed) {
+	if _, _, err := log.Compare("sha1", pcrs); !denial.Is(err, denial.BankNotAllowed) {
 		t.Errorf("bank sha1: got %v, want 611", err)
 	}
 }

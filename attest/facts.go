@@ -24,7 +24,7 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 	if !clock.Safe {
 		return nil, denial.New(denial.EvidenceStale, "the TPM's clock may have gone back: quote again when it has settled")
 	}
-	boot, err := replay(ev.log, want.Selection.Bank, withoutIMA(q.pcrs))
+	boot, err := ev.replay(want, q)
 	if err != nil {
 		return nil, err
 	}
@@ -40,30 +40,23 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 	for i, p := range want.Bind {
 		bind[i] = int64(p)
 	}
-	return &Facts{
-		evidence: ev.digest,
-		ak:       q.ak.name,
-		cnf:      *cnf,
-		claims: Claims{
-			AK:        hex.EncodeToString(q.ak.name),
-			Bank:      want.Selection.Bank,
-			PCR:       pcr,
-			PCRDigest: hex.EncodeToString(q.digest),
-			Clock: Clock{
-				Milliseconds: clock.Clock,
-				Resets:       uint64(clock.ResetCount),
-				Restarts:     uint64(clock.RestartCount),
-				Safe:         true,
-			},
-			Firmware:    q.attest.FirmwareVersion,
-			SecureBoot:  boot.SecureBoot,
-			BootApps:    boot.BootApps,
-			CommandLine: boot.CommandLine,
-			CNF:         CNF{Name: hex.EncodeToString(cnf.name), AuthPolicy: hex.EncodeToString(cnf.authPolicy), PCRs: bind},
-			Log:         boot.Log,
-			IMA:         ima,
-		},
-	}, nil
+	c := boot.claims(want.Selection.Bank)
+	c.AK, c.PCR, c.PCRDigest, c.Firmware, c.IMA = hex.EncodeToString(q.ak.name), pcr, hex.EncodeToString(q.digest), q.attest.FirmwareVersion, ima
+	c.Clock = Clock{Milliseconds: clock.Clock, Resets: uint64(clock.ResetCount), Restarts: uint64(clock.RestartCount), Safe: true}
+	c.CNF = CNF{Name: hex.EncodeToString(cnf.name), AuthPolicy: hex.EncodeToString(cnf.authPolicy), PCRs: bind}
+	return &Facts{claims: c, evidence: ev.digest, ak: q.ak.name, cnf: *cnf}, nil
+}
+
+// replay holds the logs of the evidence against the quoted values.
+func (e *Evidence) replay(want Want, q *quote) (*bootFacts, error) {
+	return bootLogs{firmware: e.log, os: e.os}.replay(want.Selection.Bank, withoutIMA(q.pcrs), nil)
+}
+
+// claims returns the facts of the logs alone.
+func (b *bootFacts) claims(bank string) Claims {
+	return Claims{Bank: bank, SecureBoot: b.SecureBoot, BootApps: b.BootApps, CommandLine: b.CommandLine, Log: b.Log,
+		Platform: b.Platform, Disks: b.Disks, Shim: b.Shim, Commands: b.Commands, Sections: b.Sections, Measured: b.Measured,
+		Unexplained: b.Unexplained, OS: b.OS}
 }
 
 // Claims returns a copy of the facts as plain data.
@@ -73,6 +66,19 @@ func (f *Facts) Claims() Claims {
 	c.SecureBoot.Authorities = slices.Clone(c.SecureBoot.Authorities)
 	c.BootApps = slices.Clone(c.BootApps)
 	c.CommandLine = slices.Clone(c.CommandLine)
+	c.Disks = slices.Clone(c.Disks)
+	for i := range c.Disks {
+		c.Disks[i].Partitions = slices.Clone(c.Disks[i].Partitions)
+	}
+	c.Shim.Generations = maps.Clone(c.Shim.Generations)
+	c.Commands = slices.Clone(c.Commands)
+	c.Sections = maps.Clone(c.Sections)
+	c.Measured = maps.Clone(c.Measured)
+	for pcr, digests := range c.Measured {
+		c.Measured[pcr] = slices.Clone(digests)
+	}
+	c.Unexplained = maps.Clone(c.Unexplained)
+	c.OS = slices.Clone(c.OS)
 	c.CNF.PCRs = slices.Clone(c.CNF.PCRs)
 	c.IMA.Files, c.IMA.Buffers = slices.Clone(c.IMA.Files), slices.Clone(c.IMA.Buffers)
 	return c

@@ -144,11 +144,12 @@ func (f QuoteFiles) checkLog(q *quote, r *QuoteReport) error {
 		delete(pcrs, imaPCR)
 		r.Uncovered = []int{imaPCR}
 	}
-	boot, err := replay(f.Log, r.Bank, pcrs)
+	boot, err := bootLogs{firmware: f.Log}.replay(r.Bank, pcrs, nil)
 	if err != nil {
 		return err
 	}
-	r.Boot = boot.claims(r.Bank)
+	c := boot.claims(r.Bank)
+	r.Boot = &c
 	return nil
 }
 
@@ -163,11 +164,6 @@ func (l *bootLog) extends(pcr uint32) bool {
 // Covers reports whether an event of the log extends the PCR.
 func (l *EventLog) Covers(pcr int64) bool {
 	return pcr >= 0 && pcr < pcrCount && l.log.extends(uint32(pcr))
-}
-
-// claims returns the facts of a log alone.
-func (b *bootFacts) claims(bank string) *Claims {
-	return &Claims{Bank: bank, SecureBoot: b.SecureBoot, BootApps: b.BootApps, CommandLine: b.CommandLine, Log: b.Log}
 }
 
 // primary is a qualified name that the AK has if it is a primary key of a hierarchy.

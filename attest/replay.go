@@ -2,8 +2,6 @@ package attest
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"hash"
 	"maps"
 	"slices"
@@ -11,40 +9,42 @@ import (
 	"github.com/governed-execution/writ/denial"
 )
 
-// bootFacts is what an event log that replayed to quoted PCR values shows. Nothing in it rests on data that no digest
-// covers, and nothing on a PCR that was not quoted. Its slices are never nil.
-type bootFacts struct {
-	SecureBoot  SecureBoot
-	BootApps    []BootApp
-	CommandLine []string
-	Log         Log
+// bootLogs are what a host says that it measured: nothing in it is verified.
+type bootLogs struct {
+	firmware []byte // crypto-agile log of firmware, boot loader and EFI stub
+	os       []byte // log of systemd, empty if the host has none
 }
 
-// replay checks an event log against the quoted PCR values of one bank and returns the facts that the log proves. Its
-// checks are those of replayBanks.
-func replay(log []byte, bank string, pcrs map[int64][]byte) (*bootFacts, error) {
-	return replayBanks(log, bank, map[string]map[int64][]byte{bank: pcrs})
+// replay checks the logs against the quoted PCR values of one bank and returns the facts that they prove. Its checks are
+// those of replayBanks. Where proofs is not nil, the events that prove the facts are appended to it.
+func (in bootLogs) replay(bank string, pcrs map[int64][]byte, proofs *[]Proof) (*bootFacts, error) {
+	return in.replayBanks(bank, map[string]map[int64][]byte{bank: pcrs}, proofs)
 }
 
-// replayBanks checks an event log against the quoted PCR values of every quoted bank and returns the facts that the log
-// proves, with digests of the given bank. The caller has verified the quotes. It checks, in this order:
-//  1. the log has the right form and is not too large (parseLog: 605, 607, 611, 908);
+// replayBanks checks the logs against the quoted PCR values of every quoted bank and returns the facts that they prove,
+// with digests of the given bank. The caller has verified the quotes. It checks, in this order:
+//  1. both logs have the right form and are not too large (parseLog: 605, 607, 611, 908; parseOSLog: 605, 908);
 //  2. there are quoted values in the given bank (604), and each quoted bank, in the order of their names, is one that
-//     may be trusted (611) and that the log declares (612: firmware left that bank open);
+//     may be trusted (611) and that the log of the firmware declares (612: firmware left that bank open);
 //
 // then for each quoted bank in that order:
 //  3. each quoted PCR has events, all with a digest in this bank, or still its reset value (604);
-//  4. in PCRs 0 to 7 each event is of a type that belongs there (607), has data that its digest covers where that data
-//     means something (606) and is well-formed (605), and each PCR has exactly one separator, after which PCR 7 takes
-//     only authorities (607);
-//  5. each quoted PCR equals the value that its events give (603);
+//  4. in PCRs 0 to 7 each event of the firmware is of a type that belongs there (607), has data that its digest covers
+//     where that data means something (606) and is well-formed (605), and each PCR has exactly one separator, after which
+//     PCR 7 takes only authorities (607); the system extends each of these PCRs at most once, with its own separator
+//     (607);
+//  5. each quoted PCR equals the value that the events of the firmware and then those of the system give (603);
 //
 // and at last:
 //  6. if Secure Boot is on, some key verified something (609).
 //
 // Whether Secure Boot must be on, and with which keys, is for policy to say.
-func replayBanks(log []byte, bank string, quoted map[string]map[int64][]byte) (*bootFacts, error) {
-	l, err := parseLog(log)
+func (in bootLogs) replayBanks(bank string, quoted map[string]map[int64][]byte, proofs *[]Proof) (*bootFacts, error) {
+	l, err := parseLog(in.firmware)
+	if err != nil {
+		return nil, err
+	}
+	system, err := parseOSLog(in.os)
 	if err != nil {
 		return nil, err
 	}
@@ -57,19 +57,22 @@ func replayBanks(log []byte, bank string, quoted map[string]map[int64][]byte) (*
 		if checks[name], err = newBankReplay(l, name, quoted[name]); err != nil {
 			return nil, err
 		}
+		checks[name].system = system
 	}
 	for _, name := range names {
 		if err := checks[name].verify(); err != nil {
 			return nil, err
 		}
 	}
-	return checks[bank].facts()
+	return checks[bank].drawFacts(proofs)
 }
 
 // bankReplay is the replay of a log against the quoted values of one bank.
 type bankReplay struct {
 	log    *bootLog
-	bank   int // column in the log
+	system []osEvent // what followed
+	name   string    // of the bank
+	bank   int       // its column in the log
 	hash   hash.Hash
 	sum    []byte // scratch space for one digest
 	quoted map[int64][]byte
@@ -86,7 +89,7 @@ func newBankReplay(l *bootLog, name string, quoted map[int64][]byte) (*bankRepla
 		return nil, denial.New(denial.BankUncapped, "bank %s is quoted, but firmware did not log it", name)
 	}
 	h := l.banks[column].hash.New()
-	return &bankReplay{log: l, bank: column, hash: h, sum: make([]byte, 0, h.Size()), quoted: quoted}, nil
+	return &bankReplay{log: l, name: name, bank: column, hash: h, sum: make([]byte, 0, h.Size()), quoted: quoted}, nil
 }
 
 // verify makes the checks 3 to 5 of replayBanks.
@@ -103,6 +106,9 @@ func (b *bankReplay) verify() error {
 		}
 	}
 	if err := b.checkSeparators(); err != nil {
+		return err
+	}
+	if err := b.extendOS(); err != nil {
 		return err
 	}
 	for _, pcr := range slices.Sorted(maps.Keys(b.quoted)) {
@@ -136,6 +142,9 @@ func (b *bankReplay) checkCoverage() error {
 			return denial.New(denial.LogUncovered, "event %d has no digest in a quoted bank", i+1)
 		}
 		events[e.pcr] = true
+	}
+	for i := range b.system {
+		events[b.system[i].pcr] = true
 	}
 	for _, pcr := range slices.Sorted(maps.Keys(b.quoted)) {
 		if pcr < 0 || pcr >= pcrCount {
@@ -184,23 +193,13 @@ func (b *bankReplay) extend(pcr uint32, digest []byte) {
 
 // covers reports whether digest is the digest of the data in this bank.
 func (b *bankReplay) covers(digest, data []byte) bool {
+	return bytes.Equal(b.hashed(data), digest)
+}
+
+// hashed returns the digest of the data in this bank. It holds until the next call.
+func (b *bankReplay) hashed(data []byte) []byte {
 	b.hash.Reset()
 	b.hash.Write(data)
 	b.sum = b.hash.Sum(b.sum[:0])
-	return bytes.Equal(b.sum, digest)
-}
-
-// facts reads the facts from events of quoted PCRs. It runs after verify.
-func (b *bankReplay) facts() (*bootFacts, error) {
-	sb, err := b.secureBoot()
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(b.log.raw)
-	return &bootFacts{
-		SecureBoot:  sb,
-		BootApps:    b.bootApps(),
-		CommandLine: b.commandLines(),
-		Log:         Log{Events: int64(len(b.log.events)), Digest: hex.EncodeToString(sum[:])},
-	}, nil
+	return b.sum
 }

@@ -68,6 +68,23 @@ func sha256Hex(data []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+const testGUID = "54495257-7420-7365-7420-6f776e65722e" // of disks and partitions of package bootlog
+
+// digests are those of all events of a PCR.
+func digests(b *bootlog.Boot, pcr uint32) []string {
+	list := []string{}
+	for _, e := range b.Events {
+		if e.PCR == pcr && e.Type != bootlog.NoAction {
+			measured := e.Measured
+			if measured == nil {
+				measured = e.Data
+			}
+			list = append(list, sha256Hex(measured))
+		}
+	}
+	return list
+}
+
 func TestReplayGivesFacts(t *testing.T) {
 	image := []byte("an image")
 	b := bootlog.New(bootlog.Options{Image: image, CommandLine: "root=/dev/sda ro"})
@@ -85,6 +102,16 @@ func TestReplayGivesFacts(t *testing.T) {
 		BootApps:    []BootApp{{PCR: 4, Digest: sha256Hex(image)}},
 		CommandLine: []string{"root=/dev/sda ro"},
 		Log:         Log{Events: int64(len(b.Events)), Digest: sha256Hex(b.Log)},
+		Platform:    Platform{Version: "2.8.1"},
+		Disks: []Disk{{GUID: testGUID, Partitions: []Partition{
+			{Type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", GUID: testGUID}, {Type: "0fc63daf-8483-4772-8e79-3d69d8477de4", GUID: testGUID}}}},
+		Shim:     Shim{Generations: map[string]int64{}},
+		Commands: []string{},
+		Sections: map[string]string{".linux": sha256Hex(image), ".osrel": sha256Hex([]byte("ID=debian\nVERSION_ID=12\n")),
+			".initrd": sha256Hex([]byte("the initial ramdisk of the generated machine"))},
+		Measured:    map[int64][]string{0: digests(b, 0), 2: digests(b, 2), 3: digests(b, 3), 9: digests(b, 9), 12: digests(b, 12), 14: {}},
+		Unexplained: map[int64]int64{5: 0, 8: 0, 11: 0, 12: 0},
+		OS:          []OSEvent{},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -203,21 +204,44 @@ func (b *appraisalBody) covers(what string, u *uses) error {
 	if u.anyPCRAbove(maxPCR) {
 		return refuse("%s looks at a PCR that no TPM has", what)
 	}
+	for _, path := range sortedKeys(u.events) {
+		list, n := eventPCRs[strings.TrimRight(path, "[]0123456789")], u.events[path]
+		if !slices.Contains(list, n) {
+			return refuse("%s looks at %s, but there is none: it tells of the PCRs %v", what, path, list)
+		}
+		if !slices.Contains(b.Quote, n) {
+			return refuse("%s looks at %s, which needs PCR %d in pcrs.quote", what, path, n)
+		}
+	}
 	for _, f := range []struct {
 		path  string
 		pcrs  []int64
 		which string
 	}{
 		{"facts.secure_boot", []int64{7}, "PCR 7"},
+		{"facts.shim", []int64{7}, "PCR 7"},
+		{"facts.platform.debug", []int64{7}, "PCR 7"},
+		{"facts.platform.dma_unprotected", []int64{7}, "PCR 7"},
+		{"facts.platform.locality", []int64{0}, "PCR 0"},
+		{"facts.platform.version", []int64{0}, "PCR 0"},
 		{"facts.boot_apps", []int64{4}, "PCR 4"},
+		{"facts.disks", []int64{5}, "PCR 5"},
+		{"facts.commands", []int64{8}, "PCR 8"},
+		{"facts.sections", []int64{11}, "PCR 11"},
+		{"facts.command_line", []int64{8, 12}, "one of the PCRs 8 and 12"},
 		{"facts.ima", []int64{imaPCR}, "PCR 10"},
-		{"facts.command_line", []int64{8, 9, 11, 12}, "one of the PCRs 8, 9, 11 and 12"},
 	} {
 		if u.any(f.path) && !slices.ContainsFunc(f.pcrs, func(n int64) bool { return slices.Contains(b.Quote, n) }) {
 			return refuse("%s looks at %s, which needs %s in pcrs.quote", what, f.path, f.which)
 		}
 	}
 	return nil
+}
+
+// eventPCRs are the PCRs of which facts list or count the events.
+var eventPCRs = map[string][]int64{
+	"facts.measured":    {0, 2, 3, 9, 12, 13, 14},
+	"facts.unexplained": {5, 8, 11, 12, 15},
 }
 
 func (u *uses) anyPCRAbove(max int64) bool {
@@ -237,7 +261,7 @@ func (a *Appraisal) looksAtCode() bool {
 		}
 	}
 	onlySeven := slices.Equal(a.body.Quote, []int64{7})
-	return a.uses.any("facts.boot_apps", "facts.command_line") || a.uses.any("facts.pcr_digest") && !onlySeven
+	return a.uses.any("facts.boot_apps", "facts.command_line", "facts.commands", "facts.sections", "facts.measured") || a.uses.any("facts.pcr_digest") && !onlySeven
 }
 
 // Hash returns the identity of the policy, zero if there is none.

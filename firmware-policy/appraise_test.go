@@ -20,12 +20,12 @@ func TestHostThatFulfilsThePolicyIsAppraised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"secure-boot-on", "db", "boot-programs", "boot-apps", "command-line", "zone"}
+	want := []string{"secure-boot-on", "db", "boot-programs", "boot-apps", "command-line", "no-debugger", "zone"}
 	if r.Policy != d.Hash() || a.Hash() != d.Hash() || !slices.Equal(r.Held, want) {
 		t.Fatalf("got %v, want %v", r, want)
 	}
 	s := a.Selection()
-	if s.Bank != "sha256" || !slices.Equal(s.PCRs, []int{0, 4, 5, 7, 11}) || !slices.Equal(a.Bind(), []int{4, 7, 11}) || a.EvidenceAge() != 30 {
+	if s.Bank != "sha256" || !slices.Equal(s.PCRs, []int{0, 4, 5, 7, 11, 12}) || !slices.Equal(a.Bind(), []int{4, 7, 11}) || a.EvidenceAge() != 30 {
 		t.Fatalf("got %v %v %d", s, a.Bind(), a.EvidenceAge())
 	}
 }
@@ -135,7 +135,7 @@ func randomClaims(r *rand.Rand) (attest.Claims, Host) {
 		case 0:
 			c.SecureBoot.Enabled = false
 		case 1:
-			c.PCR[[]int64{0, 4, 5, 7, 11}[r.IntN(5)]] = digest("random")
+			c.PCR[[]int64{0, 4, 5, 7, 11, 12}[r.IntN(6)]] = digest("random")
 		case 2:
 			c.BootApps = c.BootApps[:r.IntN(2)]
 		case 3:

@@ -23,7 +23,7 @@ func goodClaims() attest.Claims {
 		AK:   "000b" + digest("ak"),
 		Bank: "sha256",
 		PCR: map[int64]string{0: digest("firmware"), 4: digest("boot programs"), 5: digest("disk"), 7: digest("keys"),
-			11: digest("image")},
+			11: digest("image"), 12: digest("options")},
 		PCRDigest: digest("pcrs"),
 		Clock:     attest.Clock{Milliseconds: 90_000, Resets: 7, Restarts: 1, Safe: true},
 		Firmware:  0x2020_0101_0001_0002,
@@ -33,6 +33,15 @@ func goodClaims() attest.Claims {
 		CommandLine: []string{"console=ttyS0 lockdown=integrity"},
 		CNF:         attest.CNF{Name: "000b" + digest("cnf"), AuthPolicy: digest("policy"), PCRs: []int64{4, 7, 11}},
 		Log:         attest.Log{Events: 35, Digest: digest("log")},
+		Platform:    attest.Platform{Version: "2.8.1"},
+		Disks: []attest.Disk{{GUID: "54495257-7420-7365-7420-6f776e65722e", Partitions: []attest.Partition{
+			{Type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", GUID: "54495257-7420-7365-7420-6f776e65722f", Name: "ESP"}}}},
+		Shim:        attest.Shim{SBAT: 2023012900, Generations: map[string]int64{"sbat": 1, "shim": 2}},
+		Commands:    []string{},
+		Sections:    map[string]string{".linux": digest("kernel"), ".initrd": digest("initrd")},
+		Measured:    map[int64][]string{0: {digest("volume")}, 12: {digest("line")}},
+		Unexplained: map[int64]int64{5: 0, 11: 0, 12: 0},
+		OS:          []attest.OSEvent{{PCR: 11, Digest: digest("enter-initrd"), Text: "enter-initrd"}},
 		IMA:         attest.IMA{Files: []attest.IMAFile{}, Buffers: []attest.Buffer{}},
 	}
 }
@@ -50,7 +59,7 @@ expires = 2030-03-17T17:46:40Z
 
 [pcrs]
 bank = "sha256"
-quote = [0, 4, 5, 7, 11]
+quote = [0, 4, 5, 7, 11, 12]
 bind = [4, 7, 11]
 
 [limits]
@@ -83,7 +92,12 @@ expr = "size(facts.boot_apps) > 0 && facts.boot_apps.all(a, a.digest in ref.boot
 [[require]]
 name = "command-line"
 code = "EVENT_UNEXPECTED"
-expr = "size(facts.command_line) > 0 && facts.command_line.all(c, c in ref.command_line)"
+expr = "size(facts.command_line) > 0 && facts.command_line.all(c, c in ref.command_line) && facts.unexplained[12] == 0"
+
+[[require]]
+name = "no-debugger"
+code = "DEBUG_STATE"
+expr = "!facts.platform.debug && !facts.platform.dma_unprotected"
 
 [[require]]
 name = "zone"

@@ -92,7 +92,7 @@ func (w *policyWriter) rule(comment, name string, code denial.Reason, expr strin
 
 // require writes the sets and requirements, those that explain most first: the first that fails gives the denial code.
 func (w *policyWriter) require(c attest.Claims) {
-	w.secureBoot(c.SecureBoot)
+	w.secureBoot(c.SecureBoot, c.Platform)
 	if len(c.BootApps) > 0 {
 		var digests []string
 		for _, a := range c.BootApps {
@@ -102,11 +102,13 @@ func (w *policyWriter) require(c attest.Claims) {
 		w.rule("Every program that the firmware started is known, and it started at least one.", "boot-apps",
 			denial.EventUnexpected, "size(facts.boot_apps) > 0 && facts.boot_apps.all(a, a.digest in ref.boot_apps)")
 	}
+	w.shim(c)
 	if len(c.CommandLine) > 0 && !slices.Contains(c.CommandLine, "") {
 		w.set("command_line", c.CommandLine...)
 		w.rule("The kernel was started with a known command line.", "command-line", denial.EventUnexpected,
 			"size(facts.command_line) > 0 && facts.command_line.all(c, c in ref.command_line)")
 	}
+	w.unexplained(c)
 	if c.IMA.Present {
 		w.rule("No more files changed while they were measured than on this host. Say in [ima] which files are known.", "ima-violations",
 			denial.IMAViolation, fmt.Sprintf("facts.ima.violations <= %d", c.IMA.Violations))
@@ -121,7 +123,7 @@ func (w *policyWriter) require(c attest.Claims) {
 	}
 }
 
-func (w *policyWriter) secureBoot(s attest.SecureBoot) {
+func (w *policyWriter) secureBoot(s attest.SecureBoot, p attest.Platform) {
 	if !s.Enabled {
 		w.rules.WriteString("\n# Secure Boot was off on this host, so it is not required. Turn it on and write the policy again.\n")
 		return
@@ -138,12 +140,34 @@ func (w *policyWriter) secureBoot(s attest.SecureBoot) {
 	if len(known) > 0 {
 		w.rule("The Secure Boot keys are the known ones.", "secure-boot-keys", denial.SecureBootKeys, strings.Join(known, " && "))
 	}
+	if !p.Debug {
+		w.rule("No debugger of the firmware was enabled.", "no-debugger", denial.DebugState, "!facts.platform.debug")
+	}
 	if s.DBX == "" {
 		return
 	}
 	w.set("dbx", s.DBX)
 	w.rule("The list of revoked boot programs is a known one. Add the new digest before hosts update it.", "secure-boot-dbx",
 		denial.RevocationDBStale, "facts.secure_boot.dbx in ref.dbx")
+}
+
+// unexplained writes that no event hides in the PCRs of command lines.
+func (w *policyWriter) unexplained(c attest.Claims) {
+	for _, n := range []int64{8, 12} {
+		if count, quoted := c.Unexplained[n]; quoted && count == 0 {
+			w.rule(fmt.Sprintf("The facts tell of every event in PCR %d.", n), fmt.Sprintf("explained-%d", n), denial.EventUnexpected,
+				fmt.Sprintf("facts.unexplained[%d] == 0", n))
+		}
+	}
+}
+
+// shim writes the requirements over what shim measured, if it did.
+func (w *policyWriter) shim(c attest.Claims) {
+	if c.Shim.SBAT == 0 || c.Shim.Insecure {
+		return
+	}
+	w.rule("shim verifies what it starts, and refuses boot programs revoked by the SBAT level of this day or a later one.", "shim",
+		denial.RevocationDBStale, fmt.Sprintf("!facts.shim.insecure && facts.shim.sbat >= %d", c.Shim.SBAT))
 }
 
 // pcrMeaning follows the TCG PC Client Platform Firmware Profile, section 3.3.4, and the UAPI list of Linux PCRs.

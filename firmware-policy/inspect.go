@@ -1,6 +1,7 @@
 package firmwarepolicy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,14 +13,15 @@ import (
 
 // uses is what an expression looks at.
 type uses struct {
-	paths  map[string]bool // such as "facts.secure_boot.enabled", "facts.pcr", "host.labels", "ref.pcr4"
-	pcrs   map[int64]bool  // n of facts.pcr[n]
-	sized  map[string]bool // lists of which the size or the whole is compared, so that an empty one is noticed
-	ranged map[string]bool // lists that a loop goes through
+	paths  map[string]bool  // such as "facts.secure_boot.enabled", "facts.pcr", "host.labels", "ref.pcr4"
+	pcrs   map[int64]bool   // n of facts.pcr[n]
+	events map[string]int64 // facts.measured[n] and facts.unexplained[n], with n
+	sized  map[string]bool  // lists of which the size or the whole is compared, so that an empty one is noticed
+	ranged map[string]bool  // lists that a loop goes through
 }
 
 func newUses() *uses {
-	return &uses{paths: map[string]bool{}, pcrs: map[int64]bool{}, sized: map[string]bool{}, ranged: map[string]bool{}}
+	return &uses{paths: map[string]bool{}, pcrs: map[int64]bool{}, events: map[string]int64{}, sized: map[string]bool{}, ranged: map[string]bool{}}
 }
 
 // any reports whether one of the paths, or something below it, is looked at.
@@ -45,6 +47,9 @@ func (u *uses) add(o uses) {
 	for n := range o.pcrs {
 		u.pcrs[n] = true
 	}
+	for path, n := range o.events {
+		u.events[path] = n
+	}
 }
 
 func isVariable(name string) bool {
@@ -53,7 +58,8 @@ func isVariable(name string) bool {
 
 // inspect walks a checked expression. It refuses: literals of fractions, maps and structs, which no fact needs; loops
 // over maps, whose order is not determined; loop variables that hide a variable of the policy; facts, host or ask
-// without a field; facts.pcr in any other form than facts.pcr[n] with a literal n; an expression that looks at nothing.
+// without a field; facts.pcr, facts.measured and facts.unexplained without a literal number of a PCR; an expression that
+// looks at nothing.
 func inspect(what string, a *ast.AST) (*uses, error) {
 	i := inspector{what: what, ast: a, uses: newUses()}
 	for _, e := range ast.MatchDescendants(ast.NavigateAST(a), ast.AllMatcher()) {
@@ -116,8 +122,9 @@ func (i *inspector) variable(e ast.NavigableExpr) error {
 	}
 	path += "." + strings.Join(fields, ".")
 	i.uses.paths[path] = true
-	if path == "facts.pcr" {
-		return i.pcr(top, parent)
+	switch path {
+	case "facts.pcr", "facts.measured", "facts.unexplained":
+		return i.pcr(path, top, parent)
 	}
 	i.list(path, top, parent)
 	return nil
@@ -147,15 +154,25 @@ func fieldsBetween(e, top ast.NavigableExpr) []string {
 	return fields
 }
 
-func (i *inspector) pcr(e, parent ast.NavigableExpr) error {
-	if parent != nil && parent.Kind() == ast.CallKind && parent.AsCall().FunctionName() == operators.Index {
-		args := parent.AsCall().Args()
-		if n, ok := literalInt(args[1]); ok && args[0].ID() == e.ID() {
-			i.uses.pcrs[n] = true
-			return nil
-		}
+// pcr takes a map by PCR, which must be followed by the number of one.
+func (i *inspector) pcr(path string, e, parent ast.NavigableExpr) error {
+	if parent == nil || parent.Kind() != ast.CallKind || parent.AsCall().FunctionName() != operators.Index {
+		return refuse("%s: write %s[9], with the number of one PCR", i.what, path)
 	}
-	return refuse("%s: write facts.pcr[4], with the number of one PCR", i.what)
+	args := parent.AsCall().Args()
+	n, ok := literalInt(args[1])
+	if !ok || args[0].ID() != e.ID() {
+		return refuse("%s: write %s[9], with the number of one PCR", i.what, path)
+	}
+	if path == "facts.pcr" {
+		i.uses.pcrs[n] = true
+		return nil
+	}
+	path = fmt.Sprintf("%s[%d]", path, n)
+	i.uses.events[path] = n
+	above, _ := parent.Parent()
+	i.list(path, parent, above)
+	return nil
 }
 
 func (i *inspector) list(path string, e, parent ast.NavigableExpr) {

@@ -79,6 +79,7 @@ func (l *linter) appraisal(a *Appraisal) {
 	if u.any("facts.secure_boot.enabled") && !u.anyPCR(7) && !u.any("facts.secure_boot.db", "facts.pcr_digest") {
 		l.warn("Secure Boot must be on, but any keys will do: require facts.secure_boot.pk, kek, db and dbx, or exact values of facts.pcr[7]")
 	}
+	l.weakFacts(a)
 	for _, path := range sortedKeys(u.ranged) {
 		if strings.HasPrefix(path, "facts.") && !u.sized[path] {
 			l.warn("a loop goes through %s, and all() holds for an empty list: require size(%s) > 0 as well", path, path)
@@ -91,6 +92,32 @@ func (l *linter) appraisal(a *Appraisal) {
 	}
 	l.ima(a)
 	l.bind(a.body.Bind)
+}
+
+// weakFacts warns of facts that an attacker can leave out or that root can add, where nothing else holds them.
+func (l *linter) weakFacts(a *Appraisal) {
+	u := a.uses
+	if u.any("facts.pcr_digest") {
+		return
+	}
+	if u.anyPCR(11) && !u.anyPCR(4, 7) && !u.any("facts.boot_apps", "facts.secure_boot.authorities") {
+		l.warn("PCR 11 is required, but no requirement says which programs or keys started the system: whoever is root on any " +
+			"system without a unified kernel image can give PCR 11 that value; require facts.boot_apps or exact values of facts.pcr[7]")
+	}
+	for _, n := range []int64{8, 12} {
+		_, counted := u.events[fmt.Sprintf("facts.unexplained[%d]", n)]
+		if u.any("facts.command_line", "facts.commands") && slices.Contains(a.body.Quote, n) && !u.anyPCR(n) && !counted {
+			l.warn("a rule over command lines cannot see an event of PCR %d with another label: require facts.unexplained[%d] == 0, "+
+				"or exact values of facts.pcr[%d]", n, n, n)
+		}
+	}
+	if u.any("facts.command_line") && slices.Contains(a.body.Quote, 8) && !u.anyPCR(8) && !u.any("facts.commands") {
+		l.warn("no digest covers whether an event of PCR 8 is a kernel command line or a command of GRUB: rule over facts.commands " +
+			"too, or require exact values of facts.pcr[8]")
+	}
+	if slices.Contains(a.body.Quote, 7) && !u.anyPCR(7) && !u.any("facts.platform.debug") {
+		l.warn("no requirement refuses firmware whose debugger is enabled: require !facts.platform.debug")
+	}
 }
 
 // ima finds policies that have a list of measured files checked and then overlook what it says.

@@ -162,7 +162,7 @@ func (v *logView) passOver(log *attest.EventLog, want map[string]map[int64][]byt
 func (v *logView) compare(log *attest.EventLog, want map[string]map[int64][]byte) error {
 	var facts map[string]json.RawMessage
 	for _, bank := range slices.Sorted(maps.Keys(want)) {
-		claims, err := log.Compare(bank, want[bank])
+		claims, _, err := log.Compare(bank, want[bank])
 		if err != nil {
 			return v.refuse("inconsistent", err)
 		}

@@ -113,7 +113,7 @@ func compare(log []byte, bank string, pcrs map[int64][]byte) (*attest.Claims, er
 	if err != nil {
 		return nil, err
 	}
-	facts, err := l.Compare(bank, pcrs)
+	facts, _, err := l.Compare(bank, pcrs)
 	if err != nil {
 		return nil, err
 	}
