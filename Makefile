@@ -30,7 +30,7 @@ test-vm: vm-deps ## real boots: eight machines, from firmware to decision
 	$(GO) test -tags vm -count=1 -timeout 15m -parallel 2 ./test/vm/...
 
 test-vm-full: vm-deps ## the whole matrix of machines
-	VM_FULL=1 $(GO) test -tags vm -count=1 -timeout 40m -parallel 2 -v ./test/vm/...
+	$(GO) test -tags vm,vmfull -count=1 -timeout 40m -parallel 2 -v ./test/vm/...
 
 demo-vm: vm-deps build ## the path on a virtual machine that boots, changes and is denied, told for a newcomer
 	@$(GO) run ./test/vm/demo -bin $(BIN)
@@ -38,6 +38,7 @@ demo-vm: vm-deps build ## the path on a virtual machine that boots, changes and 
 check: ## format, vet, module file, import table
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags vm,vmfull ./test/vm/...
 	$(GO) mod tidy -diff
 	$(GO) test ./test/arch
 

@@ -16,6 +16,7 @@ type Deps struct {
 	Variables string // an OVMF variable store without keys
 	Stub      string // systemd-stub
 	Kernel    string // newest
+	Older     string // another one that Debian has signed
 	Modules   string // directory of the kernel's modules
 	Cache     string // where make vm-deps unpacks kernels
 }
@@ -82,6 +83,14 @@ func (d *Deps) findKernel() (err error) {
 	d.Kernel = kernels[len(kernels)-1]
 	release := strings.TrimPrefix(filepath.Base(d.Kernel), "vmlinuz-")
 	d.Modules = filepath.Join(d.Cache, "linux/lib/modules", release, "kernel")
+	older, err := filepath.Glob(d.Cache + "/older/boot/vmlinuz-*-cloud-amd64")
+	if err != nil {
+		return err
+	}
+	if len(older) == 0 {
+		return errors.New("an older kernel in " + d.Cache)
+	}
+	d.Older = older[len(older)-1]
 	_, err = os.Stat(d.Modules)
 	return err
 }

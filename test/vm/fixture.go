@@ -33,10 +33,12 @@ func (f *Fixture) Testimony() (*Testimony, error) {
 		Exporter: f.Exporter, Selection: attest.Selection{Bank: f.Bank, PCRs: quoted}, Bind: bound}}, nil
 }
 
-// Record writes the baseline policy and a fixture for each machine that booted.
-func Record(dir string, policy []byte, variants []Variant, by map[string]*Observation) error {
-	if err := os.WriteFile(filepath.Join(dir, "baseline.toml"), policy, 0o644); err != nil {
-		return err
+// Record writes the policies of the bases and a fixture for each machine that booted.
+func Record(dir string, policies map[string][]byte, variants []Variant, by map[string]*Observation) error {
+	for base, policy := range policies {
+		if err := os.WriteFile(policyPath(dir, base), policy, 0o644); err != nil {
+			return err
+		}
 	}
 	for _, v := range variants {
 		o := by[v.Name]
@@ -60,6 +62,8 @@ func Record(dir string, policy []byte, variants []Variant, by map[string]*Observ
 	}
 	return nil
 }
+
+func policyPath(dir, base string) string { return filepath.Join(dir, base+".policy.toml") }
 
 // ReadFixture reads one fixture.
 func ReadFixture(path string) (*Fixture, error) {

@@ -143,7 +143,7 @@ func (l *Lab) SignedImage(ctx context.Context, name, commandLine string, more ..
 }
 
 // networkModules are the kernel's modules for a virtio network card, in the order of their dependence.
-var networkModules = []string{"drivers/virtio/virtio.ko", "drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio_pci_modern_dev.ko",
+var networkModules = []string{"drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers/virtio/virtio_pci_modern_dev.ko",
 	"drivers/virtio/virtio_pci_legacy_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"}
 
 // NetworkModules returns what the guest needs in its initrd to bring the network up.

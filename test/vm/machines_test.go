@@ -41,82 +41,89 @@ func newLab(t *testing.T) *Lab {
 	return l
 }
 
-// full reports whether the whole matrix is to be booted.
-func full() bool { return os.Getenv("VM_FULL") == "1" }
-
-// TestMachines boots the honest machine and every variant, and holds each against what must come of it.
+// TestMachines boots the honest machines and every variant, and holds each against what must come of it.
 func TestMachines(t *testing.T) {
 	l := newLab(t)
-	variants := Variants()
-	good, err := l.Observe(t.Context(), variants[0])
-	if err != nil {
-		t.Fatal(err)
+	seen := &sightings{policies: map[string][]byte{}, by: map[string]*Observation{}}
+	var chosen []Variant
+	for _, v := range Variants() {
+		if v.Core || full {
+			chosen = append(chosen, v)
+		}
 	}
-	if good.Refusal != nil {
-		t.Fatalf("the honest machine is refused: %v", good.Refusal)
+	for _, v := range chosen {
+		if v.base() == v.Name {
+			t.Run(v.Name, func(t *testing.T) { seen.base(t, l, v) })
+		}
 	}
-	policy, err := Baseline(good.Made.Prediction, good.Facts.Claims())
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := &sightings{policy: policy, by: map[string]*Observation{}}
-	t.Run("all", func(t *testing.T) {
-		for i, v := range variants {
-			if !v.Core && !full() {
+	t.Run("variants", func(t *testing.T) {
+		for _, v := range chosen {
+			if v.base() == v.Name {
 				continue
 			}
 			t.Run(v.Name, func(t *testing.T) {
 				t.Parallel()
-				o := good
-				if i > 0 {
-					if o, err = l.Observe(t.Context(), v); err != nil {
-						t.Fatal(err)
-					}
+				o, err := l.Observe(t.Context(), v)
+				if err != nil {
+					t.Fatal(err)
 				}
-				seen.judge(t, v, o, good)
+				seen.judge(t, v, o)
 			})
 		}
 	})
 	seen.comparePaths(t)
-	seen.record(t, variants)
+	seen.record(t)
 }
 
+// sightings are the machines that were seen, and the policies of their bases.
 type sightings struct {
-	mu     sync.Mutex
-	policy []byte
-	by     map[string]*Observation
+	mu       sync.Mutex
+	policies map[string][]byte
+	by       map[string]*Observation
+}
+
+// base boots a machine that others are compared with.
+func (s *sightings) base(t *testing.T, l *Lab, v Variant) {
+	o, err := l.Observe(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Refusal != nil {
+		t.Fatalf("an honest machine is refused: %v", o.Refusal)
+	}
+	s.by[v.Name] = o
+	if s.policies[v.Name], err = o.Policy(); err != nil {
+		t.Fatal(err)
+	}
+	s.judge(t, v, o)
 }
 
 // judge holds what came of a variant against what must.
-func (s *sightings) judge(t *testing.T, v Variant, o, good *Observation) {
+func (s *sightings) judge(t *testing.T, v Variant, o *Observation) {
 	s.mu.Lock()
 	s.by[v.Name] = o
+	base, policy := s.by[v.base()], s.policies[v.base()]
 	s.mu.Unlock()
-	if v.Refused != "" {
-		return // Observe has seen it
+	if o.Testimony == nil {
+		return // Observe has seen that it was refused before it could say anything
 	}
-	if v.Bank == "" {
-		if got := Moved(o.All, good.All); !slices.Equal(got, v.Moves) {
-			t.Errorf("PCRs %s moved, want %s", list(got), list(v.Moves))
-		}
+	if base == nil {
+		t.Fatal("its base did not boot")
+	}
+	if got := Moved(o.All, base.All); !slices.Equal(got, v.Moves) {
+		t.Errorf("PCRs %s moved, want %s", list(got), list(v.Moves))
 	}
 	if p := o.Made.Prediction; p != nil {
 		if wrong := Predicted(p, o.All); len(wrong) > 0 {
 			t.Errorf("PCRs %v are not as predicted", wrong)
 		}
 	}
+	checkQuote(t, o)
 	if got := Reason(o.Refusal); got != v.Verify || (o.Facts == nil) != (v.Verify != 0) {
 		t.Fatalf("verifying gave %v, want %v", o.Refusal, v.Verify)
 	}
 	if o.Facts == nil {
 		return
-	}
-	policy := s.policy
-	if v.Bank != "" {
-		var err error
-		if policy, err = Baseline(o.Made.Prediction, o.Facts.Claims()); err != nil {
-			t.Fatal(err)
-		}
 	}
 	d, err := Decide(policy, o.Facts)
 	if err != nil {
@@ -125,7 +132,6 @@ func (s *sightings) judge(t *testing.T, v Variant, o, good *Observation) {
 	if got := Reason(asError(d)); got != v.Decide {
 		t.Errorf("the baseline policy decided %v, want %v", d, v.Decide)
 	}
-	checkQuote(t, o)
 }
 
 func asError(d *denial.Denial) error {
@@ -217,12 +223,12 @@ func TestReboot(t *testing.T) {
 }
 
 // record writes fixtures and results if VM_RECORD names a directory.
-func (s *sightings) record(t *testing.T, variants []Variant) {
+func (s *sightings) record(t *testing.T) {
 	dir := os.Getenv("VM_RECORD")
-	if dir == "" || t.Failed() {
+	if dir == "" {
 		return
 	}
-	if err := Record(dir, s.policy, variants, s.by); err != nil {
+	if err := Record(dir, s.policies, Variants(), s.by); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("recorded in %s", filepath.Clean(dir))

@@ -54,7 +54,11 @@ func (l *Lab) Observe(ctx context.Context, v Variant) (o *Observation, err error
 	if err := m.Ready(ctx); err != nil {
 		return nil, err
 	}
-	if err := o.question(ctx, l, m, v.Bank); err != nil {
+	err = o.question(ctx, l, m, v.Bank)
+	if v.Enrol != 0 && Reason(err) == v.Enrol {
+		return o, m.Off(ctx)
+	}
+	if err != nil || v.Enrol != 0 {
 		return nil, fmt.Errorf("questioning %s: %w", v.Name, err)
 	}
 	return o, m.Off(ctx)
@@ -125,8 +129,21 @@ func Predicted(p *predict.Prediction, pcrs map[int64]string) []int64 {
 func Baseline(p *predict.Prediction, reference attest.Claims) ([]byte, error) {
 	others := maps.Clone(reference.PCR)
 	maps.DeleteFunc(others, func(n int64, _ string) bool { return p.PCR[n] != "" })
-	return firmwarepolicy.FromPrediction("https://issuer.example/policy/machines", uint64(time.Now().AddDate(10, 0, 0).Unix()), p, others)
+	return firmwarepolicy.FromPrediction(policyID, policyEnd(), p, others)
 }
+
+// Policy writes the policy by which the machines of a base are decided on: from the prediction of its boot where there is
+// one, else from its facts.
+func (o *Observation) Policy() ([]byte, error) {
+	if o.Made.Prediction != nil {
+		return Baseline(o.Made.Prediction, o.Facts.Claims())
+	}
+	return firmwarepolicy.FromClaims(policyID, policyEnd(), o.Facts.Claims())
+}
+
+const policyID = "https://issuer.example/policy/machines"
+
+func policyEnd() uint64 { return uint64(time.Now().AddDate(10, 0, 0).Unix()) }
 
 // Decide returns why a policy denies the facts of a machine, nil if it allows it.
 func Decide(policy []byte, f *attest.Facts) (*denial.Denial, error) {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -68,14 +70,14 @@ func Disk(ctx context.Context, path string, image string, more map[string]string
 	if err := tool(ctx, "mformat", "-i", path, "-F", "-v", "ESP", "::"); err != nil {
 		return err
 	}
-	if err := tool(ctx, "mmd", "-i", path, "::/EFI", "::/EFI/BOOT"); err != nil {
+	if err := tool(ctx, "mmd", "-i", path, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"); err != nil {
 		return err
 	}
 	if err := tool(ctx, "mcopy", "-i", path, image, "::/EFI/BOOT/BOOTX64.EFI"); err != nil {
 		return err
 	}
-	for to, from := range more {
-		if err := tool(ctx, "mcopy", "-i", path, from, "::"+to); err != nil {
+	for _, to := range slices.Sorted(maps.Keys(more)) {
+		if err := tool(ctx, "mcopy", "-i", path, more[to], "::"+to); err != nil {
 			return err
 		}
 	}

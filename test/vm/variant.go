@@ -17,8 +17,10 @@ type Variant struct {
 	Name    string
 	What    string        // what differs, for people
 	Core    bool          // booted by make test-vm
-	Moves   []int         // PCRs that differ from those of the honest machine, of those that are quoted
+	Base    string        // the machine that it is compared with, and whose policy decides; itself, for a base; default good
+	Moves   []int         // PCRs that differ from those of the base, of those that are quoted
 	Refused string        // what firmware shows when it refuses to boot; "" if it boots
+	Enrol   denial.Reason // why its TPM cannot be enrolled; 0 if it can
 	Verify  denial.Reason // why attest.Verify gives no facts; 0 if it gives them
 	Decide  denial.Reason // what the baseline policy denies facts with; 0 if it allows the machine
 	Bank    string        // default sha256
@@ -62,7 +64,15 @@ func Variants() []Variant {
 		{Name: "kernel-path-evil", What: "the same with an unsigned kernel and lockdown=none", Core: true, Moves: []int{1, 4, 7, 9, 11}, Verify: denial.SecureBootKeys,
 			make: direct("console=ttyS0 rootfstype=ramfs lockdown=none evil=1 panic=-1")},
 		{Name: "partition-table", What: "the image on a disk with a GUID partition table", Moves: []int{5}, make: partitioned},
-		{Name: "sha384", What: "a TPM with two banks, quoted in SHA-384", Bank: "sha384", make: twoBanks},
+		{Name: "sha384", What: "a TPM with two banks, quoted in SHA-384", Base: "sha384", Bank: "sha384", make: twoBanks},
+		{Name: "empty-tpm", What: "a TPM that no vendor has certified", Enrol: denial.EKUntrusted, make: emptyTPM},
+		{Name: "shim-grub", What: "another honest machine: shim, GRUB and a kernel as Debian signs them", Base: "shim-grub", make: debian(debianBoot{})},
+		{Name: "shim-grub-line", What: "one more word on the kernel command line", Base: "shim-grub", Moves: []int{8, 9}, Decide: denial.EventUnexpected,
+			make: debian(debianBoot{line: " debug"})},
+		{Name: "shim-grub-older", What: "an older kernel that Debian has signed, too", Base: "shim-grub", Moves: []int{4, 9}, Decide: denial.EventUnexpected,
+			make: debian(debianBoot{older: true})},
+		{Name: "shim-grub-off", What: "no Secure Boot: GRUB starts the kernel in a way that leaves the event log empty", Base: "shim-grub",
+			Moves: []int{4, 7, 14}, Verify: denial.LogMalformed, make: debian(debianBoot{off: true})},
 	}
 }
 
@@ -231,6 +241,64 @@ func partitioned(ctx context.Context, l *Lab, dir string) (*Made, error) {
 	}
 	// What sfdisk does not write is still as it was: the file system.
 	return m, nil
+}
+
+// debianBoot says how a machine of Debian's own parts differs from the usual.
+type debianBoot struct {
+	line  string // appended to the command line
+	older bool   // the kernel before the newest
+	off   bool   // without Secure Boot keys
+}
+
+// debian boots with shim, GRUB and a kernel that GRUB reads from the disk.
+func debian(how debianBoot) func(context.Context, *Lab, string) (*Made, error) {
+	return func(ctx context.Context, l *Lab, dir string) (*Made, error) {
+		m, err := l.prepare(ctx, dir, l.Good, SecureBoot{}, "sha256")
+		if err != nil {
+			return nil, err
+		}
+		m.Prediction = nil
+		variables, kernel := "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", l.Deps.Kernel
+		if how.off {
+			variables = l.Deps.Variables
+		}
+		if how.older {
+			kernel = l.Deps.Older
+		}
+		store, err := os.ReadFile(variables)
+		if err != nil {
+			return nil, err
+		}
+		config := "search --file /vmlinuz --set=root\nlinux /vmlinuz " + CommandLine + how.line + "\ninitrd /initrd\nboot\n"
+		err = errors.Join(os.WriteFile(m.Boot.Variables, store, 0o600), os.WriteFile(filepath.Join(dir, "grub.cfg"), []byte(config), 0o600),
+			os.WriteFile(filepath.Join(dir, "initrd"), l.initrd, 0o600))
+		if err != nil {
+			return nil, err
+		}
+		return m, Disk(ctx, m.Boot.Disk, filepath.Join(l.Deps.Cache, "shim/usr/lib/shim/shimx64.efi.signed"), map[string]string{
+			"/EFI/BOOT/grubx64.efi": filepath.Join(l.Deps.Cache, "grub/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
+			"/EFI/debian/grub.cfg":  filepath.Join(dir, "grub.cfg"),
+			"/vmlinuz":              kernel,
+			"/initrd":               filepath.Join(dir, "initrd"),
+		})
+	}
+}
+
+// emptyTPM gives the machine a TPM without anything: it makes seeds of its own when it is switched on.
+func emptyTPM(ctx context.Context, l *Lab, dir string) (*Made, error) {
+	m, err := l.prepare(ctx, dir, l.Good, l.Keys(), "sha256")
+	if err != nil {
+		return nil, err
+	}
+	return m, errors.Join(os.RemoveAll(m.Boot.TPM), os.Mkdir(m.Boot.TPM, 0o700))
+}
+
+// base returns the name of the machine that a variant is compared with.
+func (v Variant) base() string {
+	if v.Base == "" {
+		return "good"
+	}
+	return v.Base
 }
 
 // twoBanks gives the machine a TPM of its own, whose banks are SHA-256 and SHA-384.

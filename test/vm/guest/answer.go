@@ -112,8 +112,12 @@ func withTPM(ctx context.Context, tpm *attester.TPM, q talk.Request) (r talk.Rep
 	case talk.PCRs:
 		r.Values, err = tpm.PCRs(ctx, s)
 	case talk.Collect:
+		log, err := os.ReadFile(attester.BootLogPath) // read here, so that an empty one is sent as it is
+		if err != nil {
+			return r, err
+		}
 		c, err := tpm.Collect(ctx, attester.CollectOptions{Challenge: q.Challenge, RequestDigest: statement.Digest(q.Request),
-			Exporter: q.Exporter, Selection: s, Bind: q.Bind})
+			Exporter: q.Exporter, Selection: s, Bind: q.Bind, EventLog: append([]byte{}, log...)})
 		if err != nil {
 			return r, err
 		}
