@@ -192,17 +192,27 @@ func (w *weave) host(it *Item) *Node {
 	}
 	boot := []string{fmt.Sprintf("Secure Boot %s, firmware %s, reset %d, restart %d", m.SecureBoot, m.Firmware, m.Resets, m.Restarts)}
 	boot = append(boot, m.PCRs...)
-	boot = append(boot, fmt.Sprintf("%d boot programs, evidence SHA-256 %s", len(m.Programs), m.Evidence))
+	boot = append(boot, fmt.Sprintf("boot programs: %d; evidence SHA-256 %s", len(m.Programs), m.Evidence))
 	chip := node("chip", "TPM with EK "+m.EK, []string{"quoted by AK " + m.AK})
 	if en := w.enrolment(it); en != nil {
-		bound := node("act", "AK bound to host and EK, by "+en.Enrolled.Method, []string{instant(en.Time)}, en)
-		bound.Next = w.act(en.Enrolled.Act)
-		chip.Next = []*Node{bound}
+		chip = node("chip", chip.Title, append(chip.Detail, "AK bound to EK and host "+instant(en.Time)+"; EK trusted by "+MethodWords(en.Enrolled.Method)), en)
+		chip.Next = w.act(en.Enrolled.Act)
 	}
 	state := node("boot state", "in the state that its TPM quoted", boot, it)
 	state.Next = []*Node{chip}
 	n.Next = []*Node{state}
 	return n
+}
+
+// MethodWords says why an EK is trusted.
+func MethodWords(method string) string {
+	switch method {
+	case "chain":
+		return "its certificate chain"
+	case "list":
+		return "the word of the authorities"
+	}
+	return method
 }
 
 // enrolment returns the enrolment record that an artifact was decided on: the one that its input names, or else the last

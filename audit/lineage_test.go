@@ -44,7 +44,7 @@ func TestLineageReachesPeopleAndSilicon(t *testing.T) {
 	text := l.Text()
 	for _, want := range []string{robotURI, "registration of an initiator: service, signed by " + alice + ", " + bob, "authorization policy version 1, signed by " + alice,
 		"appraisal policy version 1, signed by", "on host " + hostURI, "Secure Boot on", hex.EncodeToString(ek[:]), "approval of a host, signed by " + alice,
-		"started, use 1", "started, use 2", "ended with status 0", "denied: 404 SCOPE_DENIED", "AK bound to host and EK, by chain", "proved]"} {
+		"started, use 1", "started, use 2", "ended with status 0", "denied: 404 SCOPE_DENIED", "EK trusted by its certificate chain", "proved]"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the lineage:\n%s", want, text)
 		}

@@ -17,6 +17,7 @@ func WriteReport(w io.Writer, a *Account) error {
 	page, err := template.New("report").Funcs(template.FuncMap{
 		"when":   When,
 		"short":  Short,
+		"method": MethodWords,
 		"upper":  func(v Verdict) string { return strings.ToUpper(string(v)) },
 		"figure": func(words string, f Figure) map[string]any { return map[string]any{"Words": words, "Figure": f} },
 		"more":   func(f Figure) int { return f.N - len(f.First) },

@@ -94,7 +94,7 @@ func TestScreenshots(t *testing.T) {
 		"decisions": {"/decisions", "1280,640"},
 		"denied":    {"/entries/" + index(s.refused), "1280,1150"},
 		"permitted": {"/entries/" + index(s.permit.Index), "1280,1250"},
-		"lineage":   {"/lineage/" + s.execution(), "2160,1180"},
+		"lineage":   {"/lineage/" + s.execution(), "1960,1000"},
 		"hosts":     {"/hosts", "1280,560"},
 		"policies":  {"/policies", "1280,800"},
 		"log":       {"/log", "1280,760"},

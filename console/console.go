@@ -242,7 +242,7 @@ func (c *Console) style(w http.ResponseWriter) {
 }
 
 func (c *Console) parse() (*template.Template, error) {
-	return template.New("console").Funcs(template.FuncMap{"when": audit.When, "short": audit.Short, "signer": c.signer,
+	return template.New("console").Funcs(template.FuncMap{"when": audit.When, "short": audit.Short, "method": audit.MethodWords, "signer": c.signer,
 		"live": isLive, "cssstate": func(s string) string { return strings.ReplaceAll(s, " ", "-") }}).ParseFS(files, "pages/*.gohtml")
 }
 

@@ -20,15 +20,16 @@ import (
 // config is writd.toml. Whoever can change it can make the issuer load another module, log or TLS key; no artifact
 // verifies then at those who pinned genesis, but the service is theirs.
 type config struct {
-	URL         string       `toml:"url"`          // https address that hosts and gates use; stands in artifacts
-	Listen      string       `toml:"listen"`       // address and port of the public listener
-	AdminSocket string       `toml:"admin_socket"` // Unix socket for exports, metrics and health; default none
-	Log         string       `toml:"log"`          // database file
-	TLSCert     string       `toml:"tls_cert"`     // PEM chain
-	TLSKey      string       `toml:"tls_key"`      // PEM key, readable by the owner alone
-	TPMRoots    []string     `toml:"tpm_roots"`    // PEM files of TPM vendor roots; only those named in genesis count
-	Token       tokenConfig  `toml:"token"`
-	Limits      limitsConfig `toml:"limits"`
+	URL         string        `toml:"url"`          // https address that hosts and gates use; stands in artifacts
+	Listen      string        `toml:"listen"`       // address and port of the public listener
+	AdminSocket string        `toml:"admin_socket"` // Unix socket for exports, metrics and health; default none
+	Log         string        `toml:"log"`          // database file
+	TLSCert     string        `toml:"tls_cert"`     // PEM chain
+	TLSKey      string        `toml:"tls_key"`      // PEM key, readable by the owner alone
+	TPMRoots    []string      `toml:"tpm_roots"`    // PEM files of TPM vendor roots; only those named in genesis count
+	Token       tokenConfig   `toml:"token"`
+	Limits      limitsConfig  `toml:"limits"`
+	Console     consoleConfig `toml:"console"` // pages for people; default none
 
 	PublicEntries bool             `toml:"public_entries"` // serve entries, which name hosts and people, to anybody; default no
 	ScrubHours    int              `toml:"scrub_hours"`    // between two readings of the whole log; default 6
