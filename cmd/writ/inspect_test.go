@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
@@ -29,7 +30,7 @@ var explainers = map[string]func([]byte) error{
 		}
 		return err
 	},
-	"ekcert": func(b []byte) error { _, err := explainEKCert(b); return err },
+	"ekcert": func(b []byte) error { _, err := explainEKCert(b, &foundCAs{}, time.Now()); return err },
 	"bundle": func(b []byte) error {
 		v, err := viewBundle(bytes.NewReader(b))
 		if err == nil {

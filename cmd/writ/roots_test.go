@@ -229,3 +229,39 @@ func TestRootsImportOfTheCorpus(t *testing.T) {
 		t.Errorf("%d roots: %v", len(set.Roots), err)
 	}
 }
+
+// What is shown of an EK certificate: a way to a root where the CAs are there, and else the issuer that is missing.
+func TestInspectEKCertShowsTheWay(t *testing.T) {
+	dir, a, _ := cas(t)
+	leaf := filepath.Join(dir, "leaf.pem")
+	for name, row := range map[string]struct {
+		args []string
+		want int
+		says []string
+	}{
+		"without CAs":               {nil, exitYes, []string{`"missing_issuer":"CN=Software TPM vendor"`, `"verdict":"consistent"`}},
+		"with its vendor's root":    {[]string{"--ca", filepath.Join(dir, "A")}, exitYes, []string{fmt.Sprintf("%x", sha256.Sum256(a.Root.Raw)), `"chain":`, `"verdict":"consistent"`}},
+		"with another vendor's":     {[]string{"--ca", filepath.Join(dir, "B/b.crt")}, exitDenied, []string{`"missing_issuer"`, `"code":321`}},
+		"with a list of its vendor": {[]string{"--ca", filepath.Join(dir, "A"), "--ca", revoking(t, a)}, exitDenied, []string{`"code":803`}},
+	} {
+		status, out, errs := writ(append([]string{"inspect", "ekcert", leaf, "--json"}, row.args...)...)
+		if status != row.want {
+			t.Errorf("%s: status %d, want %d: %s%s", name, status, row.want, out, errs)
+		}
+		for _, text := range row.says {
+			if !strings.Contains(out, text) {
+				t.Errorf("%s: no %s in %s", name, text, out)
+			}
+		}
+	}
+}
+
+// revoking writes a list that revokes every EK certificate of a vendor: softtpm gives all of them the number 2.
+func revoking(t *testing.T, v *softtpm.Vendor) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "list.crl")
+	if err := os.WriteFile(path, v.Revoke(t, 1e6*time.Hour, big.NewInt(2)).Raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
