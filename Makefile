@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm
+.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm
 
 all: build
 
@@ -20,7 +20,7 @@ demo: deps build ## the whole path, told for a newcomer
 	@$(GO) run ./test/demo -bin $(BIN)
 
 test: deps ## every test, race detector on, nothing skipped
-	@test/deps/install npm
+	@test/deps/install npm chromium
 	REQUIRE_ALL=1 WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -race -timeout 10m ./...
 
 vm-deps: ## install what virtual machines need; kernels are unpacked into a cache
@@ -44,6 +44,11 @@ check: ## format, vet, module file, import table
 
 bench: deps ## ratios against bare primitives, in the same run
 	@test/bench/run
+
+screenshots: ## the pictures of docs/console.md and docs/report.md, from a real Chromium
+	@test/deps/install chromium
+	@mkdir -p docs/images
+	SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run TestScreenshots ./console
 
 fuzz: ## every fuzz target for FUZZTIME, keeping its corpus
 	@test/deps/fuzz $(FUZZTIME)

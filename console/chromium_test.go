@@ -14,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/governed-execution/writ/audit"
+	"github.com/governed-execution/writ/test/issuertest"
 )
 
 // chromium returns the browser, or skips.
@@ -81,7 +84,7 @@ func TestPagesInARealBrowser(t *testing.T) {
 	}
 }
 
-// TestScreenshots writes the pictures of docs/console.md into the directory SCREENSHOTS, if it is set: make screenshots.
+// TestScreenshots writes the pictures of docs/ into the directory SCREENSHOTS, if it is set: make screenshots.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
@@ -89,20 +92,44 @@ func TestScreenshots(t *testing.T) {
 	}
 	s := open(t)
 	base := s.front(s.enrol("Ada Auditor", Auditor))
-	for name, shot := range map[string]struct{ path, size string }{
-		"overview":  {"/", "1280,900"},
-		"decisions": {"/decisions", "1280,640"},
-		"denied":    {"/entries/" + index(s.refused), "1280,1150"},
-		"permitted": {"/entries/" + index(s.permit.Index), "1280,1250"},
-		"lineage":   {"/lineage/" + s.execution(), "1960,1000"},
-		"hosts":     {"/hosts", "1280,560"},
-		"policies":  {"/policies", "1280,800"},
-		"log":       {"/log", "1280,760"},
+	for name, shot := range map[string]struct{ url, size string }{
+		"console-overview":  {base + "/", "1280,860"},
+		"console-decisions": {base + "/decisions", "1280,640"},
+		"console-denied":    {base + "/entries/" + index(s.refused), "1280,1340"},
+		"console-permitted": {base + "/entries/" + index(s.permit.Index), "1280,1480"},
+		"console-lineage":   {base + "/lineage/" + s.execution(), "1960,1120"},
+		"console-hosts":     {base + "/hosts", "1280,480"},
+		"console-policies":  {base + "/policies", "1280,840"},
+		"console-log":       {base + "/log", "1280,740"},
+		"report":            {"file://" + s.auditReport(t), "1180,3000"},
 	} {
-		path := filepath.Join(dir, "console-"+name+".png")
-		browse(t, "--window-size="+shot.size, "--screenshot="+path, base+shot.path)
+		path := filepath.Join(dir, name+".png")
+		browse(t, "--window-size="+shot.size, "--screenshot="+path, shot.url)
 		if info, err := os.Stat(path); err != nil || info.Size() < 10<<10 {
 			t.Errorf("%s: no picture (%v)", name, err)
 		}
 	}
+}
+
+// auditReport writes the report of the whole log as an auditor does, and returns its path.
+func (s *site) auditReport(t *testing.T) string {
+	t.Helper()
+	b := issuertest.Must(audit.Build(s.Ctx, s.Tree, s.Tree.Head().Head, s.Issuer, audit.Query{}))(t)
+	defer b.Close()
+	var bundle, page bytes.Buffer
+	if err := b.Write(s.Ctx, &bundle); err != nil {
+		t.Fatal(err)
+	}
+	account := issuertest.Must(audit.Tell(s.Ctx, &bundle, s.Trust(), audit.Options{Now: s.Now()}))(t)
+	if err := account.Report.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := audit.WriteReport(&page, account); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "report.html")
+	if err := os.WriteFile(path, page.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -140,8 +140,15 @@ func (s *site) happen() {
 	}
 	s.Advance(time.Minute)
 	s.Publish(s.Authorization())
+	s.Advance(time.Minute)
+	s.Publish(s.Authorization())
 	s.Approve(s.NewHost("spiffe://example/host/c", "https://gate.example/c"))
 	s.Revoke(record.CauseHost, issuertest.OtherURI)
+	claims, _, err := artifact.Inspect(s.permit.Artifact)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Revoke(record.CausePolicy, hex.EncodeToString(claims.Policy.Hash.Value))
 	s.Advance(30 * time.Second)
 	s.Permit()
 }
@@ -359,7 +366,7 @@ func TestPagesTellTheLog(t *testing.T) {
 		"/entries/" + index(s.permit.Index): {"Permitted", "Secure Boot", "receipt", "verified: entry", hex.EncodeToString(ek[:])},
 		"/lineage/" + s.execution():         {"<svg", issuertest.Alice, "ended with status 0", "TPM with EK"},
 		"/hosts":                            {issuertest.HostURI, "revoked", "approved only", "enrolled", "Secure Boot on"},
-		"/policies":                         {"in force", "superseded", issuertest.Bob, "revocation of the host"},
+		"/policies":                         {"in force", "superseded", "withdrawn", issuertest.Bob, "revocation of the host"},
 		"/keys":                             {"artifact", "extractable = false"},
 		"/log":                              {"Root", "608", "Newest tree head"},
 	} {

@@ -264,6 +264,7 @@ type actRow struct {
 	Signers []string
 	Indices []uint64
 	Force   bool // the policy is the newest of its kind
+	Gone    bool // the policy was withdrawn
 }
 
 func (c *Console) policies(r *http.Request, reader *Reader) (string, any, error) {
@@ -293,9 +294,19 @@ func (c *Console) policies(r *http.Request, reader *Reader) (string, any, error)
 	for _, row := range newest {
 		row.Force = true
 	}
+	withdrawn(policies, others)
 	slices.Reverse(policies)
 	slices.Reverse(others)
 	return "policies", map[string]any{"Policies": policies, "Others": others, "Entries": slices.Contains(reader.Roles, Auditor)}, nil
+}
+
+// withdrawn marks the policies that authorities have revoked, by hash.
+func withdrawn(policies, others []*actRow) {
+	for _, act := range others {
+		for _, row := range policies {
+			row.Gone = row.Gone || act.Act.Cause == "policy" && act.Act.ID == row.Act.Policy.Hash
+		}
+	}
 }
 
 func (c *Console) keys(r *http.Request, _ *Reader) (string, any, error) {
