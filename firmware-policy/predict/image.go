@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto"
 	"crypto/x509"
-	"debug/pe"
 	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
@@ -19,38 +18,69 @@ type Image struct {
 	security int // offset of the entry of the data directory that names the signatures
 	headers  int // size of the headers
 	end      int // of what is hashed: signatures lie behind it
-	sections []*pe.Section
+	sections []section
 	certs    []*x509.Certificate
+}
+
+// section is one row of the table of sections.
+type section struct {
+	name    string
+	virtual uint32 // size in memory
+	size    uint32 // and in the file
+	offset  uint32
 }
 
 // securityDirectory is the index of IMAGE_DIRECTORY_ENTRY_SECURITY.
 const securityDirectory = 4
 
-// ParseImage reads a PE32+ image.
+// ParseImage reads a PE32+ image (Microsoft PE format; the offsets are those of its tables).
 func ParseImage(raw []byte) (*Image, error) {
-	f, err := pe.NewFile(bytes.NewReader(raw))
-	if err != nil {
+	const (
+		signatureAt = 0x3c // of the offset of "PE"
+		fileHeader  = 4 + 20
+		directories = 112 // in the optional header
+		header      = 40  // of a section
+		mostHeaders = 96  // what Windows loads
+	)
+	le := binary.LittleEndian
+	if len(raw) < 64 || string(raw[:2]) != "MZ" {
 		return nil, malformed("it is no PE image")
 	}
-	h, ok := f.OptionalHeader.(*pe.OptionalHeader64)
-	if !ok || h.NumberOfRvaAndSizes <= securityDirectory {
-		return nil, malformed("it is no PE32+ image with a directory of signatures")
+	start := uint64(le.Uint32(raw[signatureAt:]))
+	optional := start + fileHeader
+	if optional+directories > uint64(len(raw)) || string(raw[start:start+4]) != "PE\x00\x00" || le.Uint16(raw[optional:]) != 0x20b {
+		return nil, malformed("it is no PE32+ image")
 	}
-	optional := int(binary.LittleEndian.Uint32(raw[0x3c:])) + 4 + 20
-	i := &Image{raw: raw, checksum: optional + 64, security: optional + 112 + 8*securityDirectory, headers: int(h.SizeOfHeaders), end: len(raw), sections: f.Sections}
-	if dir := h.DataDirectory[securityDirectory]; dir.Size != 0 {
-		if uint64(dir.VirtualAddress)+uint64(dir.Size) != uint64(len(raw)) {
-			return nil, malformed("its signatures are not at its end")
+	count, size := int(le.Uint16(raw[start+6:])), uint64(le.Uint16(raw[start+20:]))
+	i := &Image{raw: raw, checksum: int(optional) + 64, security: int(optional) + directories + 8*securityDirectory,
+		headers: int(le.Uint32(raw[optional+60:])), end: len(raw)}
+	table := optional + size
+	if count > mostHeaders || le.Uint32(raw[optional+108:]) <= securityDirectory || table < uint64(i.security)+8 ||
+		table+uint64(count)*header > uint64(i.headers) || i.headers > len(raw) {
+		return nil, malformed("its headers are not as long as it says")
+	}
+	for h := raw[table:]; len(i.sections) < count; h = h[header:] {
+		name, _, _ := bytes.Cut(h[:8], []byte{0})
+		s := section{string(name), le.Uint32(h[8:]), le.Uint32(h[16:]), le.Uint32(h[20:])}
+		if uint64(s.offset)+uint64(s.size) > uint64(len(raw)) {
+			return nil, malformed("a section is longer than it")
 		}
-		i.end = int(dir.VirtualAddress)
-		if err := i.readSignatures(raw[i.end:]); err != nil {
-			return nil, err
-		}
+		i.sections = append(i.sections, s)
 	}
-	if i.headers > i.end || i.security+8 > i.headers {
-		return nil, malformed("its headers are longer than it")
+	return i, i.findSignatures()
+}
+
+// findSignatures reads the signatures, which must be the last thing in the file.
+func (i *Image) findSignatures() error {
+	at, size := binary.LittleEndian.Uint32(i.raw[i.security:]), binary.LittleEndian.Uint32(i.raw[i.security+4:])
+	if size == 0 {
+		return nil
 	}
-	return i, nil
+	if uint64(at)+uint64(size) != uint64(len(i.raw)) || int(at) < i.headers {
+		return malformed("its signatures are not at its end")
+	}
+	i.end = int(at)
+	return i.readSignatures(i.raw[at:])
 }
 
 func malformed(why string) error { return fmt.Errorf("reading image: %s", why) }
@@ -109,14 +139,12 @@ func (i *Image) Authenticode(h crypto.Hash) []byte {
 	sum.Write(i.raw[i.checksum+4 : i.security])
 	sum.Write(i.raw[i.security+8 : i.headers])
 	hashed := i.headers
-	sections := slices.SortedStableFunc(slices.Values(i.sections), func(a, b *pe.Section) int { return cmp.Compare(a.Offset, b.Offset) })
+	sections := slices.SortedStableFunc(slices.Values(i.sections), func(a, b section) int { return cmp.Compare(a.offset, b.offset) })
 	for _, s := range sections {
-		from, to := uint64(s.Offset), uint64(s.Offset)+uint64(s.Size)
-		if s.Size == 0 || to > uint64(i.end) {
-			continue
+		if to := int(s.offset) + int(s.size); to <= i.end {
+			sum.Write(i.raw[s.offset:to])
+			hashed += int(s.size)
 		}
-		sum.Write(i.raw[from:to])
-		hashed += int(s.Size)
 	}
 	if hashed < i.end {
 		sum.Write(i.raw[hashed:i.end])
@@ -127,12 +155,8 @@ func (i *Image) Authenticode(h crypto.Hash) []byte {
 // Section returns the content of a section, nil if there is none of that name.
 func (i *Image) Section(name string) []byte {
 	for _, s := range i.sections {
-		if s.Name == name {
-			end := uint64(s.Offset) + uint64(min(s.VirtualSize, s.Size))
-			if end > uint64(len(i.raw)) {
-				return nil
-			}
-			return i.raw[s.Offset:end]
+		if s.name == name {
+			return i.raw[s.offset : s.offset+min(s.virtual, s.size)]
 		}
 	}
 	return nil
