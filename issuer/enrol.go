@@ -99,7 +99,7 @@ func (i *Issuer) FinishEnrolment(ctx context.Context, conn *Connection, secret [
 
 // enrolment makes the entry that binds an activated AK to its host.
 func (i *Issuer) enrolment(ctx context.Context, a *activation) (tlog.Entry, error) {
-	entry := tlog.Entry{Blobs: [][]byte{a.request}}
+	entry := tlog.Entry{Keeps: [][]byte{a.request}} // as long as the host's evidence is verified again
 	for _, name := range []string{counterRevoked, counterEnrolment} {
 		value, err := i.log.Counter(ctx, name)
 		if err != nil {

@@ -19,10 +19,11 @@ const (
 	EventEnd     Event = 5 // the program has ended
 	EventEnrol   Event = 7 // an AK was activated and bound to a host
 	EventKey     Event = 10
+	EventKept    Event = 11 // payloads were deleted, or are under a legal hold
 )
 
 var events = map[Event]string{EventDenial: "denial", EventSummary: "summary", EventStart: "execution start",
-	EventEnd: "execution end", EventEnrol: "enrolment", EventKey: "key birth"}
+	EventEnd: "execution end", EventEnrol: "enrolment", EventKey: "key birth", EventKept: "retention"}
 
 // String returns the event in words.
 func (e Event) String() string {
@@ -72,6 +73,7 @@ type Record struct {
 	Enrolled     *Enrolled         `cbor:"25,keyasint,omitempty"`
 	Birth        *Birth            `cbor:"26,keyasint,omitempty"`
 	Execution    *Execution        `cbor:"27,keyasint,omitempty"`
+	Retention    *Retention        `cbor:"28,keyasint,omitempty"`
 }
 
 // Emitter is who wrote a record: a URI, a random epoch of 16 bytes, and a number that rises by one within the epoch.
@@ -119,6 +121,34 @@ type Execution struct {
 	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or 128 plus the signal
 }
 
+// Retention tells what has become of payloads: evidence, requests and decision inputs, which statements name by digest.
+// No statement is ever deleted.
+type Retention struct {
+	Act    RetentionAct `cbor:"1,keyasint"`
+	Index  uint64       `cbor:"2,keyasint,omitempty"` // deleted: of entries before it only; held: of entries from it on
+	Name   string       `cbor:"3,keyasint,omitempty"` // of the hold
+	Reason string       `cbor:"4,keyasint,omitempty"` // of the hold, in the operator's words
+}
+
+// RetentionAct is what happened to payloads.
+type RetentionAct uint64
+
+// The acts.
+const (
+	Deleted  RetentionAct = 1 // payloads that only old entries brought
+	Held     RetentionAct = 2 // a legal hold was placed: nothing of it is deleted
+	Released RetentionAct = 3 // a legal hold was lifted
+)
+
+// check refuses what tells too little.
+func (r *Retention) check() error {
+	hold := r.Act == Held || r.Act == Released
+	if !hold && r.Act != Deleted || hold != (r.Name != "") || r.Act == Deleted && r.Index == 0 {
+		return denial.New(denial.PayloadForm, "a record of retention names what was deleted, or a hold")
+	}
+	return nil
+}
+
 // Check refuses a record that is incomplete or contradicts itself.
 func (r *Record) Check() error {
 	switch {
@@ -138,6 +168,10 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "an execution stands in start and end records only")
 	case (r.Event == EventEnrol) != (r.Enrolled != nil) || (r.Event == EventKey) != (r.Birth != nil):
 		return denial.New(denial.PayloadForm, "the record's details do not fit its event")
+	case (r.Event == EventKept) != (r.Retention != nil):
+		return denial.New(denial.PayloadForm, "details of retention stand in records of it only")
+	case r.Retention != nil:
+		return r.Retention.check()
 	}
 	return nil
 }
