@@ -50,8 +50,15 @@ func (d *demo) tell(text string) {
 	}
 }
 
-// here runs a program on this machine, which has to succeed.
+// here runs a program on this machine, which has to succeed, and tells what it wrote.
 func (d *demo) here(ctx context.Context, name string, args ...string) (string, error) {
+	out, err := d.quietly(ctx, name, args...)
+	d.tell(out)
+	return out, err
+}
+
+// quietly runs a program on this machine, which has to succeed.
+func (d *demo) quietly(ctx context.Context, name string, args ...string) (string, error) {
 	fmt.Fprintf(d.out, "   $ %s %s\n", name, strings.ReplaceAll(strings.Join(args, " "), d.dir+"/", ""))
 	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, name), args...)
 	cmd.Dir = d.dir
@@ -61,7 +68,6 @@ func (d *demo) here(ctx context.Context, name string, args ...string) (string, e
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("running %s: %w: %s", name, err, stderr.String())
 	}
-	d.tell(stdout.String())
 	return stdout.String(), nil
 }
 
