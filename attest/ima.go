@@ -63,13 +63,14 @@ type imaReader struct {
 	r       logReader
 	size    int // of a template hash: 20 but for the lists of other algorithms that newer kernels show beside it
 	entries int
+	entry   imaEntry
 }
 
 func newIMAReader(list []byte, size int) *imaReader {
 	return &imaReader{r: logReader{rest: list}, size: size}
 }
 
-// next returns the next entry, nil at the end. It refuses what is not a whole entry (605), a field that does not fit its
+// next returns the next entry, which is good until the following call, nil at the end. It refuses what is not a whole entry (605), a field that does not fit its
 // template (605), and more than maxIMAEntries entries (908). An entry of a template that is not known has no fields.
 func (i *imaReader) next() (*imaEntry, error) {
 	if len(i.r.rest) == 0 {
@@ -78,7 +79,8 @@ func (i *imaReader) next() (*imaEntry, error) {
 	if i.entries++; i.entries > maxIMAEntries {
 		return nil, denial.New(denial.RequestLimit, "the IMA list has more than %d entries", maxIMAEntries)
 	}
-	e := &imaEntry{pcr: i.r.u32(), digest: i.r.take(uint64(i.size))}
+	e := &i.entry
+	*e = imaEntry{pcr: i.r.u32(), digest: i.r.take(uint64(i.size))}
 	name := i.r.take(uint64(i.r.u32()))
 	if i.r.short || e.pcr >= pcrCount || !templateName(name) {
 		return nil, i.malformed("is cut short, or has no PCR or no template")

@@ -95,7 +95,7 @@ func (f *imaFacts) add(e *imaEntry, bank string, h crypto.Hash, pcrs map[int64][
 	if aggregate && e.alg == bank && bootAggregate(h, pcrs, e.sum) {
 		return nil // the list went on after kexec
 	}
-	if e.known && e.template == "ima-buf" && !strings.HasPrefix(string(e.name), "/") {
+	if e.buffer() {
 		return f.buffer(e)
 	}
 	return f.file(e)
@@ -115,6 +115,11 @@ func firstEntry(e *imaEntry, aggregate bool, bank string, h crypto.Hash, pcrs ma
 	return nil
 }
 
+// buffer reports whether the entry is data without a file, and no file that poses as one.
+func (e *imaEntry) buffer() bool {
+	return e.known && e.template == "ima-buf" && !strings.HasPrefix(string(e.name), "/")
+}
+
 func (f *imaFacts) buffer(e *imaEntry) error {
 	if !hashes(e.alg, e.buf, e.sum) {
 		return denial.New(denial.EventDigestMismatch, "an ima-buf entry does not have the digest of its buffer")
@@ -128,9 +133,8 @@ func (f *imaFacts) buffer(e *imaEntry) error {
 }
 
 func (f *imaFacts) file(e *imaEntry) error {
-	digest := e.digestText()
 	watched := f.ref.watches(e.name)
-	known := f.ref.known[digest]
+	known := f.ref.known[keyOf(e.verity, e.sum)]
 	signed := false
 	if watched || !known {
 		signed = f.ref.signed(e)
@@ -141,8 +145,8 @@ func (f *imaFacts) file(e *imaEntry) error {
 	if !watched {
 		return nil
 	}
-	file := IMAFile{Path: imaText(e.name), Digest: digest, Signed: signed}
-	fresh, err := f.fresh(fmt.Sprint("file ", digest, signed, file.Path), len(file.Path), len(f.out.Files))
+	file := IMAFile{Path: imaText(e.name), Digest: e.digestText(), Signed: signed}
+	fresh, err := f.fresh(fmt.Sprint("file ", file.Digest, signed, file.Path), len(file.Path), len(f.out.Files))
 	if fresh {
 		f.out.Files = append(f.out.Files, file)
 	}

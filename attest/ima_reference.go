@@ -56,7 +56,7 @@ func (r IMAReference) Digest() (string, error) {
 // imaReference is an IMAReference that is ready for use with one list.
 type imaReference struct {
 	digest string
-	known  map[string]bool
+	known  map[imaKey]bool
 	keys   map[[4]byte]crypto.PublicKey // by the identifier in a signature
 	exact  map[string]bool
 	below  []string
@@ -68,12 +68,13 @@ func (r IMAReference) compile() (*imaReference, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &imaReference{digest: digest, known: make(map[string]bool, len(r.Known)), keys: map[[4]byte]crypto.PublicKey{}, exact: map[string]bool{}}
+	out := &imaReference{digest: digest, known: make(map[imaKey]bool, len(r.Known)), keys: map[[4]byte]crypto.PublicKey{}, exact: map[string]bool{}}
 	for _, d := range r.Known {
-		if !imaDigest(d) {
+		key, ok := imaDigest(d)
+		if !ok {
 			return nil, fmt.Errorf("%q is not a digest of a file: write sha256: and 64 hexadecimal digits", d)
 		}
-		out.known[d] = true
+		out.known[key] = true
 	}
 	if len(r.Keys) > maxIMAKeys || len(r.Watch) > maxIMAWatched {
 		return nil, fmt.Errorf("there are more than %d keys or %d watched paths", maxIMAKeys, maxIMAWatched)
@@ -96,12 +97,29 @@ func (r IMAReference) compile() (*imaReference, error) {
 	return out, nil
 }
 
-// imaDigest reports whether a text has the form of IMAFile.Digest, by a hash that is not refused.
-func imaDigest(text string) bool {
-	alg, sum, _ := strings.Cut(strings.TrimPrefix(text, "verity:"), ":")
+// imaKey is a digest of a file: whether it is that of fs-verity, its size, which tells the algorithm, and the digest. There
+// is one for each text that imaDigest reads.
+type imaKey [2 + 64]byte
+
+func keyOf(verity bool, sum []byte) (key imaKey) {
+	if verity {
+		key[0] = 1
+	}
+	key[1] = byte(len(sum))
+	copy(key[2:], sum)
+	return key
+}
+
+// imaDigest reads a text in the form of IMAFile.Digest, by a hash that is not refused.
+func imaDigest(text string) (key imaKey, ok bool) {
+	rest, verity := strings.CutPrefix(text, "verity:")
+	alg, sum, _ := strings.Cut(rest, ":")
 	h := strongIMAHash(alg)
 	b, err := hex.DecodeString(sum)
-	return h != 0 && err == nil && len(b) == h.Size() && strings.ToLower(sum) == sum
+	if h == 0 || err != nil || len(b) != h.Size() || strings.ToLower(sum) != sum {
+		return key, false
+	}
+	return keyOf(verity, b), true
 }
 
 // addKey adds a key under the identifier that signatures name it by: the last four bytes of SHA-1 of the key (RFC 5280,

@@ -111,6 +111,14 @@ func (c *templateCheck) of(e *imaEntry) bool {
 	return bytes.Equal(c.sum, e.digest)
 }
 
+// templateBank returns the hash of a bank that IMA may extend, SHA-1 among them, 0 for any other.
+func templateBank(bank string) crypto.Hash {
+	if bank == "sha1" {
+		return crypto.SHA1
+	}
+	return strongIMAHash(bank)
+}
+
 // bootAggregate reports whether sum is the digest of PCRs 0 to 9, or of 0 to 7, which kernels before 5.8 hash.
 func bootAggregate(h crypto.Hash, pcrs map[int64][]byte, sum []byte) bool {
 	for _, last := range []int{9, 7} {

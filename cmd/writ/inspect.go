@@ -25,7 +25,7 @@ artifacts, and writ audit verify, for bundles.`,
 	}
 	cmd.AddCommand(a.inspectStatement("artifact", "Explain an artifact and its receipt"),
 		a.inspectStatement("statement", "Explain a statement, an act or a draft: what was signed, or will be"),
-		a.inspectEventLog(), a.inspectQuote(), a.inspectEKCert(), a.inspectBundle())
+		a.inspectEventLog(), a.inspectIMA(), a.inspectQuote(), a.inspectEKCert(), a.inspectBundle())
 	return cmd
 }
 
