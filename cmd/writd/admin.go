@@ -56,7 +56,7 @@ func listKeys(cmd *cobra.Command, c *config) error {
 		return err
 	}
 	defer token.Close()
-	keys, err := token.Keys(cmd.Context())
+	keys, err := token.Active().Keys(cmd.Context())
 	if err != nil {
 		return err
 	}

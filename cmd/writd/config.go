@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -12,9 +11,6 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
-
-	"github.com/governed-execution/writ/hsm"
-	"github.com/governed-execution/writ/statement"
 )
 
 // config is writd.toml. Whoever can change it can make the issuer load another module, log or TLS key; no artifact
@@ -36,14 +32,6 @@ type config struct {
 	Witnesses     *witnessesConfig `toml:"witnesses"`      // who must cosign checkpoints; default nobody
 }
 
-type tokenConfig struct {
-	Module   string `toml:"module"`   // PKCS#11 library
-	Token    string `toml:"token"`    // label or serial number
-	PINFile  string `toml:"pin_file"` // file with the user PIN, readable by the owner alone
-	PINFD    int    `toml:"pin_fd"`   // or an inherited descriptor, above 2
-	Sessions int    `toml:"sessions"` // at once; default 16
-}
-
 type limitsConfig struct {
 	Connections     int     `toml:"connections"`      // in all; default 1024
 	PeerConnections int     `toml:"peer_connections"` // from one address; default 64
@@ -60,13 +48,13 @@ func loadConfig(path string) (*config, error) {
 	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
 		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, position(err))
 	}
-	for _, need := range [][2]string{{"url", c.URL}, {"listen", c.Listen}, {"log", c.Log}, {"token.module", c.Token.Module}, {"token.token", c.Token.Token}} {
+	for _, need := range [][2]string{{"url", c.URL}, {"listen", c.Listen}, {"log", c.Log}} {
 		if need[1] == "" {
 			return nil, fmt.Errorf("%w: %s needs the key %s", errMisuse, path, need[0])
 		}
 	}
-	if (c.Token.PINFile == "") == (c.Token.PINFD == 0) {
-		return nil, fmt.Errorf("%w: %s needs either token.pin_file or token.pin_fd", errMisuse, path)
+	if err := c.Token.check(path, "token"); err != nil {
+		return nil, err
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	return &c, nil
@@ -85,14 +73,6 @@ func position(err error) error {
 		return fmt.Errorf("line %d, column %d: %w", line, column, err)
 	}
 	return err
-}
-
-func (c *config) openToken(ctx context.Context, retryPIN bool) (*hsm.Token, error) {
-	pin := hsm.PINFromFile(c.Token.PINFile)
-	if c.Token.PINFile == "" {
-		pin = hsm.PINFromFD(c.Token.PINFD)
-	}
-	return hsm.Open(ctx, hsm.Config{Module: c.Token.Module, Token: c.Token.Token, PIN: pin, MaxSessions: c.Token.Sessions, RetryPIN: retryPIN})
 }
 
 // roots reads every certificate in the files of tpm_roots.
@@ -116,19 +96,6 @@ func (c *config) roots() ([]*x509.Certificate, error) {
 		}
 	}
 	return all, nil
-}
-
-// signers finds the keys of a genesis on the token.
-func signers(ctx context.Context, token *hsm.Token, keys map[string]statement.Key) (map[hsm.Purpose]statement.Signer, error) {
-	out := map[hsm.Purpose]statement.Signer{}
-	for _, p := range hsm.Purposes() {
-		s, err := token.Signer(ctx, p, keys[p.String()].Thumbprint())
-		if err != nil {
-			return nil, err
-		}
-		out[p] = s
-	}
-	return out, nil
 }
 
 // expiry is for how long a trust file that writd prints is good.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
@@ -93,7 +94,7 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 		g.Roots = append(g.Roots, sum[:])
 	}
 	for _, p := range hsm.Purposes() {
-		key, err := token.Create(cmd.Context(), p)
+		key, err := token.Active().Create(cmd.Context(), p)
 		if err != nil {
 			return fmt.Errorf("making %s key: %w", p, err)
 		}
@@ -199,10 +200,10 @@ func startLog(cmd *cobra.Command, c *config, path string) error {
 }
 
 // births reads the attributes of every key back from the token.
-func births(ctx context.Context, token *hsm.Token, g *record.Genesis) ([]record.Birth, error) {
+func births(ctx context.Context, token *custody.Group, g *record.Genesis) ([]record.Birth, error) {
 	var out []record.Birth
 	for _, p := range hsm.Purposes() {
-		a, err := token.Attributes(ctx, g.Keys[p.String()].Thumbprint())
+		a, err := token.Active().Attributes(ctx, g.Keys[p.String()].Thumbprint())
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/server"
@@ -25,7 +26,7 @@ import (
 
 // service is an opened token, log and issuer.
 type service struct {
-	token  *hsm.Token
+	token  *custody.Group
 	log    *tlog.Log
 	issuer *issuer.Issuer
 }
@@ -99,6 +100,9 @@ func serveCommand(path *string) *cobra.Command {
 const gcPercent = 400
 
 func serve(cmd *cobra.Command, c *config) (err error) {
+	if err := custody.Harden(); err != nil { // the TLS key and challenges are in this process
+		return err
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/governed-execution/writ/custody"
+	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/statement"
+)
+
+// tokenConfig is one PKCS#11 token.
+type tokenConfig struct {
+	Module      string       `toml:"module"`      // PKCS#11 library
+	Token       string       `toml:"token"`       // label or serial number
+	PINFile     string       `toml:"pin_file"`    // file with the user PIN, readable by the owner alone
+	PINFD       int          `toml:"pin_fd"`      // or an inherited descriptor, above 2: a file or a pipe
+	Sessions    int          `toml:"sessions"`    // at once; default 16
+	Network     bool         `toml:"network"`     // the module needs network sockets; default only Unix sockets
+	Environment []string     `toml:"environment"` // NAME=value for the module
+	Standby     *tokenConfig `toml:"standby"`     // a second token with copies of the same keys
+}
+
+// check names what is missing.
+func (t *tokenConfig) check(path, table string) error {
+	if t.Module == "" || t.Token == "" {
+		return fmt.Errorf("%w: %s needs the keys %s.module and %s.token", errMisuse, path, table, table)
+	}
+	if (t.PINFile == "") == (t.PINFD == 0) {
+		return fmt.Errorf("%w: %s needs either %s.pin_file or %s.pin_fd", errMisuse, path, table, table)
+	}
+	if t.Standby == nil {
+		return nil
+	}
+	if t.Standby.Standby != nil {
+		return fmt.Errorf("%w: %s: a standby token has none itself", errMisuse, path)
+	}
+	return t.Standby.check(path, table+".standby")
+}
+
+func (t *tokenConfig) custody(retryPIN bool) custody.Config {
+	c := custody.Config{Module: t.Module, Token: t.Token, PINFile: t.PINFile, RetryPIN: retryPIN, Sessions: t.Sessions,
+		Network: t.Network, Env: t.Environment}
+	if t.PINFD != 0 {
+		c.PIN = os.NewFile(uintptr(t.PINFD), "PIN descriptor")
+	}
+	return c
+}
+
+// openToken starts the signer process of each token and has it log in.
+func (c *config) openToken(ctx context.Context, retryPIN bool) (*custody.Group, error) {
+	var others []custody.Config
+	if c.Token.Standby != nil {
+		others = append(others, c.Token.Standby.custody(retryPIN))
+	}
+	return custody.OpenGroup(ctx, c.Token.custody(retryPIN), others...)
+}
+
+// signers finds the keys of a genesis on every token.
+func signers(ctx context.Context, tokens *custody.Group, keys map[string]statement.Key) (map[hsm.Purpose]statement.Signer, error) {
+	out := map[hsm.Purpose]statement.Signer{}
+	for _, p := range hsm.Purposes() {
+		s, err := tokens.Signer(ctx, p, keys[p.String()].Thumbprint())
+		if err != nil {
+			return nil, err
+		}
+		out[p] = s
+	}
+	return out, nil
+}
+
+// signerCommand is the signer process. No person calls it: writd starts itself with it.
+func signerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "signer",
+		Short:  "The signer process, which writd starts by itself",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := custody.Serve(); err != nil {
+				return fmt.Errorf("%w: %w", errMisuse, err)
+			}
+			return nil
+		},
+	}
+}
