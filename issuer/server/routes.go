@@ -7,9 +7,15 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// routes is the whole route table. echo is named here and nowhere else.
-func (s *Server) routes() http.Handler {
-	return router(s.logRoutes(map[string]http.HandlerFunc{
+// routes serves the public route table. echo is named in this file and nowhere else.
+func (s *Server) routes() http.Handler { return router(s.publicTable(), s.unknown) }
+
+// adminRoutes serves the route table of the admin socket.
+func (s *Server) adminRoutes() http.Handler { return router(s.adminTable(), s.unknown) }
+
+// publicTable is the whole public route table.
+func (s *Server) publicTable() map[string]http.HandlerFunc {
+	return s.logRoutes(map[string]http.HandlerFunc{
 		"POST /v1/challenges":     s.challenge,
 		"POST /v1/artifacts":      s.mint,
 		"POST /v1/enrol":          s.enrol,
@@ -19,17 +25,20 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/status/:list":    s.status,
 		"GET /v1/genesis":         s.genesis,
 		"POST /entries":           s.register,
-	}, s.entries), s.unknown)
+	}, s.entries)
 }
 
-// adminRoutes is the route table of the admin socket.
-func (s *Server) adminRoutes() http.Handler {
-	return router(s.logRoutes(map[string]http.HandlerFunc{
-		"GET /v1/exports": s.export,
-		"GET /v1/hosts":   s.hosts,
-		"GET /metrics":    metrics(s),
-		"GET /healthz":    s.health,
-	}, true), s.unknown)
+// adminTable is the whole route table of the admin socket.
+func (s *Server) adminTable() map[string]http.HandlerFunc {
+	return s.logRoutes(map[string]http.HandlerFunc{
+		"GET /v1/exports":  s.export,
+		"GET /v1/hosts":    s.hosts,
+		"GET /v1/holds":    s.holds,
+		"POST /v1/holds":   s.placeHold,
+		"DELETE /v1/holds": s.liftHold,
+		"GET /metrics":     metrics(s),
+		"GET /healthz":     s.health,
+	}, true)
 }
 
 // router matches a method and a path exactly. Path parameters reach handlers through http.Request.PathValue.
