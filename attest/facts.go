@@ -49,7 +49,7 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 
 // replay holds the logs of the evidence against the quoted values.
 func (e *Evidence) replay(want Want, q *quote) (*bootFacts, error) {
-	return bootLogs{firmware: e.log, os: e.os}.replay(want.Selection.Bank, withoutIMA(q.pcrs), nil)
+	return want.Logs.replay(q.ak.name, bootLogs{firmware: e.log, os: e.os}, want.Selection.Bank, withoutIMA(q.pcrs))
 }
 
 // claims returns the facts of the logs alone.

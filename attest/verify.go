@@ -17,6 +17,7 @@ type Want struct {
 	Selection Selection        // the PCRs that the policy wants quoted
 	Bind      []int            // the PCRs among them that the cnf key's authPolicy must name, ascending
 	IMA       IMAReference     // what the policy knows of measured files, where it selects PCR 10
+	Logs      *LogCache        // what is known of logs that were accepted before; nil: nothing
 }
 
 // check refuses a Want that would demand too little.
@@ -61,7 +62,8 @@ func (w Want) check() error {
 //
 // Stage event log and facts:
 //   - the TPM's clock is safe (205);
-//   - the event log replays to every quoted PCR (603 to 607) but PCR 10, which it does not extend (607);
+//   - the event log, and then the log of the system if there is one, replay to every quoted PCR (603 to 607, 609, 611, 612,
+//     908) but PCR 10, which the first does not extend (607); want.Logs can only tell that they did before;
 //   - there is an IMA list exactly if PCR 10 is quoted (604), and a beginning of it replays to that PCR (see newIMAFacts:
 //     603, 605, 606, 611, 614, 908).
 //

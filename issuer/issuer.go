@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -52,10 +53,14 @@ type Issuer struct {
 	indices     indices
 	lists       lists
 	policies    policies
+	logs        *attest.LogCache
 	acting      sync.Mutex // held while an act is decided and appended: the versions of acts that come at once are compared in turn
 	minted      atomic.Uint64
 	denied      sync.Map // code -> *atomic.Uint64
 }
+
+// logCacheSize bounds the memory for what boot logs showed: some 300 hosts with logs of 25 KiB.
+const logCacheSize = 32 << 20
 
 // Bootstrap starts an empty log: the statements of the genesis act from leaf 0 on, then one birth record for each key.
 // The act must be signed by its own root quorum, and the log must be empty (402).
@@ -127,7 +132,8 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 		return nil, err
 	}
 	i := &Issuer{log: o.Log, artifact: o.Signers.Artifact, record: o.Signers.Record, status: o.Signers.Status,
-		genesis: g, authorities: as, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16)}
+		genesis: g, authorities: as, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16),
+		logs: attest.NewLogCache(logCacheSize)}
 	if i.now == nil {
 		i.now = time.Now
 	}

@@ -213,7 +213,7 @@ func (m *minting) challenge(ctx context.Context) (err error) {
 // attest verifies the evidence. The challenge is spent as soon as the AK's signature over it has verified.
 func (m *minting) attest() (err error) {
 	m.facts, err = attest.Verify(m.decoded, attest.Want{AK: m.host.AK, Challenge: m.nonce, Request: m.verified.Digest(),
-		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind(), IMA: m.force.evidence.IMA()})
+		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind(), IMA: m.force.evidence.IMA(), Logs: m.logs})
 	if m.quoted = err == nil || denial.Of(err).Stage > denial.StageQuote; m.quoted {
 		m.conn.spend(m.nonce)
 	}
