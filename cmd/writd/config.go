@@ -29,6 +29,7 @@ type config struct {
 
 	PublicEntries bool             `toml:"public_entries"` // serve entries, which name hosts and people, to anybody; default no
 	ScrubHours    int              `toml:"scrub_hours"`    // between two readings of the whole log; default 6
+	RetentionDays int              `toml:"retention_days"` // age at which payloads are deleted, at least 183; default never
 	Witnesses     *witnessesConfig `toml:"witnesses"`      // who must cosign checkpoints; default nobody
 }
 
@@ -55,6 +56,9 @@ func loadConfig(path string) (*config, error) {
 	}
 	if err := c.Token.check(path, "token"); err != nil {
 		return nil, err
+	}
+	if c.RetentionDays != 0 && time.Duration(c.RetentionDays)*24*time.Hour < issuer.MinRetention {
+		return nil, fmt.Errorf("%w: retention_days is at least %d", errMisuse, issuer.MinRetention/(24*time.Hour))
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	return &c, nil

@@ -51,7 +51,7 @@ func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher,
 	return witness.New(ctx, o)
 }
 
-// upkeep publishes checkpoints and scrubs the log until ctx ends, and returns then.
+// upkeep publishes checkpoints, scrubs the log and deletes old payloads until ctx ends, and returns then.
 func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
 	every := scrubEvery
 	if c.ScrubHours > 0 {
@@ -68,6 +68,7 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 				return
 			}
 			log.Info("log scrubbed", "entries", s.log.Head().Size)
+			c.purge(ctx, s, log)
 		})
 	})
 	for ctx.Err() == nil {
@@ -80,4 +81,17 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 		}
 	}
 	wg.Wait()
+}
+
+// purge deletes the payloads that have come of age.
+func (c *config) purge(ctx context.Context, s *service, log *slog.Logger) {
+	if c.RetentionDays == 0 {
+		return
+	}
+	before, err := s.issuer.Purge(ctx, time.Now().AddDate(0, 0, -c.RetentionDays))
+	if err != nil {
+		log.Error("payloads not deleted", "error", err)
+		return
+	}
+	log.Info("payloads deleted", "before", before)
 }
