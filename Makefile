@@ -59,6 +59,12 @@ mutate: ## mutations of whole evidence, and of logs and quotes against other ver
 test-hsm: deps ## every PKCS#11 call going wrong with every return value, before and after it takes effect
 	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR' ./hsm
 
+vectors: deps ## make vectors anew, run them and the published ones, and see that each check is held by one
+	@test/vectors/run-vectors
+
+mutants: ## mutants of attest, statement, artifact and firmware-policy against their tests, for MUTANT_BUDGET each
+	@test/mutants/run-all $${MUTANT_BUDGET:-10m}
+
 docs: ## regenerate the generated parts of docs/
 	$(GO) generate ./...
 

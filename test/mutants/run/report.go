@@ -1,16 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/governed-execution/writ/test/mutants"
 )
 
 // report writes what was found, with the explanation of each survivor. One without an explanation is an error.
 func (r *results) report(o options) error {
-	reasons, err := readReasons(o.explain)
+	reasons, err := mutants.ReadReasons(o.explain)
 	if err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func (r *results) report(o options) error {
 				killed++
 			default:
 				survivors = append(survivors, k)
-				reason := reasons.of(k)
+				reason := reasons.Of(k)
 				switch {
 				case reason == "":
 					missing++
@@ -49,7 +50,7 @@ func (r *results) report(o options) error {
 		slices.Sort(survivors)
 		fmt.Fprintf(&rest, "\n## Survivors of %s\n\n", p.Package)
 		for _, k := range survivors {
-			fmt.Fprintf(&rest, "- `%s`  \n  %s\n", strings.ReplaceAll(k, "`", "'"), reasons.of(k))
+			fmt.Fprintf(&rest, "- `%s`  \n  %s\n", strings.ReplaceAll(k, "`", "'"), reasons.Of(k))
 		}
 	}
 	if err := os.WriteFile(o.report, []byte(b.String()+rest.String()), 0o644); err != nil {
@@ -73,53 +74,3 @@ continue is not executed; a loop or a clause of a switch is left out; an error t
 
 A survivor with "same" makes no difference that a caller of the package can see: the program is another, its answers are not.
 `
-
-// reasons explain survivors: the first whose words all stand in the key of a survivor is its explanation.
-type reasons []reason
-
-type reason struct {
-	words []string
-	text  string
-}
-
-// readReasons reads paragraphs: lines that begin with "= " hold a part of a key, the lines behind them the explanation.
-func readReasons(path string) (all reasons, err error) {
-	f, err := os.Open(path)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading explanations: %w", err)
-	}
-	defer f.Close()
-	var r []reason // those that the next text explains
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		line := strings.TrimSpace(s.Text())
-		switch {
-		case strings.HasPrefix(line, "#") || line == "":
-			if len(r) > 0 && r[0].text != "" {
-				all, r = append(all, r...), nil
-			}
-		case strings.HasPrefix(line, "= "):
-			if len(r) > 0 && r[0].text != "" {
-				all, r = append(all, r...), nil
-			}
-			r = append(r, reason{words: strings.Split(line[2:], " & ")})
-		default:
-			for i := range r {
-				r[i].text = strings.TrimSpace(r[i].text + " " + line)
-			}
-		}
-	}
-	return append(all, r...), s.Err()
-}
-
-func (all reasons) of(key string) string {
-	for _, r := range all {
-		if !slices.ContainsFunc(r.words, func(w string) bool { return !strings.Contains(key, w) }) {
-			return r.text
-		}
-	}
-	return ""
-}
