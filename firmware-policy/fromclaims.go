@@ -2,6 +2,7 @@ package firmwarepolicy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -93,6 +94,7 @@ func (w *policyWriter) rule(comment, name string, code denial.Reason, expr strin
 // require writes the sets and requirements, those that explain most first: the first that fails gives the denial code.
 func (w *policyWriter) require(c attest.Claims) {
 	w.secureBoot(c.SecureBoot, c.Platform)
+	w.sections(c.Sections)
 	if len(c.BootApps) > 0 {
 		var digests []string
 		for _, a := range c.BootApps {
@@ -149,6 +151,16 @@ func (w *policyWriter) secureBoot(s attest.SecureBoot, p attest.Platform) {
 	w.set("dbx", s.DBX)
 	w.rule("The list of revoked boot programs is a known one. Add the new digest before hosts update it.", "secure-boot-dbx",
 		denial.RevocationDBStale, "facts.secure_boot.dbx in ref.dbx")
+}
+
+// sections writes a requirement for each part of a unified kernel image, so that a denial names the one that changed.
+func (w *policyWriter) sections(parts map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		short := strings.TrimPrefix(name, ".")
+		w.set("section_"+short, parts[name])
+		w.rule(fmt.Sprintf("The section %s of the unified kernel image is a known one.", name), "section-"+short, denial.EventUnexpected,
+			fmt.Sprintf("'%[1]s' in facts.sections && facts.sections['%[1]s'] in ref.section_%[2]s", name, short))
+	}
 }
 
 // unexplained writes that no event hides in the PCRs of command lines.

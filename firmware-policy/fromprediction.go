@@ -16,7 +16,7 @@ import (
 //
 // It refuses another value for a predicted PCR (407).
 func FromPrediction(id string, expires uint64, p *predict.Prediction, others map[int64]string) ([]byte, error) {
-	c := attest.Claims{Bank: p.Bank, PCR: maps.Clone(p.PCR)}
+	c := attest.Claims{Bank: p.Bank, PCR: maps.Clone(p.PCR), Sections: p.Sections}
 	for n, v := range others {
 		if have, ok := c.PCR[n]; ok && have != v {
 			return nil, denial.New(denial.PolicyError, "PCR %d is given with another value than the predicted one", n)

@@ -19,6 +19,7 @@ type Prediction struct {
 	BootApps   []string          `json:"boot_apps"`             // digests of the images in PCR 4, in order
 	Authority  string            `json:"authority,omitempty"`   // digest in PCR 7 of the key that admits the image
 	SecureBoot map[string]string `json:"secure_boot,omitempty"` // digests of the variables in PCR 7
+	Sections   map[string]string `json:"sections"`              // digests of the parts of the image in PCR 11, by name
 	Stub       int               `json:"stub"`                  // version of systemd-stub
 	Proven     bool              `json:"proven"`                // real boots with this version were as predicted
 }
@@ -38,7 +39,7 @@ func UKI(raw []byte, k Keys, bank string) (*Prediction, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Prediction{Bank: bank, PCR: map[int64]string{}, SecureBoot: map[string]string{}}
+	p := &Prediction{Bank: bank, PCR: map[int64]string{}, SecureBoot: map[string]string{}, Sections: map[string]string{}}
 	for _, predict := range []func(crypto.Hash, *Image, Keys) error{p.bootPrograms, p.secureBoot, p.kernel, p.unified} {
 		if err := predict(h, image, k); err != nil {
 			return nil, err
@@ -157,7 +158,9 @@ func (p *Prediction) unified(h crypto.Hash, image *Image, _ Keys) error {
 	var digests [][]byte
 	for _, s := range measuredSections {
 		if content := image.Section(s.name); content != nil && p.Stub >= s.since {
-			digests = append(digests, digest(h, append([]byte(s.name), 0)), digest(h, content))
+			d := digest(h, content)
+			p.Sections[s.name] = hex.EncodeToString(d)
+			digests = append(digests, digest(h, append([]byte(s.name), 0)), d)
 		}
 	}
 	p.set(h, 11, digests...)
