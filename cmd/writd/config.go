@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/governed-execution/writ/issuer"
 )
 
 // config is writd.toml. Whoever can change it can make the issuer load another module, log or TLS key; no artifact
