@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"debug/pe"
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,47 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/governed-execution/writ/test/peimage"
 )
-
-const magic = "#### LoaderInfo: systemd-stub 252.39-1 ####\n"
-
-// part is a section of an image.
-type part struct{ name, content string }
-
-// image returns a PE32+ image with the given sections, each padded to 512 bytes in the file, and bytes behind them.
-func image(signature []byte, parts ...part) []byte {
-	const headers = 1024
-	var b bytes.Buffer
-	le := func(v any) { _ = binary.Write(&b, binary.LittleEndian, v) }
-	b.WriteString("MZ")
-	b.Write(make([]byte, 0x3c-2))
-	le(uint32(0x40))
-	b.WriteString("PE\x00\x00")
-	le(pe.FileHeader{Machine: pe.IMAGE_FILE_MACHINE_AMD64, NumberOfSections: uint16(len(parts)), SizeOfOptionalHeader: 240})
-	optional := pe.OptionalHeader64{Magic: 0x20b, SizeOfHeaders: headers, NumberOfRvaAndSizes: 16, CheckSum: 0xDEADBEEF}
-	size := uint32(headers)
-	for _, p := range parts {
-		size += uint32(len(p.content)+511) &^ 511
-	}
-	if signature != nil {
-		optional.DataDirectory[securityDirectory] = pe.DataDirectory{VirtualAddress: size, Size: uint32(len(signature))}
-	}
-	le(optional)
-	at := uint32(headers)
-	for _, p := range parts {
-		h := pe.SectionHeader32{VirtualSize: uint32(len(p.content)), SizeOfRawData: uint32(len(p.content)+511) &^ 511, PointerToRawData: at}
-		copy(h.Name[:], p.name)
-		le(h)
-		at += h.SizeOfRawData
-	}
-	b.Write(make([]byte, headers-b.Len()))
-	for _, p := range parts {
-		b.WriteString(p.content)
-		b.Write(make([]byte, (512-len(p.content)%512)%512))
-	}
-	b.Write(signature)
-	return b.Bytes()
-}
 
 // signer returns a certificate, and a WIN_CERTIFICATE whose SignedData has it. Prediction checks no signature: firmware does.
 func signer(t *testing.T) (cert, table []byte) {
@@ -89,10 +50,17 @@ func signer(t *testing.T) (cert, table []byte) {
 	return cert, append(table, make([]byte, (8-len(table)%8)%8)...)
 }
 
-func unified(signature []byte, more ...part) []byte {
-	parts := []part{{".sdmagic", magic}, {".osrel", "ID=test\n"}, {".cmdline", "quiet"}, {".initrd", "the initrd"},
-		{".linux", string(image(nil, part{".text", "kernel"}))}}
-	return image(signature, append(parts, more...)...)
+func unified(signature []byte) []byte { return peimage.Image(signature, peimage.Parts()...) }
+
+// changed returns the sections of a unified image, one of them with other content.
+func changed(name, content string) []peimage.Part {
+	parts := peimage.Parts()
+	for i := range parts {
+		if parts[i].Name == name {
+			parts[i].Content = content
+		}
+	}
+	return parts
 }
 
 // keysFor returns variables whose db holds a certificate of a stranger and then the given one.
@@ -125,7 +93,7 @@ func extends(texts ...string) string {
 func TestPCRsOfAUnifiedImage(t *testing.T) {
 	cert, table := signer(t)
 	p := predicted(t, unified(table), keysFor(t, cert))
-	kernel := string(image(nil, part{".text", "kernel"}))
+	kernel := string(peimage.Image(nil, peimage.Part{Name: ".text", Content: "kernel"}))
 	if want := extends(".linux\x00", kernel, ".osrel\x00", "ID=test\n", ".cmdline\x00", "quiet", ".initrd\x00", "the initrd"); p.PCR[11] != want {
 		t.Errorf("PCR 11 = %s, want %s", p.PCR[11], want)
 	}
@@ -165,18 +133,18 @@ func TestEveryPartIsInItsPCR(t *testing.T) {
 	good := predicted(t, unified(table), keys)
 	for _, c := range []struct {
 		name  string
-		parts []part
+		parts []peimage.Part
 		keys  func(*Keys)
 		moves string
 	}{
-		{"command line", []part{{".sdmagic", magic}, {".osrel", "ID=test\n"}, {".cmdline", "debug"}, {".initrd", "the initrd"}, {".linux", string(image(nil, part{".text", "kernel"}))}}, nil, "4 9 11"},
-		{"os-release", []part{{".sdmagic", magic}, {".osrel", "ID=older"}, {".cmdline", "quiet"}, {".initrd", "the initrd"}, {".linux", string(image(nil, part{".text", "kernel"}))}}, nil, "4 11"},
+		{"command line", changed(".cmdline", "debug"), nil, "4 9 11"},
+		{"os-release", changed(".osrel", "ID=older"), nil, "4 11"},
 		{"dbx", nil, func(k *Keys) { k.DBX = SignatureList(CertSHA256, GUID{}, make([]byte, 32)) }, "7"},
 		{"PK", nil, func(k *Keys) { k.PK = SignatureList(CertX509, GUID{9}, cert) }, "7"},
 	} {
 		raw, k := unified(table), keys
 		if c.parts != nil {
-			raw = image(table, c.parts...)
+			raw = peimage.Image(table, c.parts...)
 		}
 		if c.keys != nil {
 			c.keys(&k)
@@ -204,8 +172,8 @@ func TestWhatCannotBootIsNotPredicted(t *testing.T) {
 		bank string
 	}{
 		"no image":                     {[]byte("MZ"), Keys{}, "sha256"},
-		"no unified image":             {image(nil, part{".text", "x"}), Keys{}, "sha256"},
-		"no version of systemd-stub":   {image(nil, part{".linux", string(image(nil, part{".text", "kernel"}))}), Keys{}, "sha256"},
+		"no unified image":             {peimage.Image(nil, peimage.Part{Name: ".text", Content: "x"}), Keys{}, "sha256"},
+		"no version of systemd-stub":   {peimage.Image(nil, peimage.Part{Name: ".linux", Content: string(peimage.Image(nil, peimage.Part{Name: ".text", Content: "kernel"}))}), Keys{}, "sha256"},
 		"not signed":                   {unified(nil), keysFor(t, cert), "sha256"},
 		"signed with a key not in db":  {unified(other), keysFor(t, cert), "sha256"},
 		"signature cut short":          {long[:len(long)-8], keysFor(t, cert), "sha256"},
@@ -238,7 +206,7 @@ func TestSignatureListsAreReadToTheLastByte(t *testing.T) {
 
 func FuzzUKI(f *testing.F) {
 	f.Add(unified(nil))
-	f.Add(image([]byte{16, 0, 0, 0, 0, 2, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8}, part{".text", "x"}))
+	f.Add(unified([]byte{16, 0, 0, 0, 0, 2, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if p, err := UKI(raw, Keys{}, "sha256"); err == nil && len(p.PCR) != 4 {
 			t.Errorf("predicted %d PCRs", len(p.PCR))

@@ -244,7 +244,7 @@ func (d *demo) change(ctx context.Context) error {
 		return err
 	}
 	d.title("…the same request is denied, and the denial names what changed")
-	if err := d.refused(ctx, 607, []string{"boot-apps", "pcr-4", "pcr-9", "pcr-11"}, "writ", ask("changed.cose")...); err != nil {
+	if err := d.refused(ctx, 607, []string{"section-cmdline", "boot-apps", "pcr-4", "pcr-9", "pcr-11"}, "writ", ask("changed.cose")...); err != nil {
 		return err
 	}
 	d.title("…and the artifact from before the reboot is worthless")
