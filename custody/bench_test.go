@@ -34,7 +34,7 @@ func BenchmarkSign(b *testing.B) {
 			}
 		})
 		b.Run(of.name+"/parallel", func(b *testing.B) {
-			b.SetParallelism(8)
+			b.SetParallelism(32)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, err := sign(b.Context(), of.s, statement.Record); err != nil {

@@ -47,7 +47,7 @@ const frameHead = 9
 // The statuses of an answer.
 const (
 	statusGood   op = iota
-	statusDenied    // uint16 reason · flags · detail
+	statusDenied    // uint16 reason · flags · uint32 length of the detail · detail · text for the operator
 	statusFault     // flags · text
 )
 
@@ -99,6 +99,15 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }
 
+// cutText takes a text from the beginning.
+func cutText(b []byte) (text string, rest []byte, err error) {
+	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) > uint64(len(b)-4) {
+		return "", nil, errFrame
+	}
+	end := 4 + int(binary.BigEndian.Uint32(b))
+	return string(b[4:end]), b[end:], nil
+}
+
 var errFrame = errors.New("reading request: malformed")
 
 func decodeSign(b []byte) (s signRequest, err error) {
@@ -112,11 +121,9 @@ func decodeSign(b []byte) (s signRequest, err error) {
 	s.claims.IssuedAt = binary.BigEndian.Uint64(b[38:])
 	rest := b[fixed:]
 	for _, into := range []*string{&s.claims.Issuer, &s.claims.Subject} {
-		if len(rest) < 4 || uint64(binary.BigEndian.Uint32(rest)) > uint64(len(rest)-4) {
-			return s, errFrame
+		if *into, rest, err = cutText(rest); err != nil {
+			return s, err
 		}
-		n := binary.BigEndian.Uint32(rest)
-		*into, rest = string(rest[4:4+n]), rest[4+n:]
 	}
 	s.payload = rest
 	return s, nil
@@ -167,25 +174,40 @@ func answerOf(number uint64, body []byte, err error) frame {
 		flags = flagPerson
 	}
 	var d *denial.Denial
-	if errors.As(err, &d) {
-		b := append(binary.BigEndian.AppendUint16(nil, uint16(d.Reason.Code())), flags)
-		return frame{number, statusDenied, append(b, d.Detail...)}
+	if !errors.As(err, &d) {
+		return frame{number, statusFault, append([]byte{flags}, err.Error()...)}
 	}
-	return frame{number, statusFault, append([]byte{flags}, err.Error()...)}
+	b := append(binary.BigEndian.AppendUint16(nil, uint16(d.Reason.Code())), flags)
+	return frame{number, statusDenied, append(appendText(b, d.Detail), err.Error()...)}
 }
+
+// refusal is a denial with what the signer process says of it to the operator.
+type refusal struct {
+	denial *denial.Denial
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func (r *refusal) Unwrap() error { return r.denial }
 
 // result decodes an answer.
 func (f frame) result() ([]byte, error) {
+	malformed := errors.New("asking the signer process: malformed answer")
 	switch {
 	case f.op == statusGood:
 		return f.body, nil
-	case f.op == statusDenied && len(f.body) >= 3:
-		d := denial.New(denial.Reason(binary.BigEndian.Uint16(f.body)), "%s", f.body[3:])
-		return nil, person(f.body[2], d)
 	case f.op == statusFault && len(f.body) >= 1:
 		return nil, person(f.body[0], fmt.Errorf("asking the signer process: %s", f.body[1:]))
+	case f.op != statusDenied || len(f.body) < 3:
+		return nil, malformed
 	}
-	return nil, errors.New("asking the signer process: malformed answer")
+	detail, text, err := cutText(f.body[3:])
+	if err != nil {
+		return nil, malformed
+	}
+	d := denial.New(denial.Reason(binary.BigEndian.Uint16(f.body)), "%s", detail)
+	return nil, person(f.body[2], &refusal{d, string(text)})
 }
 
 func person(flags byte, err error) error {
