@@ -244,11 +244,11 @@ func describeImage(data []byte) string {
 
 // describeIPL reads what GRUB, shim and systemd log.
 func describeIPL(e *logEvent) (string, []byte) {
-	if text, measured := commandLine(e); text != "" {
-		return "kernel command line " + quoteText([]byte(text)), measured
-	}
 	if text, measured := grubCommand(e); text != "" {
 		return "GRUB command " + quoteText([]byte(text)), measured
+	}
+	if text, measured := commandLine(e); text != "" && (e.pcr != 8 || isPlain(text)) {
+		return "kernel command line " + quoteText([]byte(text)), measured
 	}
 	if section, measured := stubSection(e); section != "" {
 		return "section " + section + " of a unified kernel image", measured

@@ -24,28 +24,47 @@ type logView struct {
 	Format          string                       `json:"format"`   // "crypto-agile", "sha1-legacy" or "unknown"
 	Events          []attest.Event               `json:"events"`
 	StartupLocality *byte                        `json:"startup_locality"`
+	OS              []attest.Event               `json:"os"`        // events of the log of systemd
 	Replayed        map[string]map[string]string `json:"replayed"`  // bank to PCR to value
 	Facts           map[string]json.RawMessage   `json:"facts"`     // with the names that policies use; null unless consistent
+	Proofs          []attest.Proof               `json:"proofs"`    // the events that prove the facts
 	Compared        []string                     `json:"compared"`  // banks that were held against --pcrs
 	Uncovered       []int64                      `json:"uncovered"` // PCRs of --pcrs that the log says nothing of
 	Verdict         string                       `json:"verdict"`   // "consistent", "inconsistent" or "unreadable"
 	Code            int                          `json:"code"`      // 0 if consistent
 	Reason          string                       `json:"reason"`
+	claims          attest.Claims                // where there are facts
 }
 
 func (a *app) inspectEventLog() *cobra.Command {
-	var pcrs string
+	var pcrs, osLog, policy string
+	var diff bool
 	cmd := &cobra.Command{
-		Use:   "eventlog FILE",
-		Short: "Explain a boot log, replay it, and compare it with PCR values",
+		Use:   "eventlog FILE [--pcrs FILE] [--os-log FILE] | --diff BEFORE AFTER [--policy FILE]",
+		Short: "Explain a boot log, replay it, and compare it with PCR values or with another boot",
 		Long: `Eventlog shows every event, the PCR values that the log gives, and the facts that follow from it. With --pcrs it compares those
 values as the issuer does with quoted ones; without, it checks only that the log does not contradict itself.
 
 No digest covers the type of an event, and what is marked as untrusted is covered by no digest at all: anybody may have
 written it. The file of --pcrs is JSON: an object from bank ("sha256", "sha384") to PCR to hexadecimal value, by itself or
-under one of the names machine_pcrs, pcrs and replayed.`,
-		Args: cobra.ExactArgs(1),
+under one of the names machine_pcrs, pcrs and replayed. The file of --os-log is what systemd keeps in
+/run/log/systemd/tpm2-measure.log.
+
+With --diff it shows what changed between two boots: PCRs, events and facts, and with --policy which requirements of an
+appraisal policy look at what changed, and whether they hold.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if diff {
+				return cobra.ExactArgs(2)(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if diff {
+				return a.diffEventLogs(cmd, args, policy, pcrs+osLog != "")
+			}
+			if policy != "" {
+				return misuse("--policy goes with --diff")
+			}
 			data, err := readInput(args[0])
 			if err != nil {
 				return err
@@ -56,12 +75,51 @@ under one of the names machine_pcrs, pcrs and replayed.`,
 					return err
 				}
 			}
-			view, err := viewLog(data, want)
+			var system []byte
+			if osLog != "" {
+				if system, err = readInput(osLog); err != nil {
+					return err
+				}
+			}
+			view, err := viewLog(data, system, want)
 			return a.showDenied(cmd, view, unverified+"\n"+view.text(), err)
 		},
 	}
 	cmd.Flags().StringVar(&pcrs, "pcrs", "", "JSON file with PCR values to compare with")
+	cmd.Flags().StringVar(&osLog, "os-log", "", "what systemd measured after the boot")
+	cmd.Flags().BoolVar(&diff, "diff", false, "compare two boot logs")
+	cmd.Flags().StringVar(&policy, "policy", "", "appraisal policy to hold the differences against")
 	return cmd
+}
+
+// diffEventLogs compares two boots.
+func (a *app) diffEventLogs(cmd *cobra.Command, files []string, policyFile string, mixed bool) error {
+	if mixed {
+		return misuse("--diff compares two boot logs with each other, and goes with no other flag than --policy")
+	}
+	var policy *firmwarepolicy.Appraisal
+	if policyFile != "" {
+		doc, err := readPolicy(policyFile)
+		if err != nil {
+			return err
+		}
+		if policy, err = doc.Appraisal(); err != nil {
+			return err
+		}
+	}
+	before, err := readInput(files[0])
+	if err != nil {
+		return err
+	}
+	after, err := readInput(files[1])
+	if err != nil {
+		return err
+	}
+	view, err := diffLogs(before, after, policy)
+	if err != nil {
+		return err
+	}
+	return a.print(cmd, view, unverified+"\n"+view.text(policy != nil))
 }
 
 // readPCRs reads values of the banks that a quote may cover or, where there are none, of others, which are refused later.
@@ -113,14 +171,17 @@ func banksIn(data []byte) (map[string]json.RawMessage, error) {
 }
 
 // viewLog explains a log. The error is why the log is unreadable or inconsistent; the view is there either way.
-func viewLog(data []byte, want map[string]map[int64][]byte) (*logView, error) {
+func viewLog(data, system []byte, want map[string]map[int64][]byte) (*logView, error) {
 	v := &logView{Format: formatOf(data), Events: []attest.Event{}, Replayed: map[string]map[string]string{}, Compared: []string{},
-		Uncovered: []int64{}}
+		Uncovered: []int64{}, OS: []attest.Event{}, Proofs: []attest.Proof{}}
 	log, err := attest.ParseLog(data)
 	if err != nil {
 		return v, v.refuse("unreadable", err)
 	}
-	v.Events = log.Events
+	if err := log.AddOS(system); err != nil {
+		return v, v.refuse("unreadable", err)
+	}
+	v.Events, v.OS = log.Events, log.OS
 	if locality, ok := log.StartupLocality(); ok {
 		v.StartupLocality = &locality
 	}
@@ -162,11 +223,12 @@ func (v *logView) passOver(log *attest.EventLog, want map[string]map[int64][]byt
 func (v *logView) compare(log *attest.EventLog, want map[string]map[int64][]byte) error {
 	var facts map[string]json.RawMessage
 	for _, bank := range slices.Sorted(maps.Keys(want)) {
-		claims, _, err := log.Compare(bank, want[bank])
+		claims, proofs, err := log.Compare(bank, want[bank])
 		if err != nil {
 			return v.refuse("inconsistent", err)
 		}
 		if facts == nil {
+			v.Proofs, v.claims = proofs, claims
 			if facts, err = logFacts(claims); err != nil {
 				return err
 			}
@@ -208,7 +270,7 @@ func logFacts(c attest.Claims) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("reading facts: %w", err)
 	}
 	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
-		return !slices.Contains([]string{"bank", "secure_boot", "boot_apps", "command_line", "log"}, name)
+		return slices.Contains([]string{"ak", "pcr", "pcr_digest", "clock", "firmware", "cnf", "ima"}, name)
 	})
 	return all, nil
 }
@@ -218,6 +280,12 @@ func (v *logView) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s boot log, %d events\n", v.Format, len(v.Events))
 	for _, e := range v.Events {
+		b.WriteString(eventLine(e))
+	}
+	if len(v.OS) > 0 {
+		fmt.Fprintf(&b, "log of systemd, %d events\n", len(v.OS))
+	}
+	for _, e := range v.OS {
 		b.WriteString(eventLine(e))
 	}
 	if v.StartupLocality != nil {
@@ -232,10 +300,8 @@ func (v *logView) text() string {
 		}
 	}
 	if v.Facts != nil {
-		b.WriteString("facts that follow from it, if the PCRs have these values\n")
-		for _, name := range slices.Sorted(maps.Keys(v.Facts)) {
-			fmt.Fprintf(&b, "  %-13s %s\n", name, compact(v.Facts[name]))
-		}
+		b.WriteString("what booted, if the PCRs have these values\n")
+		b.WriteString(bootText(v.claims, v.Proofs))
 	}
 	b.WriteString(v.verdictText())
 	return b.String()

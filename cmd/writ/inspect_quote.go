@@ -237,7 +237,7 @@ func explainEvidence(data []byte) (*sheet, error) {
 	s.put("bank", p.Bank)
 	s.put("pcr_values", values)
 	s.put("cnf_certification", certify)
-	log, _ := viewLog(p.BootLog, map[string]map[int64][]byte{p.Bank: p.PCRs})
+	log, _ := viewLog(p.BootLog, p.OSLog, map[string]map[int64][]byte{p.Bank: p.PCRs})
 	s.say("boot_log", log, fmt.Sprintf("%d bytes, %d events, %s", len(p.BootLog), len(log.Events), log.verdictText()))
 	return s, nil
 }

@@ -19,7 +19,7 @@ var explainers = map[string]func([]byte) error{
 	"artifact":  func(b []byte) error { _, err := explainArtifact(b); return err },
 	"statement": func(b []byte) error { return explainAll(b) },
 	"eventlog": func(b []byte) error {
-		v, err := viewLog(b, nil)
+		v, err := viewLog(b, nil, nil)
 		_ = v.text()
 		return err
 	},

@@ -178,6 +178,7 @@ func (k *kit) acts() {
 func (k *kit) host() {
 	boot := bootlog.New(bootlog.Options{Banks: []string{"sha1", "sha256"}, Locality: 3})
 	forged := bootlog.New(bootlog.Options{Banks: []string{"sha1", "sha256"}, Locality: 3, CommandLine: "init=/bin/sh"})
+	k.files["other.log"] = bootlog.New(bootlog.Options{Locality: 3, CommandLine: "init=/bin/sh"}).Log
 	k.files["boot.log"], k.files["forged.log"], k.files["empty"] = boot.Log, forged.Log, nil
 	values := map[string]string{}
 	for pcr, v := range boot.PCRs("sha256") {
