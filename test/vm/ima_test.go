@@ -70,7 +70,7 @@ func imaHost(t *testing.T, l *Lab, name, commandLine string, files ...File) *hos
 	if err := DataDisk(ctx, b.Data, ""); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Start(ctx, dir, b)
+	m, err := Start(ctx, b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,7 +38,6 @@ type Direct struct{ Kernel, Initrd, CommandLine string }
 
 // Machine is a machine that is switched on.
 type Machine struct {
-	dir     string
 	tpm     *child
 	qemu    *child
 	console *console
@@ -47,40 +45,52 @@ type Machine struct {
 	in      *bufio.Reader
 }
 
-// Start switches a machine on. Its sockets are in dir, whose path must be short. The caller must Close it.
-func Start(ctx context.Context, dir string, b Boot) (*Machine, error) {
-	m := &Machine{dir: dir, console: newConsole()}
+// Start switches a machine on. The caller must Close it.
+func Start(ctx context.Context, b Boot) (*Machine, error) {
+	m := &Machine{console: newConsole()}
 	if err := m.start(ctx, b); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-func (m *Machine) start(ctx context.Context, b Boot) (err error) {
-	control := filepath.Join(m.dir, "swtpm")
-	m.tpm, err = spawn(nil, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+b.TPM, "--ctrl", "type=unixio,path="+control, "--terminate")
+// start connects the processes by pairs of sockets that they inherit: there is no path that could be too long, and nobody
+// has to wait until somebody listens.
+func (m *Machine) start(ctx context.Context, b Boot) error {
+	tpmEnd, controlEnd, err := socketPair()
 	if err != nil {
 		return err
 	}
-	if err := m.tpm.await(ctx, control); err != nil {
+	defer tpmEnd.Close()
+	defer controlEnd.Close()
+	serialEnd, ourEnd, err := socketPair()
+	if err != nil {
 		return err
 	}
-	serial := filepath.Join(m.dir, "serial")
-	if m.qemu, err = spawn(m.console, "qemu-system-x86_64", b.arguments(control, serial)...); err != nil {
-		return err
-	}
-	if err := m.qemu.await(ctx, serial); err != nil {
-		return err
-	}
-	if m.port, err = net.Dial("unix", serial); err != nil {
-		return fmt.Errorf("dialing the serial port: %w", err)
+	defer serialEnd.Close()
+	defer ourEnd.Close()
+	if m.port, err = net.FileConn(ourEnd); err != nil {
+		return fmt.Errorf("connecting the serial port: %w", err)
 	}
 	m.in = bufio.NewReaderSize(m.port, 1<<16)
-	return nil
+	if m.tpm, err = spawn(newConsole(), []*os.File{tpmEnd}, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+b.TPM, "--ctrl", "type=unixio,clientfd=3"); err != nil {
+		return err
+	}
+	m.qemu, err = spawn(m.console, []*os.File{controlEnd, serialEnd}, "qemu-system-x86_64", b.arguments(3, 4)...)
+	return err
+}
+
+// socketPair returns the two ends of a connection.
+func socketPair() (a, b *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making sockets: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
 // arguments are those of QEMU. Emulation in software is asked for by name, because /dev/kvm may be there and not work.
-func (b Boot) arguments(control, serial string) []string {
+func (b Boot) arguments(control, serial int) []string {
 	accel := "tcg"
 	if v := os.Getenv("VM_ACCEL"); v != "" {
 		accel = v
@@ -89,9 +99,9 @@ func (b Boot) arguments(control, serial string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-global", "ICH9-LPC.disable_s3=1",
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + b.Firmware,
 		"-drive", "if=pflash,format=raw,unit=1,file=" + b.Variables,
-		"-chardev", "socket,id=ctpm,path=" + control, "-tpmdev", "emulator,id=tpm0,chardev=ctpm", "-device", "tpm-tis,tpmdev=tpm0",
+		"-chardev", "socket,id=ctpm,fd=" + strconv.Itoa(control), "-tpmdev", "emulator,id=tpm0,chardev=ctpm", "-device", "tpm-tis,tpmdev=tpm0",
 		"-chardev", "stdio,id=con,signal=off", "-serial", "chardev:con",
-		"-chardev", "socket,id=data,path=" + serial + ",server=on,wait=off", "-serial", "chardev:data"}
+		"-chardev", "socket,id=data,fd=" + strconv.Itoa(serial), "-serial", "chardev:data"}
 	if b.Disk != "" {
 		args = append(args, "-drive", "if=none,id=d0,format=raw,snapshot=on,file="+b.Disk, "-device", "nvme,drive=d0,serial=boot,bootindex=0")
 	}
@@ -242,13 +252,11 @@ type child struct {
 	done chan error
 }
 
-// spawn starts a program in a process group of its own. The kernel kills it if this process dies.
-func spawn(out *console, name string, args ...string) (*child, error) {
+// spawn starts a program, with open files from descriptor 3 on, in a process group of its own. The kernel kills it if this
+// process dies.
+func spawn(out *console, files []*os.File, name string, args ...string) (*child, error) {
 	cmd := exec.Command(name, args...)
-	if out == nil {
-		out = newConsole()
-	}
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
@@ -256,26 +264,6 @@ func spawn(out *console, name string, args ...string) (*child, error) {
 	c := &child{cmd, make(chan error, 1)}
 	go func() { c.done <- cmd.Wait() }()
 	return c, nil
-}
-
-// await waits until the program has made its socket.
-func (c *child) await(ctx context.Context, socket string) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := os.Stat(socket); err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case err := <-c.done:
-			c.done <- err
-			out, _ := c.cmd.Stderr.(*console)
-			return fmt.Errorf("starting %s: %v: %s", c.cmd.Args[0], err, out.tail(600))
-		case <-ctx.Done():
-			return fmt.Errorf("starting %s: %w", c.cmd.Args[0], ctx.Err())
-		}
-	}
 }
 
 func (c *child) wait(ctx context.Context) error {

@@ -181,7 +181,7 @@ func TestReboot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Start(ctx, dir, made.Boot)
+	m, err := Start(ctx, made.Boot)
 	if err != nil {
 		t.Fatal(err)
 	}

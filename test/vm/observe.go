@@ -39,7 +39,7 @@ func (l *Lab) Observe(ctx context.Context, v Variant) (o *Observation, err error
 	if err != nil {
 		return nil, fmt.Errorf("preparing %s: %w", v.Name, err)
 	}
-	m, err := Start(ctx, dir, made.Boot)
+	m, err := Start(ctx, made.Boot)
 	if err != nil {
 		return nil, err
 	}

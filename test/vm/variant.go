@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/firmware-policy/predict"
@@ -60,9 +61,9 @@ func Variants() []Variant {
 		{Name: "memory", What: "512 MiB of memory instead of 384", make: equipped(func(b *Boot) { b.Memory = 512 })},
 		{Name: "processors", What: "two processors instead of one", Moves: []int{0}, Decide: denial.PCRNotAllowed, make: equipped(func(b *Boot) { b.CPUs = 2 })},
 		{Name: "kernel-path", What: "Secure Boot on, the kernel handed to firmware with -kernel", Moves: []int{1, 4, 7, 9, 11}, Verify: denial.SecureBootKeys,
-			make: direct(CommandLine)},
+			make: direct(CommandLine, false)},
 		{Name: "kernel-path-evil", What: "the same with an unsigned kernel and lockdown=none", Core: true, Moves: []int{1, 4, 7, 9, 11}, Verify: denial.SecureBootKeys,
-			make: direct("console=ttyS0 rootfstype=ramfs lockdown=none evil=1 panic=-1")},
+			make: direct(evilCommandLine, true)},
 		{Name: "partition-table", What: "the image on a disk with a GUID partition table", Moves: []int{5}, make: partitioned},
 		{Name: "sha384", What: "a TPM with two banks, quoted in SHA-384", Base: "sha384", Bank: "sha384", make: twoBanks},
 		{Name: "empty-tpm", What: "a TPM that no vendor has certified", Enrol: denial.EKUntrusted, make: emptyTPM},
@@ -75,6 +76,9 @@ func Variants() []Variant {
 			Moves: []int{4, 7, 14}, Verify: denial.LogMalformed, make: debian(debianBoot{off: true})},
 	}
 }
+
+// evilCommandLine switches off what protects a kernel with Secure Boot.
+var evilCommandLine = strings.Replace(CommandLine, "lockdown=integrity", "lockdown=none evil=1", 1)
 
 // accessDenied is what EDK II shows when an image does not pass Secure Boot.
 const accessDenied = "Access Denied"
@@ -183,11 +187,11 @@ func changeKernel(l *Lab, u *UKI) error {
 	if err != nil {
 		return err
 	}
-	at := bytes.Index(raw, []byte("Use a boot loader"))
+	at := bytes.Index(raw, []byte("No setup signature found"))
 	if at < 0 {
 		return errors.New("changing the kernel: it does not have the text")
 	}
-	raw[at] = 'u'
+	raw[at] = 'n'
 	dir, err := l.Scratch()
 	if err != nil {
 		return err
@@ -206,15 +210,22 @@ func otherFirmware(ctx context.Context, l *Lab, dir string) (*Made, error) {
 }
 
 // direct hands kernel and initrd to the firmware, which starts a kernel that db does not admit all the same (CVE-2025-2296).
-func direct(commandLine string) func(context.Context, *Lab, string) (*Made, error) {
+// The kernel is Debian's, whose key is not in db, or a changed one, which nobody has signed.
+func direct(commandLine string, changed bool) func(context.Context, *Lab, string) (*Made, error) {
 	return func(ctx context.Context, l *Lab, dir string) (*Made, error) {
 		m, err := l.prepare(ctx, dir, l.Good, l.Keys(), "sha256")
 		if err != nil {
 			return nil, err
 		}
+		u := UKI{Kernel: l.Deps.Kernel}
+		if changed {
+			if err := changeKernel(l, &u); err != nil {
+				return nil, err
+			}
+		}
 		initrd := filepath.Join(dir, "initrd")
 		m.Boot.Disk, m.Prediction = "", nil
-		m.Boot.Direct = &Direct{Kernel: l.Deps.Kernel, Initrd: initrd, CommandLine: commandLine}
+		m.Boot.Direct = &Direct{Kernel: u.Kernel, Initrd: initrd, CommandLine: commandLine}
 		return m, os.WriteFile(initrd, l.initrd, 0o600)
 	}
 }

@@ -47,7 +47,9 @@ func (m *Machine) Enrol(ctx context.Context, root, intermediate *x509.Certificat
 	if err != nil {
 		return nil, err
 	}
-	req.Chain = append(req.Chain, intermediate.Raw)
+	if len(req.Chain) > 0 {
+		req.Chain = append(req.Chain, intermediate.Raw)
+	}
 	digest, err := req.EKDigest()
 	if err != nil {
 		return nil, err

@@ -104,7 +104,7 @@ func (d *demo) powerOn(ctx context.Context) (err error) {
 }
 
 func (d *demo) start(ctx context.Context) (err error) {
-	if d.machine, err = vm.Start(ctx, d.dir, d.boot); err != nil {
+	if d.machine, err = vm.Start(ctx, d.boot); err != nil {
 		return err
 	}
 	return d.machine.Ready(ctx)
