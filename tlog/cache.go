@@ -8,7 +8,7 @@ import (
 
 // Limits of the cache.
 const (
-	maxCached      = 1 << 14 // rows; then it starts anew
+	maxCached    = 1 << 14 // rows; then it starts anew
 	maxCachedRow = 1 << 10 // bytes of a row, with its key, that is worth keeping
 )
 

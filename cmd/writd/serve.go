@@ -115,6 +115,9 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	if err := c.anchor(cmd.Context(), s.log); err != nil {
+		return err
+	}
 	publisher, err := c.publisher(cmd.Context(), s)
 	if err != nil {
 		return err

@@ -51,15 +51,16 @@ func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher,
 	return witness.New(ctx, o)
 }
 
-// upkeep publishes checkpoints, scrubs the log and deletes old payloads until ctx ends, and returns then.
+// upkeep publishes checkpoints, scrubs the log, deletes old payloads and raises the counter in the TPM until ctx ends, and returns then.
 func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
 	every := scrubEvery
 	if c.ScrubHours > 0 {
 		every = time.Duration(c.ScrubHours) * time.Hour
 	}
-	scrub, publish := time.NewTicker(every), time.NewTicker(publishEvery)
+	scrub, publish, anchor := time.NewTicker(every), time.NewTicker(publishEvery), time.NewTicker(anchorEvery)
 	defer scrub.Stop()
 	defer publish.Stop()
+	defer anchor.Stop()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		s.log.ScrubOn(ctx, scrub.C, func(err error) {
@@ -77,6 +78,8 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 			if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
 				log.Error("no checkpoint published", "error", err)
 			}
+		case <-anchor.C:
+			c.reanchor(ctx, s, log)
 		case <-ctx.Done():
 		}
 	}
@@ -94,4 +97,15 @@ func (c *config) purge(ctx context.Context, s *service, log *slog.Logger) {
 		return
 	}
 	log.Info("payloads deleted", "before", before)
+}
+
+// reanchor raises the counter. If counter and log contradict each other, the log is stopped.
+func (c *config) reanchor(ctx context.Context, s *service, log *slog.Logger) {
+	err := c.anchor(ctx, s.log)
+	if denial.Is(err, denial.StateRollback) || denial.Is(err, denial.LogInconsistent) {
+		s.log.Stop()
+	}
+	if err != nil {
+		log.Error("the log is not tied to the counter in the TPM", "error", err)
+	}
 }
