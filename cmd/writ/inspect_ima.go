@@ -190,15 +190,26 @@ func (v *imaView) text() string {
 	for _, e := range v.Unknown {
 		b.WriteString("unknown to the policy: " + imaLine(e))
 	}
+	b.WriteString(v.verdict())
+	return b.String()
+}
+
+// summary says in short what the list is.
+func (v *imaView) summary() string {
+	if v.Facts == nil {
+		return v.verdict()
+	}
+	return v.Facts.text() + v.verdict()
+}
+
+func (v *imaView) verdict() string {
 	switch {
 	case v.Verdict != "consistent":
-		b.WriteString("verdict: " + v.Verdict + ": " + v.Reason + "\n")
+		return "verdict: " + v.Verdict + ": " + v.Reason + "\n"
 	case len(v.Compared) > 0:
-		fmt.Fprintf(&b, "verdict: consistent with the given PCR 10 of %s\n", v.Compared[0])
-	default:
-		b.WriteString("verdict: consistent with itself; give --pcr10 to compare it with a machine\n")
+		return "verdict: consistent with the given PCR 10 of " + v.Compared[0] + "\n"
 	}
-	return b.String()
+	return "verdict: consistent with itself; give --pcr10 to compare it with a machine\n"
 }
 
 // imaLine renders one entry.

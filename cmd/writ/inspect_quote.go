@@ -239,6 +239,10 @@ func explainEvidence(data []byte) (*sheet, error) {
 	s.put("cnf_certification", certify)
 	log, _ := viewLog(p.BootLog, p.OSLog, map[string]map[int64][]byte{p.Bank: p.PCRs})
 	s.say("boot_log", log, fmt.Sprintf("%d bytes, %d events, %s", len(p.BootLog), len(log.Events), log.verdictText()))
+	if p.IMALog != nil {
+		ima, _ := (&imaFlags{bank: p.Bank}).view(p.IMALog, p.PCRs[10], attest.IMAReference{})
+		s.say("ima_log", ima, fmt.Sprintf("%d bytes, %s", len(p.IMALog), ima.summary()))
+	}
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -20,6 +21,11 @@ var explainers = map[string]func([]byte) error{
 	"statement": func(b []byte) error { return explainAll(b) },
 	"eventlog": func(b []byte) error {
 		v, err := viewLog(b, nil, nil)
+		_ = v.text()
+		return err
+	},
+	"ima": func(b []byte) error {
+		v, err := (&imaFlags{bank: "sha256"}).view(b, nil, attest.IMAReference{})
 		_ = v.text()
 		return err
 	},

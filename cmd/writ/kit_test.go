@@ -20,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/imalog"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -194,6 +195,24 @@ func (k *kit) host() {
 	k.files["evidence.cbor"] = must(e.Encode())(k.t)
 	k.files["quote.attest"], k.files["quote.sig"], k.files["ak.pub"], k.files["ek.der"] = e.Quote, e.Signature, t.AK, append(t.Certificate, fill(40, 0xff)...)
 	k.files["certify.attest"] = e.Certify.Attest
+	k.measured(boot)
+}
+
+// measured makes an IMA list of which the last entry was measured after the quote, and evidence with it.
+func (k *kit) measured(boot *bootlog.Boot) {
+	pcrs := boot.PCRs("sha256")
+	list := imalog.New("sha256", pcrs)
+	list.File("/usr/bin/agent", "agent")
+	list.File("/tmp/a\nb", "other")
+	list.Violation("/var/log/messages")
+	pcrs[10] = list.PCR10("sha256")
+	list.Buffer(".ima", "certificate")
+	k.files["ima.list"] = list.Bytes
+	t := softtpm.NewVendor(k.t).New(k.t, softtpm.Options{})
+	e := t.Evidence(k.t, attest.Want{AK: t.AK, Challenge: attest.Nonce{1}, Request: statement.DigestOf([]byte("request")), Exporter: [32]byte{7},
+		Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}}, Bind: []int{4, 7}}, pcrs, boot.Log)
+	e.IMALog = list.Bytes
+	k.files["measured.cbor"] = must(e.Encode())(k.t)
 }
 
 // bundle packs a bundle with a manifest and a member of every sort. No issuer has signed it.

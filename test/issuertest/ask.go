@@ -14,6 +14,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/imalog"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -30,6 +31,7 @@ type Spoil struct {
 	Request   func([]byte) []byte           // after it
 	Want      func(*attest.Want)            // what is quoted
 	Boot      *bootlog.Boot                 // what was booted; default World.Boot
+	Measured  *imalog.List                  // what IMA measured; default nothing, not even boot_aggregate
 	Parts     func(*softtpm.Evidence)       // before the evidence is encoded
 	Evidence  func([]byte) []byte           // after it
 	Exporter  [32]byte                      // of the connection; default a random one
@@ -123,7 +125,14 @@ func (w *World) evidence(s Spoil, a Attempt) []byte {
 	if s.Boot != nil {
 		boot = s.Boot
 	}
-	parts := s.Host.TPM.Evidence(w, want, boot.PCRs(want.Selection.Bank), boot.Log)
+	pcrs := boot.PCRs(want.Selection.Bank)
+	if s.Measured != nil {
+		pcrs[10] = s.Measured.PCR10(want.Selection.Bank)
+	}
+	parts := s.Host.TPM.Evidence(w, want, pcrs, boot.Log)
+	if s.Measured != nil {
+		parts.IMALog = s.Measured.Bytes
+	}
 	if s.Parts != nil {
 		s.Parts(&parts)
 	}
