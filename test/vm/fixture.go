@@ -19,15 +19,20 @@ type Fixture struct {
 	Request    [32]byte             `json:"request"`
 	Exporter   [32]byte             `json:"exporter"`
 	Bank       string               `json:"bank"`
+	PCRs       map[int64]string     `json:"pcrs"` // all 24, as the machine read them
 	Parts      attest.EvidenceParts `json:"parts"`
+	Raw        []byte               `json:"raw,omitempty"` // evidence that has no such parts
 	Prediction *predict.Prediction  `json:"prediction,omitempty"`
 }
 
 // Testimony returns the evidence of the fixture, encoded anew, with what a verifier wanted.
 func (f *Fixture) Testimony() (*Testimony, error) {
-	raw, err := f.Parts.Encode()
-	if err != nil {
-		return nil, err
+	raw := f.Raw
+	if raw == nil {
+		var err error
+		if raw, err = f.Parts.Encode(); err != nil {
+			return nil, err
+		}
 	}
 	return &Testimony{Evidence: raw, Want: attest.Want{AK: f.AK, Challenge: f.Challenge, Request: statement.Digest(f.Request),
 		Exporter: f.Exporter, Selection: attest.Selection{Bank: f.Bank, PCRs: quoted}, Bind: bound}}, nil
@@ -45,13 +50,14 @@ func Record(dir string, policies map[string][]byte, variants []Variant, by map[s
 		if o == nil || o.Testimony == nil {
 			continue
 		}
-		ev, err := attest.DecodeEvidence(o.Testimony.Evidence)
-		if err != nil {
-			return err
-		}
 		w := o.Testimony.Want
 		f := Fixture{Name: v.Name, AK: w.AK, Challenge: w.Challenge, Request: w.Request, Exporter: w.Exporter, Bank: w.Selection.Bank,
-			Parts: ev.Parts(), Prediction: o.Made.Prediction}
+			PCRs: o.All, Prediction: o.Made.Prediction}
+		if ev, err := attest.DecodeEvidence(o.Testimony.Evidence); err == nil {
+			f.Parts = ev.Parts()
+		} else {
+			f.Raw = o.Testimony.Evidence
+		}
 		enc, err := json.MarshalIndent(f, "", " ")
 		if err != nil {
 			return err

@@ -3,7 +3,7 @@ package vm
 import (
 	"bytes"
 	"crypto"
-	"encoding/hex"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,7 +71,7 @@ func TestRecordedBootsWithOneThingBroken(t *testing.T) {
 	}{
 		{"nothing", func(*Fixture, map[string]*Fixture) {}, 0},
 		{"the log of another boot", func(f *Fixture, all map[string]*Fixture) { f.Parts.BootLog = all["command-line"].Parts.BootLog }, denial.LogReplayMismatch},
-		{"an empty log", func(f *Fixture, _ map[string]*Fixture) { f.Parts.BootLog = []byte{} }, denial.LogMalformed},
+		{"an empty log", func(f *Fixture, _ map[string]*Fixture) { f.Parts.BootLog = []byte{} }, denial.NoEvidence},
 		{"a byte of the last event", func(f *Fixture, _ map[string]*Fixture) {
 			f.Parts.BootLog = bytes.Clone(f.Parts.BootLog)
 			f.Parts.BootLog[len(f.Parts.BootLog)-1] ^= 1
@@ -98,37 +98,50 @@ func TestRecordedBootsWithOneThingBroken(t *testing.T) {
 	}
 }
 
-// TestSecondOpinion asks go-attestation what it makes of the logs. It replays each; its reading of Secure Boot is the same
-// as ours, and it refuses the kernel that firmware started unmeasured, as we do.
+// TestSecondOpinion asks go-attestation what it makes of the logs. It replays each, says the same of Secure Boot as we, and
+// refuses the kernel that firmware started unmeasured, as we do. It reads Secure Boot from SHA-256 alone, so that of the
+// quote in SHA-384 only the replay is compared; and it has nothing to say where there is no log.
 func TestSecondOpinion(t *testing.T) {
 	for name, f := range fixtures(t) {
 		t.Run(name, func(t *testing.T) {
 			log, err := goattest.ParseEventLog(f.Parts.BootLog)
+			if f.Parts.BootLog == nil {
+				if err == nil {
+					t.Error("go-attestation reads an empty log")
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			algorithm := map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384}[f.Bank]
 			var pcrs []goattest.PCR
 			for n, v := range f.Parts.PCRs {
-				pcrs = append(pcrs, goattest.PCR{Index: int(n), Digest: v, DigestAlg: algorithm})
+				pcrs = append(pcrs, goattest.PCR{Index: int(n), Digest: v, DigestAlg: map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384}[f.Bank]})
 			}
 			events, err := log.Verify(pcrs)
 			if err != nil {
 				t.Fatalf("go-attestation cannot replay the log: %v", err)
 			}
-			state, err := goattest.ParseSecurebootState(events)
-			testimony, errOurs := f.Testimony()
-			if errOurs != nil {
-				t.Fatal(errOurs)
-			}
-			facts, refusal := testimony.Verify()
-			if (err == nil) != (facts != nil) {
-				t.Fatalf("go-attestation says %v of Secure Boot, we say %v", err, refusal)
-			}
-			if facts != nil && state.Enabled != facts.Claims().SecureBoot.Enabled {
-				t.Errorf("go-attestation says Secure Boot is %v, we say %v", state.Enabled, facts.Claims().SecureBoot.Enabled)
+			if f.Bank == "sha256" {
+				compareSecureBoot(t, f, events)
 			}
 		})
+	}
+}
+
+func compareSecureBoot(t *testing.T, f *Fixture, events []goattest.Event) {
+	t.Helper()
+	testimony, err := f.Testimony()
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts, refusal := testimony.Verify()
+	state, err := goattest.ParseSecurebootState(events)
+	if (err == nil) != (facts != nil) {
+		t.Fatalf("go-attestation says %v of Secure Boot, we say %v", err, refusal)
+	}
+	if facts != nil && state.Enabled != facts.Claims().SecureBoot.Enabled {
+		t.Errorf("go-attestation says Secure Boot is %v, we say %v", state.Enabled, facts.Claims().SecureBoot.Enabled)
 	}
 }
 
@@ -140,10 +153,8 @@ func TestAnotherKernelWithEqualPCRs(t *testing.T) {
 	if a == nil || b == nil {
 		t.Fatal("one of the two boots is not recorded")
 	}
-	for n, v := range a.Parts.PCRs {
-		if !bytes.Equal(v, b.Parts.PCRs[n]) {
-			t.Errorf("PCR %d: %s and %s", n, hex.EncodeToString(v), hex.EncodeToString(b.Parts.PCRs[n]))
-		}
+	if len(a.PCRs) != 24 || !maps.Equal(a.PCRs, b.PCRs) {
+		t.Errorf("the values differ:\n%v\n%v", a.PCRs, b.PCRs)
 	}
 }
 

@@ -59,7 +59,7 @@ func (f *Fixture) judge(base *Fixture, policy []byte) (v Verdict, err error) {
 	}
 	facts, refusal := t.Verify()
 	v.Verify = Reason(refusal)
-	v.Moved = Moved(hexadecimal(f.Parts.PCRs), hexadecimal(base.Parts.PCRs))
+	v.Moved = Moved(f.PCRs, base.PCRs)
 	v.Foretold = f.Prediction != nil && len(Predicted(f.Prediction, hexadecimal(f.Parts.PCRs))) == 0
 	if facts == nil {
 		return v, nil
