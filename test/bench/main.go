@@ -19,7 +19,7 @@ import (
 
 func main() {
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the issuer's part of issuance to this file")
-	only := flag.String("only", "", "parts or issuance; default both")
+	only := flag.String("only", "", "parts, issuance or log; default parts and issuance")
 	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone: 1, 8 or 64")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -35,6 +35,9 @@ func main() {
 }
 
 func run(ctx context.Context, only, profile string, clients int) (err error) {
+	if only == "log" {
+		return logFigures(ctx)
+	}
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")
 	if err != nil {
