@@ -20,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/issuertest"
 )
 
@@ -370,24 +371,54 @@ func TestReportForMachines(t *testing.T) {
 	}
 }
 
+// FuzzVerify changes a bundle from outside, and from inside: a member is changed and the issuer itself signs the manifest
+// anew. Nothing but the bundle as it was is proved.
 func FuzzVerify(f *testing.F) {
 	s := newStage(f)
-	s.permit()
+	m, _ := s.permit()
+	s.run(m, 1)
+	s.refuse(denial.SecureBootOff, asking{boot: bootlog.New(bootlog.Options{NoSecureBoot: true})})
 	raw, trust := s.export(audit.Query{}), s.trust()
-	f.Add(raw)
-	f.Add([]byte{})
-	f.Add(raw[:1024])
 	members := unpack(f, raw)
-	delete(members, "keys")
-	f.Add(members.pack(f))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := audit.Verify(context.Background(), bytes.NewReader(data), trust, audit.Options{Now: s.Now()})
+	names := slices.Sorted(maps.Keys(members))
+	for n := range names {
+		f.Add(uint16(n), uint32(40), uint8(1), uint8(n%4), []byte(nil))
+	}
+	f.Add(uint16(0), uint32(0), uint8(0), uint8(0), raw)
+	f.Add(uint16(0), uint32(0), uint8(0), uint8(4), raw[:1024])
+	f.Fuzz(func(t *testing.T, member uint16, at uint32, change, how uint8, data []byte) {
+		bundle, b := maps.Clone(members), slices.Clone(members[names[int(member)%len(names)]])
+		name, same := names[int(member)%len(names)], change == 0
+		switch at := int(at) % (len(b) + 1); {
+		case how%4 == 3 && data != nil:
+			same, b = bytes.Equal(data, b), data
+		case how%4 == 2:
+			b, same = append(b[:at:at], append([]byte{change}, b[at:]...)...), false
+		case at < len(b):
+			b[at] ^= change
+		default:
+			same = true
+		}
+		bundle[name] = b
+		var changed []byte
+		switch {
+		case how >= 128:
+			changed = data
+			same = bytes.Equal(data, raw)
+		case how%2 == 1 && !strings.HasPrefix(name, "manifest."):
+			here := &stage{World: s.World.For(t)}
+			changed = here.reseal(bundle, nil)
+		default:
+			changed = bundle.pack(t)
+		}
+		a, err := audit.Tell(context.Background(), bytes.NewReader(changed), trust, audit.Options{Now: s.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (r.Err() == nil) != bytes.Equal(data, raw) {
-			t.Errorf("%s, %v", r.Verdict, r.Err())
+		if (a.Report.Err() == nil) != same {
+			t.Errorf("%s changed at %d: %s, %v", name, at, a.Report.Verdict, a.Report.Err())
 		}
-		_ = r.Text()
+		_ = a.Report.Text()
+		_ = page(t, a)
 	})
 }

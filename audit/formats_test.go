@@ -18,7 +18,7 @@ func TestBytesFitTheirCDDL(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, q := range []audit.Query{{}, {Execution: requests[0].Execution.ID}} {
+	for _, q := range []audit.Query{{}, {Execution: requests[0].Execution.ID}, {Host: hostURI}} {
 		f := unpack(t, s.export(q))
 		if q.Execution == nil {
 			f["manifest.cbor"] = unpack(t, s.reseal(f, func(m *audit.Manifest) { m.Lacks = [][]audit.Lack{{{Index: 17, Part: "input"}}} }))["manifest.cbor"]

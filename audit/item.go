@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -332,9 +333,11 @@ func (it *Item) Enrich(input []byte) error {
 	f := in.Facts
 	m := &Machine{EK: hex.EncodeToString(in.Host.EK), AK: f.AK, SecureBoot: "not measured", Firmware: fmt.Sprintf("%#x", f.Firmware), Resets: f.Clock.Resets,
 		Restarts: f.Clock.Restarts, CommandLine: f.CommandLine, Labels: in.Host.Labels, Evidence: hex.EncodeToString(in.Evidence)}
-	if it.Machine != nil {
-		m.PCRs = it.Machine.PCRs
+	var which []string
+	for _, n := range slices.Sorted(maps.Keys(f.PCR)) {
+		which = append(which, fmt.Sprint(n))
 	}
+	m.PCRs = []string{fmt.Sprintf("%s PCR %s: %s", f.Bank, strings.Join(which, ","), f.PCRDigest)}
 	switch {
 	case f.SecureBoot.Enabled:
 		m.SecureBoot = "on"

@@ -215,9 +215,6 @@ func (c *counting) machine(it *Item) {
 	m := it.Machine
 	state := fmt.Sprintf("Secure Boot %s, firmware %s", m.SecureBoot, m.Firmware)
 	key := strings.Join(append([]string{it.Host, state, m.EK, m.AK}, m.PCRs...), "\x00")
-	if it.Refusal != nil { // its PCRs do not stand in the record
-		key = strings.Join([]string{it.Host, state, m.EK, m.AK, "denied"}, "\x00")
-	}
 	row := c.machines[key]
 	if row == nil {
 		row = &MachineRow{Host: it.Host, Machine: m, State: state}

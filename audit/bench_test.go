@@ -1,0 +1,29 @@
+package audit_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/governed-execution/writ/audit"
+)
+
+// BenchmarkVerify verifies a whole log: of five statements one permit, two starts and two ends.
+func BenchmarkVerify(b *testing.B) {
+	s := newStage(b)
+	for range 200 {
+		m, _ := s.permit()
+		s.run(m, 1)
+		s.run(m, 2)
+	}
+	raw, trust := s.export(audit.Query{}), s.trust()
+	n := 0
+	for b.Loop() {
+		r, err := audit.Verify(s.Ctx, bytes.NewReader(raw), trust, audit.Options{Now: s.Now()})
+		if err != nil || r.Err() != nil {
+			b.Fatal(err, r.Err())
+		}
+		n += len(r.Statements)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "statements/s")
+	b.ReportMetric(float64(len(raw))/float64(n/b.N), "B/statement")
+}
