@@ -34,7 +34,7 @@ const (
 
 func parts(ctx context.Context, s *site, h *hosts, b *bare) error {
 	var all []part
-	for _, f := range []func(context.Context, *site, *bare) ([]part, error){evidenceParts, statementParts, logParts} {
+	for _, f := range []func(context.Context, *site, *bare) ([]part, error){evidenceParts, quoteParts, statementParts, logParts} {
 		some, err := f(ctx, s, b)
 		if err != nil {
 			return err
