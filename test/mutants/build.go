@@ -147,7 +147,7 @@ func (b *Build) compile(ctx context.Context, overlay map[string]string, to strin
 	return string(out), err
 }
 
-var compileError = regexp.MustCompile(`(?m)([\w./-]+\.go):(\d+):\d+: `)
+var compileError = regexp.MustCompile(`(?m)([\w./-]+\.go):(\d+):(?:\d+:)? `)
 
 // drop leaves out the mutants of the lines that do not compile, and reports whether there are any.
 func (b *Build) drop(out string) bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"maps"
 	"slices"
@@ -151,6 +152,14 @@ func (l *list) certificates(s *setup) {
 	certificate("K13: a certificate that may sign certificates", denial.EKUntrusted, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign })
 	certificate("K13: a certificate for a key that signs", denial.EKUntrusted, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
 	certificate("K13: a certificate that names no TPM", denial.EKUntrusted, func(c *x509.Certificate) { c.ExtraExtensions = nil })
+	for what, values := range map[string][]string{
+		"K13: a certificate without a manufacturer":  {"", "swtpm", "id:20191023"},
+		"K13: a certificate without a model":         {"id:00001014", "", "id:20191023"},
+		"K13: a certificate without a version":       {"id:00001014", "swtpm", ""},
+		"K13: a certificate that names two versions": {"id:00001014", "swtpm", "id:20191023", "id:20191024"},
+	} {
+		certificate(what, denial.EKUntrusted, func(c *x509.Certificate) { c.ExtraExtensions = deviceName(values) })
+	}
 	certificate("K17: a certificate that has expired", denial.EKUntrusted, func(c *x509.Certificate) { c.NotAfter = softtpm.Now.Add(-time.Minute) })
 	certificate("K23: a certificate of an AK", denial.AKUntrusted, func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{tcg(8, 3)} })
 	h := newHost(s, softtpm.Options{})
@@ -161,6 +170,20 @@ func (l *list) certificates(s *setup) {
 	listed := enrolment(r, h.tpm.EKDigest(), h.ven.Root)
 	listed.Listed = true
 	l.enrol("K12: the certificate of another TPM, for an EK that an authority lists", denial.AKSubstituted, listed)
+}
+
+// deviceName is a subject alternative name with manufacturer, model and version; what is empty is left out, and a fourth
+// value is a second version.
+func deviceName(values []string) []pkix.Extension {
+	var device pkix.RDNSequence
+	for i, value := range values {
+		oid := asn1.ObjectIdentifier{2, 23, 133, 2, min(i+1, 3)}
+		if value != "" {
+			device = append(device, pkix.RelativeDistinguishedNameSET{{Type: oid, Value: value}})
+		}
+	}
+	directory := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: must(asn1.Marshal(device))}
+	return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: must(asn1.Marshal([]asn1.RawValue{directory}))}}
 }
 
 // gates break the gate key and its certification.

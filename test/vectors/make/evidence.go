@@ -244,9 +244,7 @@ func signatures(l *list, s *setup, h *host) {
 		p.Signature = signature
 		l.evidence("quote", what, code, p, h.want)
 	}
-	flipped := slices.Clone(base.Signature)
-	flipped[len(flipped)-1] ^= 1
-	sign("one bit of the signature", denial.QuoteSignature, h, base, flipped)
+	sign("one bit of the signature", denial.QuoteSignature, h, base, flipped(base.Signature))
 	sign("Q17: bytes behind the signature", denial.QuoteMalformed, h, base, append(slices.Clone(base.Signature), 1, 2, 3))
 	sign("Q21: the signature cut short", denial.QuoteMalformed, h, base, base.Signature[:len(base.Signature)-1])
 	sign("K10: no signature but the null scheme", denial.QuoteMalformed, h, base, []byte{0, 0x10})
@@ -255,6 +253,10 @@ func signatures(l *list, s *setup, h *host) {
 	rsaBase := rsaHost.parts()
 	sign("Q19: an ECDSA signature for an RSA key", denial.QuoteSignature, rsaHost, rsaBase, base.Signature)
 	sign("Q19: an RSA signature for an ECC key", denial.QuoteSignature, h, base, rsaBase.Signature)
+	sign("one bit of an RSASSA signature", denial.QuoteSignature, rsaHost, rsaBase, flipped(rsaBase.Signature))
+	pssHost := newHost(s, softtpm.Options{AK: softtpm.RSA2048PSS})
+	pssBase := pssHost.parts()
+	sign("one bit of an RSAPSS signature", denial.QuoteSignature, pssHost, pssBase, flipped(pssBase.Signature))
 	sign("Q14: signed with SHA-1", denial.AlgNotAllowed, rsaHost, rsaBase, rsaHost.tpm.SignWith(s, rsaBase.Quote, tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA1))
 	sign("Q15: RSAPSS of an RSASSA key", denial.AlgNotAllowed, rsaHost, rsaBase, rsaHost.tpm.SignWith(s, rsaBase.Quote, tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA256))
 	sign("Q14: signed with SHA-384 by a key whose scheme has SHA-256", denial.AlgNotAllowed, h, base, h.tpm.SignWith(s, base.Quote, tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA384))
@@ -304,6 +306,8 @@ func keys(l *list, s *setup) {
 	other := h.ven.New(s, softtpm.Options{})
 	p.AK = other.AK
 	l.evidence("quote", "Q20: evidence that names another AK than the enrolled one", denial.AKSubstituted, p, h.want)
+	p = other.Evidence(s, h.want, h.boot.PCRs("sha256"), h.boot.Log).EvidenceParts
+	l.evidence("quote", "Q20: the evidence of another TPM", denial.AKSubstituted, p, h.want)
 	p, w := h.parts(), h.want
 	p.AK = append(slices.Clone(p.AK), 0)
 	w.AK = p.AK
@@ -361,9 +365,17 @@ func freshness(l *list, h *host) {
 		p.Request = w.Request
 	})
 	moved("F11: another connection", denial.ChannelBinding, func(w *attest.Want, _ *attest.EvidenceParts) { w.Exporter[31] ^= 1 })
-	moved("a verifier without a challenge", denial.NoChallenge, func(w *attest.Want, _ *attest.EvidenceParts) { w.Challenge = attest.Nonce{} })
-	moved("a verifier without an exporter", denial.ChannelBinding, func(w *attest.Want, _ *attest.EvidenceParts) { w.Exporter = [32]byte{} })
-	moved("a verifier without a request", denial.Internal, func(w *attest.Want, _ *attest.EvidenceParts) { w.Request = statement.Digest{} })
+	answers := map[string]denial.Reason{"a verifier without a challenge": denial.NoChallenge,
+		"a verifier without an exporter": denial.ChannelBinding, "a verifier without a request": denial.Internal}
+	for what, edit := range map[string]func(*attest.Want){
+		"a verifier without a challenge": func(w *attest.Want) { w.Challenge = attest.Nonce{} },
+		"a verifier without an exporter": func(w *attest.Want) { w.Exporter = [32]byte{} },
+		"a verifier without a request":   func(w *attest.Want) { w.Request = statement.Digest{} },
+	} { // and evidence that answers it
+		bare := *h
+		edit(&bare.want)
+		l.evidence("binding", what, answers[what], bare.parts(), bare.want)
+	}
 	moved("a verifier that wants no PCR", denial.Internal, func(w *attest.Want, _ *attest.EvidenceParts) { w.Selection.PCRs = nil })
 	moved("a verifier that wants PCR 24", denial.Internal, func(w *attest.Want, _ *attest.EvidenceParts) { w.Selection.PCRs = append(slices.Clone(quoted), 24) })
 	moved("a verifier that wants a PCR twice", denial.Internal, func(w *attest.Want, _ *attest.EvidenceParts) { w.Selection.PCRs = append(slices.Clone(quoted), 12) })

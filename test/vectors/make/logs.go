@@ -395,6 +395,7 @@ func (l *list) raw(m *machine, p attest.EvidenceParts, w attest.Want, b *bootlog
 	}
 	log("L09: a StartupLocality event that is too long", denial.LogMalformed, locality("StartupLocality\x00\x00\x00"))
 	log("L09: a startup locality that is not the true one", denial.LogReplayMismatch, locality("StartupLocality\x00\x03"))
+	log("L13: a log of more than 1 MiB", denial.RequestLimit, with(b, bootlog.Event{PCR: 4, Type: bootlog.NoAction, Data: make([]byte, 1<<20)}).Log)
 	small := bootlog.Event{PCR: 4, Type: bootlog.NoAction}
 	log("L13: 4097 events", denial.RequestLimit, with(b, slices.Repeat([]bootlog.Event{small}, 4097-len(b.Events))...).Log)
 }

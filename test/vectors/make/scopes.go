@@ -14,6 +14,7 @@ import (
 func scopes(l *list, w *site) {
 	scope := func(what string, code denial.Reason, s artifact.Scope) {
 		l.claim(w, what, code, func(c *artifact.Claims) { c.Scope = s })
+		l.all[len(l.all)-1].Artifact.Use = nil // which the scope would not admit in any case
 	}
 	one := func(what string, code denial.Reason, edit func(*artifact.Permission)) {
 		s := slices.Clone(w.claims().Scope)
