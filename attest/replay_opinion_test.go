@@ -3,7 +3,6 @@ package attest
 import (
 	"crypto"
 	"encoding/hex"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -126,59 +125,5 @@ func TestLibrariesAcceptWhatWeAccept(t *testing.T) {
 	}
 	if accepted == 0 {
 		t.Error("no changed log was accepted, so nothing was compared")
-	}
-}
-
-// The benchmarks read the same log with the same result: that of a cloud machine with RHEL 8 if the corpus is there, else a generated one.
-func benchmarkLog(b *testing.B) ([]byte, map[int64][]byte) {
-	b.Helper()
-	boot := bootlog.New(bootlog.Options{GRUB: true})
-	log, pcrs := boot.Log, boot.Select("sha256", bootPCRs...)
-	if os.Getenv("WRIT_CORPUS") != "" {
-		for _, l := range corpus(b) {
-			if l.name == "eventlog/go-tpm-tools/rhel8-uefi.bin" {
-				log, pcrs = l.raw, l.pcrs["sha256"]
-			}
-		}
-	}
-	b.SetBytes(int64(len(log)))
-	b.ReportAllocs()
-	return log, pcrs
-}
-
-func BenchmarkReplay(b *testing.B) {
-	log, pcrs := benchmarkLog(b)
-	for b.Loop() {
-		if _, err := replay(log, "sha256", pcrs); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkReplayGoEventlog(b *testing.B) {
-	log, pcrs := benchmarkLog(b)
-	o := newOpinions("sha256", pcrs)
-	for b.Loop() {
-		if _, err := tpmeventlog.ReplayAndExtract(log, o.eventlog, extract.Opts{Loader: extract.GRUB}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkReplayGoAttestation(b *testing.B) {
-	log, pcrs := benchmarkLog(b)
-	o := newOpinions("sha256", pcrs)
-	for b.Loop() {
-		l, err := goattest.ParseEventLog(log)
-		if err != nil {
-			b.Fatal(err)
-		}
-		events, err := l.Verify(o.attest)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := goattest.ParseSecurebootState(events); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
