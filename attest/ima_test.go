@@ -469,3 +469,17 @@ func (w *imaWorld) useSHA384(tb testing.TB) {
 	boot := bootlog.New(bootlog.Options{Banks: []string{"sha256", "sha384"}})
 	w.log, w.pcrs, w.want.Selection.Bank = boot.Log, boot.PCRs("sha384"), "sha384"
 }
+
+// PCR 10 belongs to the operating system: a boot log that extends it is refused, though the list explains the value.
+func TestBootLogThatExtendsPCR10(t *testing.T) {
+	w := newIMAWorld(t)
+	digest := imalog.Sum("sha256", "firmware")
+	e := binary.LittleEndian.AppendUint32(nil, 10)  // PCR
+	e = binary.LittleEndian.AppendUint32(e, 0x0D)   // EV_IPL
+	e = binary.LittleEndian.AppendUint32(e, 1)      // digests
+	e = binary.LittleEndian.AppendUint16(e, 0x000B) // SHA-256
+	e = binary.LittleEndian.AppendUint32(append(e, digest...), 0)
+	w.log = append(bytes.Clone(w.log), e...)
+	facts, err := w.verifyIMA(t, w.list.Bytes, w.list.PCR10("sha256"))
+	refusedAt(t, facts, err, denial.EventUnexpected, denial.StageFacts)
+}
