@@ -1,9 +1,12 @@
 package attester
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -13,6 +16,9 @@ import (
 
 // BootLogPath is where Linux shows the event log of the firmware.
 const BootLogPath = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
+// OSLogPath is where systemd logs what it measures while the system runs.
+const OSLogPath = "/run/log/systemd/tpm2-measure.log"
 
 // IMALogPath is where Linux shows the list of files that it measured.
 const IMALogPath = "/sys/kernel/security/ima/binary_runtime_measurements"
@@ -30,6 +36,7 @@ type CollectOptions struct {
 	CNF           *Key             // made by NewCNF beforehand, since the request names it; nil: a new one
 	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
 	EventLogPath  string           // default BootLogPath
+	OSLogPath     string           // default OSLogPath beside a boot log of BootLogPath, else none; a host without it has none
 	IMALogPath    string           // default IMALogPath; read where the selection has PCR 10
 }
 
@@ -51,8 +58,12 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 	if err != nil {
 		return nil, err
 	}
+	system, err := o.osLog()
+	if err != nil {
+		return nil, err
+	}
 	qualifying := attest.QualifyingData(o.Challenge, o.RequestDigest, o.Exporter)
-	parts := attest.EvidenceParts{Bank: o.Selection.Bank, Challenge: o.Challenge, Request: o.RequestDigest, BootLog: log}
+	parts := attest.EvidenceParts{Bank: o.Selection.Bank, Challenge: o.Challenge, Request: o.RequestDigest, BootLog: log, OSLog: system}
 	var cnf *Key
 	err = t.use(ctx, func(c *call) error {
 		ak, err := c.createAK()
@@ -75,6 +86,9 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 	})
 	if err != nil {
 		return nil, fmt.Errorf("collecting evidence: %w", err)
+	}
+	if again, err := o.osLog(); err != nil || !bytes.Equal(system, again) {
+		return nil, errors.Join(errors.New("collecting evidence: systemd measured something meanwhile: ask again"), err)
 	}
 	// Linux adds to its list before it extends the PCR. So a list that is read after the quote has all that was quoted, and
 	// what was measured meanwhile behind it. A PCR that moved while it was quoted was quoted again.
@@ -101,6 +115,27 @@ func (o CollectOptions) bootLog() ([]byte, error) {
 	log, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading boot log: %w", err)
+	}
+	return log, nil
+}
+
+// osLog reads the log of systemd, nil where there is none.
+func (o CollectOptions) osLog() ([]byte, error) {
+	path := o.OSLogPath
+	if path == "" && o.EventLog == nil && (o.EventLogPath == "" || o.EventLogPath == BootLogPath) {
+		path = OSLogPath
+	}
+	if path == "" {
+		return nil, nil
+	}
+	log, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && len(log) == 0:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading log of systemd: %w", err)
+	case len(log) > attest.MaxOSLog:
+		return nil, fmt.Errorf("reading log of systemd: it has more than %d bytes: start the host again", attest.MaxOSLog)
 	}
 	return log, nil
 }
