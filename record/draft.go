@@ -7,7 +7,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// Draft is an act before anybody has signed it: what a person reads, and then signs.
+// Draft is an act, or a step of a key ceremony, before anybody has signed it: what a person reads, and then signs.
 type Draft struct {
 	Kind    string `cbor:"1,keyasint"` // name of the statement kind
 	Issuer  string `cbor:"2,keyasint"` // iss of every statement of the act
@@ -34,12 +34,12 @@ func DecodeDraft(data []byte) (*Draft, error) {
 }
 
 func (d Draft) kind() (statement.Kind, error) {
-	for _, k := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation} {
+	for _, k := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Ceremony} {
 		if k.String() == d.Kind {
 			return k, nil
 		}
 	}
-	return 0, denial.New(denial.WrongType, "a draft is a genesis, a policy, an enrolment or a revocation")
+	return 0, denial.New(denial.WrongType, "a draft is a genesis, a policy, an enrolment, a revocation or a step of a ceremony")
 }
 
 // Sign signs the draft as the first authority.

@@ -50,7 +50,8 @@ func TestRecordsFitTheirCDDL(t *testing.T) {
 	}
 	start.Event, start.Previous, start.CTI, start.Artifact = EventEnd, d32, make([]byte, 16), d32
 	start.Execution = &Execution{ID: make([]byte, 16), Use: 1, Code: d32, Args: d32, Script: d32, Start: d32, Status: 3}
-	birth.Event, birth.Birth = EventKey, &Birth{"log", key, map[string]string{"CKA_LOCAL": "true"}, map[string]string{"label": "x"}}
+	birth.Event, birth.Birth = EventKey, &Birth{"log", key, map[string]string{"CKA_LOCAL": "true"}, map[string]string{"label": "x"},
+		&Ceremony{d32, d32, []string{"mailto:a@x", "mailto:b@x", "mailto:c@x"}, &HostQuote{[]byte{1}, []byte{2}, []byte{3}, "sha256", map[int64][]byte{0: d32}}}}
 	enrolled.Event, enrolled.Enrolled = EventEnrol, &Enrolled{"spiffe://x/h", []byte{1}, d32, "chain", d32, &key, d32}
 	for name, r := range map[string]*Record{"summary": valid(), "denial": denied, "end": start, "birth": birth, "enrolled": enrolled} {
 		leaf, err := r.Sign(context.Background(), signer, "urn:x:1")

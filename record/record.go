@@ -108,6 +108,33 @@ type Birth struct {
 	Key        statement.Key     `cbor:"2,keyasint"`
 	Attributes map[string]string `cbor:"3,keyasint"` // PKCS#11 attribute to value, in words
 	Token      map[string]string `cbor:"4,keyasint"` // module, manufacturer, model, serial, label
+	Ceremony   *Ceremony         `cbor:"5,keyasint,omitempty"`
+}
+
+// Ceremony tells before whom a key was made. The transcript that it names shows it to whoever has the keys of the
+// persons (package ceremony).
+type Ceremony struct {
+	Script     []byte     `cbor:"1,keyasint"` // SHA-256 of the script
+	Transcript []byte     `cbor:"2,keyasint"` // SHA-256 of the whole transcript
+	Persons    []string   `cbor:"3,keyasint"` // who confirmed every step, in ascending order
+	Quote      *HostQuote `cbor:"4,keyasint,omitempty"`
+}
+
+// HostQuote is the state of the host on which a key was made, quoted by its TPM.
+type HostQuote struct {
+	Attest    []byte           `cbor:"1,keyasint"` // TPMS_ATTEST
+	Signature []byte           `cbor:"2,keyasint"` // TPMT_SIGNATURE
+	AK        []byte           `cbor:"3,keyasint"` // TPM2B_PUBLIC
+	Bank      string           `cbor:"4,keyasint"` // of the values, such as "sha256"
+	PCRs      map[int64][]byte `cbor:"5,keyasint"` // values that the quote covers
+}
+
+// check refuses what names too little.
+func (c *Ceremony) check() error {
+	if len(c.Script) != 32 || len(c.Transcript) != 32 || len(c.Persons) < 3 {
+		return denial.New(denial.PayloadForm, "the record of a ceremony names script, transcript and at least three persons")
+	}
+	return nil
 }
 
 // Execution tells of one run under a gate.
@@ -172,6 +199,8 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "details of retention stand in records of it only")
 	case r.Retention != nil:
 		return r.Retention.check()
+	case r.Birth != nil && r.Birth.Ceremony != nil:
+		return r.Birth.Ceremony.check()
 	}
 	return nil
 }

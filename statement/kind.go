@@ -19,6 +19,7 @@ const (
 	StatusList      // token status list
 	Manifest        // hash envelope over a bundle's manifest (RFC 9995)
 	Capsule         // evidence capsule of one decision (RFC 9999)
+	Ceremony        // a step of a key ceremony, signed by each who takes part
 	kinds
 )
 
@@ -54,6 +55,7 @@ var forms = [kinds]form{
 	StatusList: {name: "status list", typ: "application/statuslist+cwt", limit: 1 << 20},
 	Manifest:   {name: "manifest", typ: mediaStatement, preimage: vendor + "manifest+cbor", limit: 2 << 10},
 	Capsule:    {name: "capsule", typ: vendor + "capsule+cose", content: "application/cmw+cbor", limit: 9 << 20},
+	Ceremony:   {name: "ceremony", typ: mediaStatement, content: vendor + "ceremony+cbor", limit: 16 << 10},
 }
 
 func (k Kind) form() form {
