@@ -74,7 +74,7 @@ func listKeys(cmd *cobra.Command, c *config) error {
 }
 
 func viewKey(k hsm.Attributes) keyView {
-	v := keyView{Purpose: k.Purpose.String(), Thumbprint: k.Key.Thumbprint().String(), Attributes: birthOf(k).Attributes, Good: true}
+	v := keyView{Purpose: k.Purpose.String(), Thumbprint: k.Key.Thumbprint().String(), Attributes: k.Birth().Attributes, Good: true}
 	if err := k.Check(); err != nil {
 		v.Good, v.Problem = false, denial.Of(err).Detail
 	}

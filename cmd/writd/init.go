@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -207,19 +206,9 @@ func births(ctx context.Context, token *custody.Group, g *record.Genesis) ([]rec
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, birthOf(a))
+		out = append(out, a.Birth())
 	}
 	return out, nil
-}
-
-func birthOf(a hsm.Attributes) record.Birth {
-	b := strconv.FormatBool
-	return record.Birth{Purpose: a.Purpose.String(), Key: a.Key,
-		Attributes: map[string]string{"CKA_SENSITIVE": b(a.Sensitive), "CKA_ALWAYS_SENSITIVE": b(a.AlwaysSensitive),
-			"CKA_NEVER_EXTRACTABLE": b(a.NeverExtractable), "CKA_EXTRACTABLE": b(a.Extractable), "CKA_LOCAL": b(a.Local),
-			"CKA_MODIFIABLE": b(a.Modifiable), "CKA_COPYABLE": b(a.Copyable), "CKA_KEY_GEN_MECHANISM": a.Mechanism, "usage": strings.Join(a.Usage, ",")},
-		Token: map[string]string{"module": a.Token.Module, "library": a.Token.Library, "label": a.Token.Label, "serial": a.Token.Serial,
-			"manufacturer": a.Token.Manufacturer, "model": a.Token.Model}}
 }
 
 // selfSign makes a TLS certificate for the host in the URL, valid for a year, unless there is one.
