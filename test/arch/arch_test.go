@@ -21,7 +21,7 @@ var rows = [][]string{
 	{"issuer/server", "issuer/client", "console"},
 	{"issuer", "gate", "audit", "witness", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
 	{"decision"},
-	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog"},
+	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog", "ceremony"},
 	{"attest", "receipt", "record", "issuer/wire", "firmware-policy/predict"},
 	{"statement"},
 	{"denial"},
@@ -39,12 +39,12 @@ var owners = map[string][]string{
 	"modernc.org/sqlite":                  {"tlog"},
 	"github.com/transparency-dev/merkle":  {"receipt", "tlog"},
 	"github.com/fxamacker/cbor/v2":        {"statement"},
-	"github.com/pelletier/go-toml/v2":     {"cmd/writd", "issuer/client", "firmware-policy", "artifact"},
+	"github.com/pelletier/go-toml/v2":     {"cmd/writd", "issuer/client", "firmware-policy", "artifact", "ceremony"},
 	"golang.org/x/sys":                    {"gate", "tlog", "attest/attester", "custody"},
 }
 
 // pure lists the packages that must work from their arguments alone: no network, no environment, no clock.
-var pure = []string{"denial", "statement", "receipt", "record", "attest", "artifact", "firmware-policy", "firmware-policy/predict", "decision"}
+var pure = []string{"denial", "statement", "receipt", "record", "attest", "artifact", "firmware-policy", "firmware-policy/predict", "decision", "ceremony"}
 
 // file is one parsed Go file outside tests.
 type file struct {
