@@ -20,6 +20,7 @@ type Limits struct {
 	PeerConnections int     // at once from one address; default 64
 	Rate            float64 // connections and requests a second, in all; default 2000
 	PeerRate        float64 // connections and requests a second from one address; default 200
+	Bodies          int64   // bytes of large bodies in memory at once, a quarter of them from one address; default 128 MiB
 }
 
 func (l *Limits) fill() {
@@ -34,6 +35,9 @@ func (l *Limits) fill() {
 	}
 	if l.PeerRate == 0 {
 		l.PeerRate = 200
+	}
+	if l.Bodies == 0 {
+		l.Bodies = 128 << 20
 	}
 }
 
@@ -142,8 +146,8 @@ func (l *limiter) allow(peer string, now time.Time) bool {
 }
 
 // body reads at most limit bytes of a request with exactly the media type. It refuses, with 908: another media type
-// (A11), any content encoding (A09), a longer body, declared or not (A07, A08). What is left of a body that is refused is
-// not waited for: the connection ends.
+// (A11), any content encoding (A09), a longer body, declared or not (A07, A08); with 907 a body for which there is no room
+// beside those of others. What is left of a body that is refused is not waited for: the connection ends.
 func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
 	data, err := readBody(w, r, media, limit)
 	if err != nil {
@@ -166,6 +170,8 @@ func readBody(w http.ResponseWriter, r *http.Request, media string, limit int64)
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLong *http.MaxBytesError
 	switch {
+	case errors.Is(err, errBodies):
+		return nil, denial.New(denial.Overloaded, "too many large bodies arrive at once")
 	case errors.As(err, &tooLong):
 		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
 	case err != nil:

@@ -45,6 +45,7 @@ type Server struct {
 	issuer  *issuer.Issuer
 	limits  Limits
 	limiter *limiter
+	bodies  *bodies
 	log     *slog.Logger
 	ready   func() error
 
@@ -61,7 +62,8 @@ const SummaryPeriod = time.Minute
 // New returns a server that does not listen yet.
 func New(o Options) *Server {
 	o.Limits.fill()
-	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits), log: o.Logger, ready: o.Health,
+	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits),
+		bodies: newBodies(o.Limits.Bodies), log: o.Logger, ready: o.Health,
 		publisher: o.Publisher, entries: o.PublicEntries}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -142,13 +144,16 @@ func (s *Server) summarise(ctx context.Context) {
 	}
 }
 
-// guard limits rates before anything else happens (A12, A13).
+// guard limits rates before anything else happens (A12, A13), and what bodies take while it happens.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.limiter.allow(peerOf(r.RemoteAddr), time.Now()) {
 			s.stranger(w, r, denial.New(denial.Overloaded, "too many requests"))
 			return
 		}
+		body, done := s.bodies.meter(r)
+		defer done()
+		r.Body = body
 		next.ServeHTTP(w, r)
 	})
 }
