@@ -79,6 +79,7 @@ type State struct {
 	script     *Script
 	keys       statement.Keys
 	transcript Transcript
+	entries    []*Entry
 	digest     statement.Digest // of the transcript
 	made       map[string]*record.Birth
 	born       []record.Birth
@@ -105,6 +106,29 @@ func Replay(s *Script, t Transcript) (*State, error) {
 		}
 	}
 	return st, nil
+}
+
+// Verify is all that there is to verify offline, in this order: the script, as Parse does; its participants against the keys
+// that the verifier has from the persons themselves (305); the transcript, step by step, as Append does; that it is complete
+// and not abandoned (409). What it cannot show is that the token and the people told the truth.
+func Verify(script, transcript []byte, given map[string]statement.Key) (*State, error) {
+	s, err := Parse(script)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Trust(given); err != nil {
+		return nil, err
+	}
+	t, err := DecodeTranscript(transcript)
+	if err != nil {
+		return nil, err
+	}
+	st, err := Replay(s, t)
+	if err != nil {
+		return nil, err
+	}
+	_, err = st.Births()
+	return st, err
 }
 
 // Append adds a confirmed step. It checks, in this order:
@@ -199,6 +223,7 @@ func (st *State) checkPlace(e *Entry) error {
 
 // take notes what an entry has changed.
 func (st *State) take(e *Entry) {
+	st.entries = append(st.entries, e)
 	st.time, st.why = e.Time, e.Why
 	if e.Key == nil {
 		return

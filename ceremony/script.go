@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -94,6 +96,7 @@ type step struct {
 }
 
 // Parse reads a script. It checks, in this order: size and strict TOML; title, place, issuer and the version of the form;
+// no text that a terminal would act on;
 // every participant has a role, a URI and a key; at least two custodians and one witness, all of them distinct persons
 // (409) with distinct keys (306); every step is complete; the first step is one that everybody confirms before a key is
 // made, and every key is made, read back and born, once and in this order (409).
@@ -109,6 +112,10 @@ func Parse(data []byte) (*Script, error) {
 		return nil, errors.New("reading script: it needs schema = 1, a title, a place, and the URI of the issuer")
 	}
 	s := &Script{Title: f.Title, Place: f.Place, Issuer: f.Issuer, HostQuote: f.HostQuote, Digest: statement.DigestOf(data)}
+	if strings.ContainsFunc(string(data), func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) || r == utf8.RuneError }) ||
+		strings.ContainsFunc(s.Title+s.Place+s.Issuer, unicode.IsControl) {
+		return nil, errors.New("reading script: it holds control characters")
+	}
 	if err := s.addPeople(f.Participants); err != nil {
 		return nil, err
 	}
@@ -151,7 +158,10 @@ func (s *Script) addSteps(steps []step) error {
 		return fmt.Errorf("reading script: it has 1 to %d steps", maxSteps)
 	}
 	for n, raw := range steps {
-		st := Step{Do: raw.Do, Say: raw.Say, Purpose: raw.Purpose}
+		st := Step{Do: raw.Do, Say: strings.Join(strings.Fields(raw.Say), " "), Purpose: raw.Purpose}
+		if strings.ContainsFunc(st.Say, unicode.IsControl) { // written as an escape
+			return fmt.Errorf("reading script: step %d: it holds control characters", n+1)
+		}
 		if raw.Replaces != "" {
 			b, err := hex.DecodeString(raw.Replaces)
 			if err != nil || len(b) != len(st.Replaces) || raw.Do != MakeKey {
@@ -160,7 +170,7 @@ func (s *Script) addSteps(steps []step) error {
 			st.Replaces = statement.Thumbprint(b)
 		}
 		switch {
-		case raw.Do == Confirm && (raw.Say == "" || raw.Purpose != ""):
+		case raw.Do == Confirm && (st.Say == "" || raw.Purpose != ""):
 			return fmt.Errorf("reading script: step %d: confirm needs the words to confirm, and no purpose", n+1)
 		case raw.Do == Confirm:
 		case raw.Do != MakeKey && raw.Do != ReadBack && raw.Do != Birth:

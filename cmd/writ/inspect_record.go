@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
@@ -146,8 +147,18 @@ func explainBirth(b *record.Birth) *sheet {
 	s := &sheet{}
 	s.put("purpose", b.Purpose)
 	s.put("key", b.Key.Thumbprint().String())
-	s.put("attributes", explainMap(b.Attributes))
+	if len(b.Attributes) > 0 { // the first step of a ceremony has none yet
+		s.put("attributes", explainMap(b.Attributes))
+	}
 	s.put("token", explainMap(b.Token))
+	if c := b.Ceremony; c != nil {
+		of := &sheet{}
+		of.put("script", c.Script)
+		of.put("transcript", c.Transcript)
+		of.say("persons", c.Persons, strings.Join(c.Persons, ", "))
+		putHostQuote(of, c.Quote)
+		s.put("ceremony", of)
+	}
 	return s
 }
 

@@ -174,7 +174,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Artifact: artifactPayload, statement.Genesis: genesisPayload, statement.Policy: policyPayload,
 		statement.Enrolment: enrolmentPayload, statement.Revocation: revocationPayload, statement.Record: recordPayload,
 		statement.Request: requestPayload, statement.Possession: possessionPayload, statement.StatusList: statusPayload,
-		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload,
+		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload, statement.Ceremony: ceremonyPayload,
 	}[kind]
 	if !ok {
 		if payload == nil {
