@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,12 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/governed-execution/writ/attest"
-	"github.com/governed-execution/writ/attest/attester"
 	"github.com/governed-execution/writ/ceremony"
-	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/denial"
-	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -302,49 +297,4 @@ func participantKeys(given []string) (map[string]statement.Key, error) {
 		}
 	}
 	return keys, nil
-}
-
-// ceremonyToken is the active token, behind its signer process.
-type ceremonyToken struct{ *custody.Process }
-
-// Make implements ceremony.Token.
-func (t ceremonyToken) Make(ctx context.Context, purpose string, replaces statement.Thumbprint) (none record.Birth, err error) {
-	p, err := hsm.ParsePurpose(purpose)
-	if err != nil {
-		return none, err
-	}
-	var key statement.Key
-	if replaces == (statement.Thumbprint{}) {
-		key, err = t.Create(ctx, p)
-	} else {
-		key, err = t.Rotate(ctx, p, replaces)
-	}
-	if err != nil {
-		return none, err
-	}
-	return t.Read(ctx, key.Thumbprint())
-}
-
-// Read implements ceremony.Token.
-func (t ceremonyToken) Read(ctx context.Context, key statement.Thumbprint) (record.Birth, error) {
-	a, err := t.Attributes(ctx, key)
-	return a.Birth(), err
-}
-
-// hostTPM is the path of the TPM of the host.
-type hostTPM string
-
-// Quote implements ceremony.Quoter: PCRs of the firmware and of the system, without 10, which moves with every file.
-func (path hostTPM) Quote(ctx context.Context, qualifying [32]byte) (*record.HostQuote, error) {
-	tpm, err := attester.Open(ctx, string(path))
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.Close()
-	want := attest.Selection{Bank: "sha256", PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}}
-	q, err := tpm.Quote(ctx, want, qualifying)
-	if err != nil {
-		return nil, err
-	}
-	return &record.HostQuote{Attest: q.Attest, Signature: q.Signature, AK: q.AK, Bank: want.Bank, PCRs: q.PCRs}, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/custody"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
@@ -31,6 +32,7 @@ import (
 
 type initFlags struct {
 	issuer, draft, genesis string
+	ceremony               string
 	authorities            []string
 	threshold              uint64
 	selfSigned             bool
@@ -45,7 +47,10 @@ func initCommand(path *string) *cobra.Command {
 
 First, writd init --issuer URI --authority PERSON=KEY.pub … --draft FILE makes one key for each purpose on the token and
 writes a draft of the genesis statement. The authorities sign it with "writ sign". Then writd init --genesis FILE
-verifies the signatures and the keys, and makes the log with genesis as leaf 0 and the birth of each key after it.`,
+verifies the signatures and the keys, and makes the log with genesis as leaf 0 and the birth of each key after it.
+
+With --ceremony SCRIPT.toml in both steps the keys are those of a key ceremony that is complete (writd ceremony), and each birth
+in the log says so.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path)
@@ -58,7 +63,7 @@ verifies the signatures and the keys, and makes the log with genesis as leaf 0 a
 			if f.draft != "" {
 				return draftGenesis(cmd, c, f)
 			}
-			return startLog(cmd, c, f.genesis)
+			return startLog(cmd, c, f)
 		},
 	}
 	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI that names the issuer")
@@ -66,6 +71,7 @@ verifies the signatures and the keys, and makes the log with genesis as leaf 0 a
 	cmd.Flags().Uint64Var(&f.threshold, "threshold", 2, "how many distinct persons must sign genesis, policies and enrolments; one may revoke")
 	cmd.Flags().StringVar(&f.draft, "draft", "", "write the draft of the genesis statement to this file")
 	cmd.Flags().StringVar(&f.genesis, "genesis", "", "start the log with this signed genesis")
+	cmd.Flags().StringVar(&f.ceremony, "ceremony", "", "the keys are those that were made by this script")
 	cmd.Flags().BoolVar(&f.selfSigned, "self-signed-tls", false, "also make tls_cert and tls_key where they are missing")
 	return cmd
 }
@@ -92,13 +98,8 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 		sum := sha256.Sum256(r.Raw)
 		g.Roots = append(g.Roots, sum[:])
 	}
-	for _, p := range hsm.Purposes() {
-		key, err := token.Active().Create(cmd.Context(), p)
-		if err != nil {
-			return fmt.Errorf("making %s key: %w", p, err)
-		}
-		g.Keys[p.String()] = key
-		fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s made on token %q\n", p, key.Thumbprint(), c.Token.Token)
+	if err := makeKeys(cmd, token.Active(), g, f.ceremony, c.Token.Token); err != nil {
+		return err
 	}
 	if err := g.Check(); err != nil {
 		return err
@@ -109,6 +110,27 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 		}
 	}
 	return writeDraft(cmd, g, f.draft)
+}
+
+// makeKeys has the token make the keys, or takes those of a ceremony, which the token must have.
+func makeKeys(cmd *cobra.Command, token *custody.Process, g *record.Genesis, script, tokenName string) error {
+	if script != "" {
+		born, err := ceremonyBirths(cmd.Context(), token, script, g.Issuer)
+		for _, b := range born {
+			g.Keys[b.Purpose] = b.Key
+			fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s born in the ceremony of %s\n", b.Purpose, b.Key.Thumbprint(), script)
+		}
+		return err
+	}
+	for _, p := range hsm.Purposes() {
+		key, err := token.Create(cmd.Context(), p)
+		if err != nil {
+			return fmt.Errorf("making %s key: %w", p, err)
+		}
+		g.Keys[p.String()] = key
+		fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s made on token %q\n", p, key.Thumbprint(), tokenName)
+	}
+	return nil
 }
 
 func writeDraft(cmd *cobra.Command, g *record.Genesis, path string) error {
@@ -158,9 +180,9 @@ func addAuthorities(g *record.Genesis, f initFlags) error {
 }
 
 // startLog appends genesis and the births to an empty log.
-func startLog(cmd *cobra.Command, c *config, path string) error {
+func startLog(cmd *cobra.Command, c *config, f initFlags) error {
 	ctx := cmd.Context()
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(f.genesis)
 	if err != nil {
 		return fmt.Errorf("reading genesis: %w", err)
 	}
@@ -181,7 +203,7 @@ func startLog(cmd *cobra.Command, c *config, path string) error {
 	if err != nil {
 		return err
 	}
-	births, err := births(ctx, token, g)
+	births, err := births(ctx, token, g, f.ceremony)
 	if err != nil {
 		return err
 	}
@@ -198,8 +220,17 @@ func startLog(cmd *cobra.Command, c *config, path string) error {
 	return nil
 }
 
-// births reads the attributes of every key back from the token.
-func births(ctx context.Context, token *custody.Group, g *record.Genesis) ([]record.Birth, error) {
+// births reads the attributes of every key back from the token, or takes them from the ceremony in which it was born.
+func births(ctx context.Context, token *custody.Group, g *record.Genesis, script string) ([]record.Birth, error) {
+	if script != "" {
+		born, err := ceremonyBirths(ctx, token.Active(), script, g.Issuer)
+		for _, b := range born {
+			if !b.Key.Equal(g.Keys[b.Purpose]) {
+				return nil, denial.New(denial.HSMKeyPolicy, "genesis names another %s key than was born in the ceremony", b.Purpose)
+			}
+		}
+		return born, err
+	}
 	var out []record.Birth
 	for _, p := range hsm.Purposes() {
 		a, err := token.Active().Attributes(ctx, g.Keys[p.String()].Thumbprint())
