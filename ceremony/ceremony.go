@@ -133,8 +133,8 @@ func Verify(script, transcript []byte, given map[string]statement.Key) (*State, 
 
 // Append adds a confirmed step. It checks, in this order:
 //   - the ceremony is neither complete nor abandoned (409);
-//   - every statement verifies with the key of a participant (301 to 313), carries the claims of this ceremony and the same
-//     bytes as the others (311), and no key has signed twice (306);
+//   - every statement verifies with the key of a participant (301 to 313), carries the claims of this ceremony and script
+//     (409) and the same bytes as the others (311), and no key has signed twice (306);
 //   - the step is of this script, has the next number, and follows exactly this transcript (409);
 //   - it does what the script says there (409), not before the step before it (905);
 //   - the key is the one that was made and confirmed, unchanged, on the same token, and fit (904): see checkKey;
@@ -183,8 +183,11 @@ func (st *State) open(b record.Bundle) (*Entry, map[statement.Thumbprint]bool, e
 		if i == 0 {
 			payload = v.Payload()
 		}
-		if v.Claims() != st.script.claims() || string(v.Payload()) != string(payload) {
-			return nil, nil, denial.New(denial.WrongType, "a statement is of another ceremony, or says something else than the others of its step")
+		if v.Claims() != st.script.claims() {
+			return nil, nil, denial.New(denial.DualControlMissing, "a statement is of another ceremony, or was signed under another script")
+		}
+		if string(v.Payload()) != string(payload) {
+			return nil, nil, denial.New(denial.WrongType, "a statement says something else than the others of its step")
 		}
 		if signed[v.Key().Thumbprint()] {
 			return nil, nil, denial.New(denial.KeyAmbiguous, "a key has confirmed the step twice")

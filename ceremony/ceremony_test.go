@@ -268,7 +268,7 @@ func TestAnotherScriptIsRefused(t *testing.T) {
 	src := source(t, people, steps)
 	st := hold(t, parse(t, src), people, newToken(t), nil, 8)
 	_, err := Replay(parse(t, src+"# also\n"), st.Transcript())
-	wantDenial(t, err, denial.WrongType, "another ceremony")
+	wantDenial(t, err, denial.DualControlMissing, "under another script")
 }
 
 func TestParticipantsKeysComeFromTheVerifier(t *testing.T) {
