@@ -8,14 +8,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/governed-execution/writ/test/mutants"
@@ -34,6 +36,7 @@ type options struct {
 	report  string
 	explain string
 	leave   *regexp.Regexp
+	only    *regexp.Regexp
 	seed    uint64
 	sample  int
 	until   time.Time
@@ -67,12 +70,13 @@ func parse(args []string, stderr io.Writer) (o options, packages []string, err e
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	var budget time.Duration
-	var leave string
+	var leave, only string
 	f.StringVar(&o.root, "root", ".", "root of the module")
 	f.StringVar(&o.results, "results", "", "file that keeps results between runs")
 	f.StringVar(&o.report, "report", "", "file of the report, to be written")
 	f.StringVar(&o.explain, "explain", "test/mutants/survivors.txt", "file that explains survivors")
 	f.StringVar(&leave, "leave", `Corpus|SWTPM|Swtpm|swtpm`, "tests that are left out")
+	f.StringVar(&only, "only", "", "mutants that are tried, by parts of their names, such as a file's; a sample is drawn without it")
 	f.Uint64Var(&o.seed, "seed", 1, "of the order of mutants")
 	f.IntVar(&o.sample, "sample", 0, "most mutants of a package, drawn by the seed; 0 is all")
 	f.DurationVar(&budget, "budget", 4*time.Minute, "time for all packages")
@@ -80,8 +84,13 @@ func parse(args []string, stderr io.Writer) (o options, packages []string, err e
 	if err = f.Parse(args); err != nil {
 		return o, nil, err
 	}
-	if o.leave, err = regexp.Compile(leave); err != nil {
+	o.leave, err = regexp.Compile(leave)
+	if err == nil {
+		o.only, err = regexp.Compile(only)
+	}
+	if err != nil {
 		fmt.Fprintln(stderr, err)
+		return o, nil, err
 	}
 	if o.root, err = filepath.Abs(o.root); err != nil {
 		fmt.Fprintln(stderr, err)
@@ -109,7 +118,7 @@ func try(ctx context.Context, o options, pkg string, r *results, stdout io.Write
 	r.begin(pkg, len(b.Mutants), b.Dropped, chosen)
 	done, killed := 0, 0
 	for _, m := range chosen {
-		if old, ok := r.found[m.Key()]; ok && (old || !o.again) {
+		if old, ok := r.found[m.Key()]; ok && (old || !o.again) || !o.only.MatchString(m.Key()) {
 			continue
 		}
 		if time.Now().After(o.until) || ctx.Err() != nil {
@@ -149,13 +158,15 @@ func trial(ctx context.Context, b *mutants.Build, tests *mutants.Tests, m mutant
 	return tests.KilledAlone(ctx, binary), true, nil
 }
 
-// choose draws mutants in an order that the seed gives.
+// choose draws mutants in an order that the seed and their names give, so that a change of the source moves no others.
 func choose(all []mutants.Mutant, o options) []mutants.Mutant {
-	rng := rand.New(rand.NewPCG(o.seed, 0))
-	chosen := make([]mutants.Mutant, 0, len(all))
-	for _, i := range rng.Perm(len(all)) {
-		chosen = append(chosen, all[i])
+	place := make(map[string]string, len(all))
+	for _, m := range all {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", o.seed, m.Key()))
+		place[m.Key()] = string(sum[:])
 	}
+	chosen := slices.Clone(all)
+	slices.SortFunc(chosen, func(a, b mutants.Mutant) int { return strings.Compare(place[a.Key()], place[b.Key()]) })
 	if o.sample > 0 && o.sample < len(chosen) {
 		chosen = chosen[:o.sample]
 	}
