@@ -63,6 +63,7 @@ func newKit(t testing.TB) *kit {
 	k.acts()
 	k.host()
 	k.bundle()
+	k.ceremony()
 	return k
 }
 
