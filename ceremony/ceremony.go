@@ -184,7 +184,7 @@ func (st *State) open(b record.Bundle) (*Entry, map[statement.Thumbprint]bool, e
 			payload = v.Payload()
 		}
 		if v.Claims() != st.script.claims() {
-			return nil, nil, denial.New(denial.DualControlMissing, "a statement is of another ceremony, or was signed under another script")
+			return nil, nil, denial.New(denial.DualControlMissing, "a statement is of another ceremony: it names another issuer or script")
 		}
 		if string(v.Payload()) != string(payload) {
 			return nil, nil, denial.New(denial.WrongType, "a statement says something else than the others of its step")

@@ -183,6 +183,14 @@ func cheats() []cheat {
 			d.Kind = statement.Policy.String()
 			h.transcript[3] = confirm(t, d, h.people...)
 		}, denial.WrongType, ""},
+		{"a step is signed for another issuer", func(t *testing.T, h *held) {
+			d, err := (&State{script: h.script}).draft(h.entry(t, 4))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Issuer = "https://other.example"
+			h.transcript[3] = confirm(t, d, h.people...)
+		}, denial.DualControlMissing, "names another issuer or script"},
 		{"the script is changed midway", func(t *testing.T, h *held) {
 			h.replace(t, 4, func(e *Entry) { e.Script = make([]byte, 32) })
 		}, denial.DualControlMissing, "under another script"},
@@ -268,7 +276,7 @@ func TestAnotherScriptIsRefused(t *testing.T) {
 	src := source(t, people, steps)
 	st := hold(t, parse(t, src), people, newToken(t), nil, 8)
 	_, err := Replay(parse(t, src+"# also\n"), st.Transcript())
-	wantDenial(t, err, denial.DualControlMissing, "under another script")
+	wantDenial(t, err, denial.DualControlMissing, "names another issuer or script")
 }
 
 func TestParticipantsKeysComeFromTheVerifier(t *testing.T) {
