@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -228,6 +229,9 @@ func cheats() []cheat {
 		{"the key is for another purpose", func(t *testing.T, h *held) {
 			h.replace(t, 2, func(e *Entry) { e.Key.Purpose = "status" })
 		}, denial.DualControlMissing, "another purpose"},
+		{"a key is made with attributes that nobody has read back", func(t *testing.T, h *held) {
+			h.replace(t, 2, func(e *Entry) { e.Key.Attributes = fit() })
+		}, denial.PayloadForm, "in a step of their own"},
 		{"no token is named", func(t *testing.T, h *held) {
 			h.replace(t, 2, func(e *Entry) { delete(e.Key.Token, "serial") })
 		}, denial.PayloadForm, "serial number"},
@@ -410,6 +414,9 @@ func TestScriptsThatShareNothingAreRefused(t *testing.T) {
 		"an unknown purpose":    good + "[[step]]\ndo = \"make-key\"\npurpose = \"tls\"\n",
 		"replaces elsewhere":    good + "[[step]]\ndo = \"confirm\"\nsay = \"x\"\nreplaces = \"" + key + "\"\n",
 		"no step":               source(t, people, ""),
+		"an escape sequence":    good + "[[step]]\ndo = \"confirm\"\nsay = \"\\u001b[2J\"\n",
+		"one in the title":      strings.Replace(good, "Keys of", "\\u001b[2J", 1),
+		"a raw escape":          good + "# \x1b[2J\n",
 		"not TOML":              good + "[[",
 	} {
 		if _, err := Parse([]byte(src)); err == nil {
@@ -420,4 +427,15 @@ func TestScriptsThatShareNothingAreRefused(t *testing.T) {
 		"[[step]]\ndo=\"read-back\"\npurpose=\"log\"\n[[step]]\ndo=\"birth\"\npurpose=\"log\"\n")); len(s.Steps) != 4 {
 		t.Errorf("%d steps", len(s.Steps))
 	}
+}
+
+// TestTheKeyThatIsReplacedIsNotMadeAnew: a new key is another one than the key beside which it is made.
+func TestTheKeyThatIsReplacedIsNotMadeAnew(t *testing.T) {
+	people, present := cast(t), newSigner(t, true).Key()
+	s := parse(t, source(t, people, "[[step]]\ndo=\"confirm\"\nsay=\"go\"\n[[step]]\ndo=\"make-key\"\npurpose=\"log\"\nreplaces=\""+
+		present.Thumbprint().String()+"\"\n[[step]]\ndo=\"read-back\"\npurpose=\"log\"\n[[step]]\ndo=\"birth\"\npurpose=\"log\"\n"))
+	h := &held{s, hold(t, s, people, newToken(t), nil, 4).Transcript(), people}
+	h.replace(t, 2, func(e *Entry) { e.Key.Key = present })
+	_, err := Replay(s, h.transcript)
+	wantDenial(t, err, denial.HSMKeyPolicy, "there has been before")
 }

@@ -23,8 +23,8 @@ func fit() map[string]string {
 //   - confirm says nothing of any;
 //   - make-key names the purpose of the script, a key that nobody has had so far, and module and serial number of a token;
 //   - read-back and birth name exactly that key on that token (904), with every attribute of fit (904);
-//   - birth says of it what read-back said (904), names everybody who takes part (409), and has a quote of the host if the
-//     script asks for one, which answers this step (3xx, 506, 601).
+//   - birth names everybody who takes part (409), and has a quote of the host if the script asks for one (914), which
+//     answers this step (3xx, 506, 601).
 func (st *State) checkKey(e *Entry) error {
 	want := st.script.Steps[len(st.transcript)]
 	if (e.Key != nil) != (want.Do != Confirm) || (e.Persons != nil || e.Quote != nil) && want.Do != Birth {
@@ -74,9 +74,6 @@ func (st *State) checkNew(e *Entry, want Step) error {
 }
 
 func (st *State) checkBirth(e *Entry) error {
-	if !maps.Equal(e.Key.Attributes, st.made[e.Key.Purpose].Attributes) {
-		return denial.New(denial.HSMKeyPolicy, "the %s key has other attributes than were read back", e.Key.Purpose)
-	}
 	if !slices.Equal(e.Persons, st.script.persons()) {
 		return denial.New(denial.DualControlMissing, "the birth does not name everybody who takes part")
 	}
