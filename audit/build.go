@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,18 +15,34 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// Log is what Build reads. Leaves calls fn for the entries [from, to) in order and fails if one is missing. Receipt
-// returns the receipt of an entry under the first head that covers it; Consistency the receipt from the tree of from
-// entries to that of to, for which there is a signed head. Blob returns stored data by its SHA-256.
+// Log is what Build reads.
 type Log interface {
+	Entries
+	Tree
+}
+
+// Entries are what a log holds. Leaves calls fn for the entries [from, to) in order and fails if one is missing. Blob
+// returns stored data by its SHA-256.
+type Entries interface {
 	Leaves(ctx context.Context, from, to uint64, fn func(index uint64, leaf []byte) error) error
-	Receipt(ctx context.Context, index uint64) ([]byte, error)
-	Consistency(ctx context.Context, from, to uint64) ([]byte, error)
 	Blob(ctx context.Context, digest statement.Digest) ([]byte, bool, error)
 }
 
-// Sealer signs for the issuer. SealManifest also logs what it signs, and returns it with its receipt.
+// Tree proves entries. Checkpoint returns the newest signed head and its checkpoint, cosigned where witnesses have done so.
+// Receipt returns the receipt of an entry under the first head that covers it; Path the inclusion path of an entry in the
+// tree of size entries; Consistency the receipt from the tree of from entries to that of to, for which there is a signed
+// head.
+type Tree interface {
+	Checkpoint(ctx context.Context) (receipt.Head, []byte, error)
+	Receipt(ctx context.Context, index uint64) ([]byte, error)
+	Path(ctx context.Context, index, size uint64) ([]receipt.Hash, error)
+	Consistency(ctx context.Context, from, to uint64) ([]byte, error)
+}
+
+// Sealer signs for the issuer. SealManifest also logs what it signs, and returns it with its receipt. StatusLists returns
+// the tokens of all status lists in force.
 type Sealer interface {
+	StatusLists(ctx context.Context) ([][]byte, error)
 	SealCapsule(ctx context.Context, subject string, payload []byte) ([]byte, error)
 	SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error)
 }
@@ -59,18 +76,17 @@ func (b *Bundle) Digest() statement.Digest { return b.s.members[nameSeal].hash }
 // Close frees the bundle.
 func (b *Bundle) Close() error { return b.s.Close() }
 
-// Build makes the bundle of a query over the log under a signed head of it. Beside what was asked for it holds what
+// Build makes the bundle of a query over the log under its newest signed head. Beside what was asked for it holds what
 // is needed to verify that: genesis, all acts, and the records of enrolments and keys that stand before it. A range
 // that would cut an act in two ends behind it. It refuses a range that the head does not cover (908).
-func Build(ctx context.Context, log Log, head receipt.Head, office Office, q Query) (*Bundle, error) {
+func Build(ctx context.Context, log Log, office Office, q Query) (*Bundle, error) {
 	s, err := newSpool()
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{spool: s, log: log, head: head, office: office, query: q, counts: map[class]uint64{}, sizes: map[uint64]bool{}}
+	b := &builder{spool: s, log: log, office: office, query: q, counts: map[class]uint64{}, sizes: map[uint64]bool{}}
 	if err := b.build(ctx); err != nil {
-		s.Close()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return &Bundle{s}, nil
 }
@@ -79,6 +95,7 @@ type builder struct {
 	*spool
 	log     Log
 	head    receipt.Head
+	point   []byte // checkpoint of head
 	office  Office
 	query   Query
 	genesis record.Genesis
@@ -90,6 +107,9 @@ type builder struct {
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
+	if b.head, b.point, err = b.log.Checkpoint(ctx); err != nil {
+		return fmt.Errorf("reading checkpoint: %w", err)
+	}
 	if b.query.To == 0 {
 		b.query.To = b.head.Size
 	}
@@ -110,7 +130,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 			return fmt.Errorf("reading entry %d: %w", index, err)
 		}
 	}
-	for _, part := range []func(context.Context) error{b.consistency, b.policies, b.keys, b.seal} {
+	for _, part := range []func(context.Context) error{b.consistency, b.policies, b.standing, b.seal} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -180,7 +200,22 @@ func (b *builder) statement(ctx context.Context, index uint64, leaf []byte) erro
 	if err := b.add(nameStatement(index), raw); err != nil {
 		return err
 	}
+	if err := b.proofs(ctx, index, r); err != nil {
+		return err
+	}
 	return b.capsule(ctx, e)
+}
+
+// proofs adds the receipt of an entry once more, for those who take it detached, and its proof under the checkpoint.
+func (b *builder) proofs(ctx context.Context, index uint64, receiptOf []byte) error {
+	if err := b.add(nameReceipt(index), receiptOf); err != nil {
+		return err
+	}
+	path, err := b.log.Path(ctx, index, b.head.Size)
+	if err != nil {
+		return fmt.Errorf("proving entry %d: %w", index, err)
+	}
+	return b.add(nameProof(index), receipt.MakeProof(index, path, b.point))
 }
 
 // consistency adds the proof that each head that a receipt is under belongs to the head of the bundle.
@@ -209,13 +244,27 @@ func (b *builder) policies(context.Context) error {
 	return nil
 }
 
-// keys adds the keys that genesis names, for people: a verifier uses its own.
-func (b *builder) keys(context.Context) error {
-	raw, err := keySet(&b.genesis)
+// standing adds what is of the log as a whole: its checkpoint, the status lists in force, and, for people and other programs,
+// the keys that genesis names and a policy for the checkpoint. A verifier uses its own.
+func (b *builder) standing(ctx context.Context) error {
+	keys, err := keySet(&b.genesis)
 	if err != nil {
 		return err
 	}
-	return b.add(nameKeys, raw)
+	policy, err := tlogPolicy(&b.genesis)
+	if err != nil {
+		return err
+	}
+	lists, err := b.office.StatusLists(ctx)
+	if err != nil {
+		return fmt.Errorf("reading status lists: %w", err)
+	}
+	for n, raw := range lists {
+		if err := b.add(nameStatus(n), raw); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.add(namePoint, b.point), b.add(nameKeys, keys), b.add(nameTrust, policy))
 }
 
 // seal adds the manifest of all that was added, and its signature.
@@ -223,7 +272,7 @@ func (b *builder) seal(ctx context.Context) error {
 	m := manifest{Version: Version, Issuer: b.genesis.Issuer, Log: b.genesis.Log,
 		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution, Host: b.query.Host},
 		Head:  treeHead{Size: b.head.Size, Root: b.head.Root, Time: b.head.Time},
-		Lacks: chunked(b.lacks), Counts: chunked(countsOf(b.counts))}
+		Lacks: chunked(b.lacks), Counts: chunked(countsOf(b.counts)), Absent: absent()}
 	var files []file
 	for _, f := range b.sorted() {
 		files = append(files, file{Path: f.path, Size: uint64(f.size), Hash: f.hash})

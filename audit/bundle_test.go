@@ -62,7 +62,7 @@ func TestBuildRefusesARangeThatTheHeadDoesNotCover(t *testing.T) {
 	s := newStage(t)
 	head := s.Tree.Head().Head
 	for _, q := range []audit.Query{{From: head.Size}, {From: 5, To: 5}, {To: head.Size + 1}} {
-		if _, err := audit.Build(s.Ctx, s.Tree, head, s.Issuer, q); !denial.Is(err, denial.RequestLimit) {
+		if _, err := audit.Build(s.Ctx, s.Tree, s.Issuer, q); !denial.Is(err, denial.RequestLimit) {
 			t.Errorf("%+v: got %v", q, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestBuildFailsWithItsLog(t *testing.T) {
 	s := newStage(t)
 	s.permit()
 	broken := errors.New("broken")
-	if _, err := audit.Build(s.Ctx, lossy{Log: s.Tree, fail: broken}, s.Tree.Head().Head, s.Issuer, audit.Query{}); !errors.Is(err, broken) {
+	if _, err := audit.Build(s.Ctx, lossy{Log: s.Tree, fail: broken}, s.Issuer, audit.Query{}); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -100,7 +100,7 @@ func TestP23_LostEvidenceIsAGap(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := lossy{Log: s.Tree, lost: map[statement.Digest]bool{statement.Digest(claims.Environment.Evidence.Value): true}}
-	b := must(audit.Build(s.Ctx, lost, s.Tree.Head().Head, s.Issuer, audit.Query{}))(t)
+	b := must(audit.Build(s.Ctx, lost, s.Issuer, audit.Query{}))(t)
 	defer b.Close()
 	var raw bytes.Buffer
 	if err := b.Write(s.Ctx, &raw); err != nil {
@@ -110,7 +110,7 @@ func TestP23_LostEvidenceIsAGap(t *testing.T) {
 	if r.Verdict != audit.Unchecked || !denial.Is(r.Err(), denial.NoEvidence) {
 		t.Fatalf("got %s, %v\n%s", r.Verdict, r.Err(), r.Text())
 	}
-	if f := finding(t, r, m.Index); f.Verdict != audit.Unchecked || len(r.Lacks) != 1 || r.Lacks[0] != (audit.Lack{Index: m.Index, Part: "evidence"}) {
+	if f := finding(t, r, m.Index); f.Verdict != audit.Unchecked || len(r.Lacks) != 1 || r.Lacks[0].Index != m.Index || r.Lacks[0].Part != "evidence" || r.Lacks[0].Reason == "" {
 		t.Errorf("got %+v, gaps %+v", f, r.Lacks)
 	}
 	if !strings.Contains(r.Text(), "gap: entry") {
@@ -347,7 +347,7 @@ func TestFaultsAreNotVerdicts(t *testing.T) {
 	if _, err := audit.Verify(s.Ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.Now()}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := audit.Build(s.Ctx, s.Tree, s.Tree.Head().Head, s.Issuer, audit.Query{}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := audit.Build(s.Ctx, s.Tree, s.Issuer, audit.Query{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

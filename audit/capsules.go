@@ -10,6 +10,12 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
+// part names a part of the capsule of an entry.
+type part struct {
+	index uint64
+	name  string
+}
+
 // parts are the digests of what a capsule holds. A zero digest is a part that the outcome does not name.
 type parts struct {
 	evidence, request, input, chain statement.Digest
@@ -132,7 +138,7 @@ func (b *builder) part(ctx context.Context, e *entry, name string, digest statem
 		return nil, err
 	}
 	if !ok {
-		b.lacks = append(b.lacks, Lack{Index: e.index, Part: name})
+		b.lacks = append(b.lacks, Lack{Index: e.index, Part: name, Reason: lackDeleted})
 		return nil, nil
 	}
 	return data, nil
@@ -155,7 +161,7 @@ func (b *builder) documents(e *entry, hashes []firmwarepolicy.Hash) (*cmwText, e
 	for _, h := range hashes {
 		doc, ok := b.found.policies[h]
 		if !ok {
-			b.lacks = append(b.lacks, Lack{Index: e.index, Part: "policy"})
+			b.lacks = append(b.lacks, Lack{Index: e.index, Part: "policy", Reason: lackUnknown})
 			continue
 		}
 		docs = append(docs, doc)

@@ -10,6 +10,9 @@ type (
 var (
 	NameStatement = nameStatement
 	NameHead      = nameHead
+	NameProof     = nameProof
+	NameReceipt   = nameReceipt
+	NameStatus    = nameStatus
 	NameCapsule   = nameCapsule
 	NamePolicy    = namePolicy
 )

@@ -16,6 +16,7 @@ import (
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/issuertest"
@@ -154,9 +155,9 @@ func TestT24_EditedBundleIsRefused(t *testing.T) {
 		"T24 a foreign statement":        func(f files) { f[audit.NameStatement(7)] = other },
 		"T24 two statements reordered":   swap,
 		"T24 a capsule added":            func(f files) { f[audit.NameCapsule(statement.Digest{1})] = []byte{0xa0} },
-		"T24 a policy changed":           func(f files) { bump(f, "policies/") },
-		"T24 a consistency proof edited": func(f files) { bump(f, "heads/") },
-		"T24 the key set changed":        func(f files) { bump(f, "keys") },
+		"T24 a policy changed":           func(f files) { bump(f, "policy/") },
+		"T24 a consistency proof edited": func(f files) { bump(f, "receipts/consistency") },
+		"T24 the key set changed":        func(f files) { bump(f, "keys/") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := unpack(t, good)
@@ -195,6 +196,12 @@ func digestAt(t testing.TB, f files, index uint64) statement.Digest {
 	return must(statement.Decode(f[audit.NameStatement(index)], 1<<20))(t).Digest()
 }
 
+// resized is a checkpoint whose size was changed after it was signed.
+func resized(checkpoint []byte) []byte {
+	lines := bytes.SplitN(checkpoint, []byte("\n"), 3)
+	return bytes.Join([][]byte{lines[0], slices.Concat(lines[1], []byte("0")), lines[2]}, []byte("\n"))
+}
+
 // bump changes the last byte of the first file with the prefix.
 func bump(f files, prefix string) {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
@@ -212,6 +219,14 @@ func TestResealedBundleIsRefutedForWhatItIs(t *testing.T) {
 	good := s.export(audit.Query{})
 	first, last := digestAt(t, unpack(t, good), permits[0].Index), unpack(t, good).manifest(t).Query.To-1
 	flip := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }
+	point := unpack(t, good)["checkpoint"]
+	head := unpack(t, good).manifest(t).Head
+	now := receipt.Head{Size: head.Size, Root: head.Root}
+	note := func(key *issuertest.Key, log string, h receipt.Head) []byte {
+		return must(receipt.SignCheckpoint(s.Ctx, key, receipt.Origin(log), h))(t)
+	}
+	older := note(s.Keys[record.PurposeLog], issuertest.Log, receipt.Head{Size: now.Size - 1, Root: now.Root})
+	foreign, strange := note(s.Keys[record.PurposeLog], issuertest.Log+"/2", now), note(issuertest.NewKey(t), issuertest.Log, now)
 	for name, c := range map[string]struct {
 		edit func(files)
 		want denial.Reason
@@ -237,10 +252,26 @@ func TestResealedBundleIsRefutedForWhatItIs(t *testing.T) {
 		"capsule of another profile":    {func(f files) { s.recapsule(f, first, func(c *audit.Capsule) { c.Profile += "0" }) }, denial.UnsupportedVersion},
 		"capsule removed":               {func(f files) { delete(f, audit.NameCapsule(first)) }, denial.NoEvidence},
 		"capsule broken":                {func(f files) { f[audit.NameCapsule(first)] = flip(f[audit.NameCapsule(first)]) }, denial.SignatureInvalid},
-		"policy file changed":           {func(f files) { bump(f, "policies/") }, denial.PolicyHashMismatch},
-		"key set changed":               {func(f files) { bump(f, "keys") }, denial.KeyUnknown},
+		"policy file changed":           {func(f files) { bump(f, "policy/") }, denial.PolicyHashMismatch},
+		"key set changed":               {func(f files) { bump(f, "keys/") }, denial.KeyUnknown},
+		"checkpoint removed":            {func(f files) { delete(f, "checkpoint") }, denial.ReceiptInvalid},
+		"checkpoint changed":            {func(f files) { f["checkpoint"] = resized(point) }, denial.SignatureInvalid},
+		"checkpoint of an older tree":   {func(f files) { f["checkpoint"] = older }, denial.LogInconsistent},
+		"T15 checkpoint of another log": {func(f files) { f["checkpoint"] = foreign }, denial.LogInconsistent},
+		"checkpoint by a stranger":      {func(f files) { f["checkpoint"] = strange }, denial.KeyUnknown},
+		"checkpoint policy changed":     {func(f files) { bump(f, "tlog-policy") }, denial.KeyUnknown},
+		"proof removed":                 {func(f files) { delete(f, audit.NameProof(last)) }, denial.ReceiptInvalid},
+		"proof of another entry":        {func(f files) { f[audit.NameProof(last)] = f[audit.NameProof(last-1)] }, denial.ReceiptInvalid},
+		"proof under another checkpoint": {func(f files) {
+			f[audit.NameProof(last)] = bytes.Replace(f[audit.NameProof(last)], f["checkpoint"], older, 1)
+		}, denial.ReceiptInvalid},
+		"detached receipt removed":      {func(f files) { delete(f, audit.NameReceipt(last)) }, denial.ReceiptInvalid},
+		"detached receipt of another":   {func(f files) { f[audit.NameReceipt(last)] = f[audit.NameReceipt(last-1)] }, denial.ReceiptInvalid},
+		"status list removed":           {func(f files) { delete(f, audit.NameStatus(0)) }, denial.ReceiptInvalid},
+		"status list changed":           {func(f files) { f[audit.NameStatus(0)] = flip(f[audit.NameStatus(0)]) }, denial.SignatureInvalid},
+		"status list is an artifact":    {func(f files) { f[audit.NameStatus(0)] = permits[0].Artifact }, denial.WrongType},
 		"consistency proof removed":     {func(f files) { delete(f, audit.NameHead(headOf(t, f))) }, denial.LogInconsistent},
-		"consistency proof changed":     {func(f files) { bump(f, "heads/") }, denial.LogInconsistent},
+		"consistency proof changed":     {func(f files) { bump(f, "receipts/consistency") }, denial.LogInconsistent},
 		"a file that nothing calls for": {func(f files) { f[audit.NameHead(1)] = []byte{1} }, denial.ReceiptInvalid},
 		"genesis removed":               {func(f files) { delete(f, audit.NameStatement(0)) }, denial.ReceiptInvalid},
 		"second of genesis removed":     {func(f files) { delete(f, audit.NameStatement(1)) }, denial.ThresholdNotMet},

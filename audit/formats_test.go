@@ -21,7 +21,7 @@ func TestBytesFitTheirCDDL(t *testing.T) {
 	for _, q := range []audit.Query{{}, {Execution: requests[0].Execution.ID}, {Host: hostURI}} {
 		f := unpack(t, s.export(q))
 		if q.Execution == nil {
-			f["manifest.cbor"] = unpack(t, s.reseal(f, func(m *audit.Manifest) { m.Lacks = [][]audit.Lack{{{Index: 17, Part: "input"}}} }))["manifest.cbor"]
+			f["manifest.cbor"] = unpack(t, s.reseal(f, func(m *audit.Manifest) { m.Lacks = [][]audit.Lack{{{Index: 17, Part: "input", Reason: "lost"}}} }))["manifest.cbor"]
 		}
 		match("manifest", cddl.Decode(t, f["manifest.cbor"]), "manifest")
 		match("bundle-seal", cddl.Statement(t, f["manifest.cose"]), "seal")

@@ -20,13 +20,18 @@ const chunk = 4096
 const (
 	nameManifest = "manifest.cbor"
 	nameSeal     = "manifest.cose"
-	nameKeys     = "keys"
+	nameKeys     = "keys/scitt-keys.cbor"
+	namePoint    = "checkpoint"
+	nameTrust    = "tlog-policy"
 )
 
 func nameStatement(index uint64) string     { return fmt.Sprintf("statements/%016d.scitt", index) }
-func nameHead(size uint64) string           { return fmt.Sprintf("heads/%016d.receipt", size) }
+func nameReceipt(index uint64) string       { return fmt.Sprintf("receipts/%016d.receipt", index) }
+func nameProof(index uint64) string         { return fmt.Sprintf("proofs/%016d.tlog-proof", index) }
+func nameHead(size uint64) string           { return fmt.Sprintf("receipts/consistency-%016d.receipt", size) }
+func nameStatus(n int) string               { return fmt.Sprintf("status/%016d.cwt", n) }
 func nameCapsule(d statement.Digest) string { return "capsules/" + d.String() + ".cmw" }
-func namePolicy(hash fmt.Stringer) string   { return "policies/" + hash.String() + ".cbor" }
+func namePolicy(hash fmt.Stringer) string   { return "policy/" + hash.String() + ".cbor" }
 
 // manifest is what the issuer signs about a bundle. Long lists are cut into chunks.
 type manifest struct {
@@ -38,6 +43,23 @@ type manifest struct {
 	Files   [][]file  `cbor:"6,keyasint"`
 	Lacks   [][]Lack  `cbor:"7,keyasint"`
 	Counts  [][]Count `cbor:"8,keyasint"`
+	Absent  []Absent  `cbor:"9,keyasint"`
+}
+
+// Absent is a part of the layout of evidence bundles that no bundle of this issuer has, and why.
+type Absent struct {
+	_      struct{} `cbor:",toarray"`
+	Part   string   `json:"part"`
+	Reason string   `json:"reason"`
+}
+
+// absent lists what the issuer never keeps as files of their own.
+func absent() []Absent {
+	return []Absent{
+		{Part: "certs", Reason: "EK certificates stand in the capsules, as the hosts sent them"},
+		{Part: "corim", Reason: "reference values stand in the appraisal policies"},
+		{Part: "tsa", Reason: "the issuer asks no time-stamping authority"},
+	}
 }
 
 type span struct {
@@ -66,10 +88,17 @@ type file struct {
 
 // Lack is a part of a capsule that the issuer no longer has.
 type Lack struct {
-	_     struct{} `cbor:",toarray"`
-	Index uint64   `json:"index"` // of the statement that it belongs to
-	Part  string   `json:"part"`  // evidence, request, input, ek-chain or policy
+	_      struct{} `cbor:",toarray"`
+	Index  uint64   `json:"index"` // of the statement that it belongs to
+	Part   string   `json:"part"`  // evidence, request, input, ek-chain or policy
+	Reason string   `json:"reason"`
 }
+
+// The reasons of lacks.
+const (
+	lackDeleted = "the issuer's store has it no longer: deleted under retention, or lost"
+	lackUnknown = "no act before this statement publishes it"
+)
 
 // Count is how many statements of one kind, event and code a bundle holds.
 type Count struct {

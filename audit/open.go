@@ -28,16 +28,23 @@ var shapes = []struct {
 }{
 	{regexp.MustCompile(`^manifest\.cbor$`), 1 << 30},
 	{regexp.MustCompile(`^manifest\.cose$`), maxTransparent},
-	{regexp.MustCompile(`^keys$`), 1 << 20},
+	{regexp.MustCompile(`^keys/scitt-keys\.cbor$`), 1 << 20},
+	{regexp.MustCompile(`^checkpoint$`), maxCheckpoint},
+	{regexp.MustCompile(`^tlog-policy$`), maxCheckpoint},
+	{regexp.MustCompile(`^status/[0-9]{16}\.cwt$`), maxStatus},
 	{regexp.MustCompile(`^statements/[0-9]{16}\.scitt$`), maxTransparent},
-	{regexp.MustCompile(`^heads/[0-9]{16}\.receipt$`), maxReceipt},
+	{regexp.MustCompile(`^receipts/[0-9]{16}\.receipt$`), maxReceipt},
+	{regexp.MustCompile(`^receipts/consistency-[0-9]{16}\.receipt$`), maxReceipt},
+	{regexp.MustCompile(`^proofs/[0-9]{16}\.tlog-proof$`), maxCheckpoint + maxReceipt},
 	{regexp.MustCompile(`^capsules/[0-9a-f]{64}\.cmw$`), maxCapsule},
-	{regexp.MustCompile(`^policies/[0-9a-f]{64}\.cbor$`), 64 << 10},
+	{regexp.MustCompile(`^policy/[0-9a-f]{64}\.cbor$`), 64 << 10},
 }
 
 const (
 	maxCapsule     = 9 << 20
 	maxReceipt     = 8 << 10
+	maxCheckpoint  = 64 << 10
+	maxStatus      = 1 << 20
 	maxTransparent = statement.MaxStatement + maxReceipt + 64
 )
 

@@ -106,7 +106,7 @@ func TestReportOfARefutedBundleSaysSo(t *testing.T) {
 	if a.Report.Verdict != audit.Refuted || !denial.Is(a.Report.Err(), denial.NoEvidence) || !strings.Contains(html, "REFUTED") || !strings.Contains(html, "102 NO_EVIDENCE") {
 		t.Errorf("got %s, %v", a.Report.Verdict, a.Report.Err())
 	}
-	delete(f, "keys")
+	delete(f, "keys/scitt-keys.cbor")
 	broken := s.tell(f.pack(t))
 	if html := page(t, broken); !strings.Contains(html, "REFUTED") || len(broken.Items) != 0 {
 		t.Errorf("the page of a broken bundle tells of %d statements", len(broken.Items))

@@ -165,7 +165,7 @@ func (v *verifier) holds(e *entry, c *capsule, want parts) (complete bool, err e
 		{"evidence", c.Evidence.value(), want.evidence}, {"request", c.Request.value(), want.request},
 		{"input", c.Input.value(), want.input}, {"ek-chain", c.Chain.value(), want.chain},
 	} {
-		lacks := v.lacks[Lack{Index: e.index, Part: p.name}]
+		lacks := v.lacks[part{e.index, p.name}]
 		switch {
 		case p.have == nil && p.want == (statement.Digest{}):
 		case p.have == nil && lacks:

@@ -35,6 +35,7 @@ type Report struct {
 	Statements []Finding `json:"statements"`       // by index; empty if the bundle is refuted before they are read
 	Counts     []Count   `json:"counts"`
 	Lacks      []Lack    `json:"lacks"`  // parts that the issuer no longer has
+	Absent     []Absent  `json:"absent"` // parts of the layout that no bundle of this issuer has
 	Limits     []string  `json:"limits"` // what no check of this bundle can show
 }
 
@@ -127,7 +128,7 @@ func (r *Report) Text() string {
 	r.tally(&b)
 	r.details(&b)
 	for _, l := range r.Lacks {
-		fmt.Fprintf(&b, "gap: entry %d has no %s any more\n", l.Index, l.Part)
+		fmt.Fprintf(&b, "gap: entry %d has no %s: %s\n", l.Index, l.Part, l.Reason)
 	}
 	for _, l := range r.Limits {
 		fmt.Fprintf(&b, "limit: %s\n", l)

@@ -11,29 +11,29 @@ import (
 )
 
 // transparent decodes a statement with exactly one receipt and nothing else beside it, and verifies the receipt.
-func (v *verifier) transparent(raw []byte) (*statement.Envelope, *receipt.Proof, error) {
+func (v *verifier) transparent(raw []byte) (*statement.Envelope, *receipt.Proof, []byte, error) {
 	env, err := statement.Decode(raw, maxTransparent)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	receipts, err := env.Receipts()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if len(receipts) != 1 {
-		return nil, nil, denial.New(denial.NoReceipt, "a statement of a bundle has exactly one receipt")
+		return nil, nil, nil, denial.New(denial.NoReceipt, "a statement of a bundle has exactly one receipt")
 	}
 	if again, err := statement.Attach(env.Leaf(), receipts[0]); err != nil || !bytes.Equal(again, raw) {
-		return nil, nil, denial.New(denial.ReceiptInvalid, "something stands beside the receipt")
+		return nil, nil, nil, denial.New(denial.ReceiptInvalid, "something stands beside the receipt")
 	}
 	proof, err := v.proofs.Verify(receipts[0], env.Leaf())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if proof.Issuer != v.trust.Issuer || proof.Log != v.trust.Log {
-		return nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
+		return nil, nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
 	}
-	return env, proof, v.signedAt(receipts[0], proof.Time)
+	return env, proof, receipts[0], v.signedAt(receipts[0], proof.Time)
 }
 
 // signedAt checks that the log key of a receipt was valid at its time.
@@ -59,7 +59,7 @@ func (v *verifier) seal() error {
 	if raw == nil || sealed == nil {
 		return denial.New(denial.ClaimAbsent, "the bundle has no signed manifest")
 	}
-	env, proof, err := v.transparent(sealed)
+	env, proof, _, err := v.transparent(sealed)
 	if err != nil {
 		return err
 	}
@@ -135,16 +135,4 @@ func (v *verifier) genesis() error {
 	v.world.genesis = g
 	v.world.authorities, err = record.NewAuthorities(g)
 	return err
-}
-
-// keySet is the informational key set of a genesis.
-func keySet(g *record.Genesis) ([]byte, error) {
-	var set []statement.Key
-	for _, p := range record.Purposes() {
-		set = append(set, g.Keys[p])
-	}
-	for _, a := range g.Authorities {
-		set = append(set, a.Key)
-	}
-	return statement.Marshal(set)
 }

@@ -181,7 +181,7 @@ func (s *stage) trust() *artifact.Trust {
 func (s *stage) export(q audit.Query) []byte {
 	s.Helper()
 	s.tick()
-	b := must(audit.Build(s.Ctx, s.Tree, s.Tree.Head().Head, s.Issuer, q))(s)
+	b := must(audit.Build(s.Ctx, s.Tree, s.Issuer, q))(s)
 	defer b.Close()
 	var out, again bytes.Buffer
 	if err := b.Write(s.Ctx, &out); err != nil {

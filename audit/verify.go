@@ -20,6 +20,8 @@ import (
 type Options struct {
 	Now   time.Time           // for the expiry of the trust file; zero is refused (905)
 	Roots []*x509.Certificate // TPM vendor roots that the trust file names by file; those in PEM are read from it
+
+	Witnesses *receipt.Witnesses // whose cosignatures the checkpoint needs; nil: none is counted, and the report says so
 }
 
 // Verify checks a bundle against the auditor's trust file. The error is a fault of this machine; every refusal stands
@@ -32,30 +34,33 @@ type Options struct {
 //  3. The manifest: it is signed by the issuer's record key (301, 305) for this log (706), that signature is in the
 //     log (324) and not dated before the head of the bundle (324), and it decodes (3xx). Its list of files is that of the
 //     bundle: none missing, none more, each with its size and SHA-256 (324).
-//  4. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
+//  4. The checkpoint is signed by a log key of the trust file (305, 301), for the tree head of the manifest (325), and cosigned
+//     as Options.Witnesses demand (326).
+//  5. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
 //     issuer and the log of the trust file (706).
 //
 // Then each statement, in order of index, gets a verdict of its own:
 //
-//  5. It decodes (3xx) and has exactly one receipt by the log key of the trust file, which was valid then (208), for this
+//  6. It decodes (3xx) and has exactly one receipt by the log key of the trust file, which was valid then (208), for this
 //     log and the index of its name (324). The receipt's head is one history with the bundle's head, by a consistency
-//     receipt (325); logged times and tree sizes rise with the index (325).
-//  6. Its signature is by the right key, valid at logged time (208): the issuer's keys of the trust file for artifacts and
+//     receipt (325); logged times and tree sizes rise with the index (325). The receipt is there detached too, and a proof leads
+//     from the entry to the checkpoint (324).
+//  7. Its signature is by the right key, valid at logged time (208): the issuer's keys of the trust file for artifacts and
 //     records, the quorum of genesis for acts (403, 326), a gate key that an earlier enrolment record names for the rest.
-//  7. What its kind says: see act, permit, denied and gate in this package. A decision is made again.
+//  8. What its kind says: see act, permit, denied and gate in this package. A decision is made again.
 //
 // Last, the bundle as a whole:
 //
-//  8. A range has every entry of it, and before it only what later entries are verified with (324).
-//  9. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
-//     its statements, and the informational key set to genesis (324).
+//  9. A range has every entry of it, and before it only what later entries are verified with (324).
+//  10. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
+//     its statements, and the informational key set and checkpoint policy to genesis (305). Status lists are signed (301, 305).
 func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Report, error) {
 	return newVerifier(ctx, trust, o).run(r)
 }
 
 func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
 	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
-		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Limits: []string{}}}
+		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Absent: []Absent{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
 	return v
 }
@@ -95,15 +100,18 @@ type verifier struct {
 	proofs *receipt.Verifier
 	s      *spool
 	m      manifest
-	sealed uint64 // logged time of the manifest
-	lacks  map[Lack]bool
-	heads  map[uint64]receipt.Head // that receipts are under, by size
-	last   receipt.Head            // of the statement before
-	used   map[string]bool         // members that a statement has called for
-	counts map[class]uint64
-	world  *world
-	report *Report
-	tell   func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
+
+	pointRaw []byte // of point
+	sealed   uint64 // logged time of the manifest
+	lacks    map[part]bool
+	heads    map[uint64]receipt.Head // that receipts are under, by size
+	last     receipt.Head            // of the statement before
+	used     map[string]bool         // members that a statement has called for
+	counts   map[class]uint64
+	world    *world
+	report   *Report
+	point    *receipt.Checkpoint                      // verified
+	tell     func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
 }
 
 func (v *verifier) verify(r io.Reader) (err error) {
@@ -113,7 +121,7 @@ func (v *verifier) verify(r io.Reader) (err error) {
 	if v.s, err = open(v.ctx, r); err != nil {
 		return err
 	}
-	for _, check := range []func() error{v.seal, v.files, v.describe, v.genesis, v.statements, v.complete, v.leftovers} {
+	for _, check := range []func() error{v.seal, v.files, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -152,12 +160,13 @@ func (v *verifier) describe() (err error) {
 	r := v.report
 	r.From, r.To, r.Execution, r.Host, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.m.Query.Host, v.sealed
 	r.Head = &Head{Size: v.m.Head.Size, Root: hex.EncodeToString(v.m.Head.Root[:]), Time: v.m.Head.Time}
+	r.Absent = append(r.Absent, v.m.Absent...)
 	if r.Lacks, err = joined(v.m.Lacks); err != nil {
 		return err
 	}
-	v.lacks = map[Lack]bool{}
+	v.lacks = map[part]bool{}
 	for _, l := range r.Lacks {
-		v.lacks[l] = true
+		v.lacks[part{l.Index, l.Part}] = true
 	}
 	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word")
 	if len(v.roots) == 0 {

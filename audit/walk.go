@@ -175,7 +175,7 @@ func (v *verifier) logged(e *entry, f *Finding) error {
 	if err != nil {
 		return err
 	}
-	_, proof, err := v.transparent(raw)
+	_, proof, beside, err := v.transparent(raw)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,10 @@ func (v *verifier) logged(e *entry, f *Finding) error {
 		return denial.New(denial.LogInconsistent, "a later entry has an earlier tree head")
 	}
 	v.last = head
-	return v.history(head)
+	if err := v.history(head); err != nil {
+		return err
+	}
+	return v.proved(e, beside)
 }
 
 // history checks that a head is one history with the head of the bundle.
@@ -309,12 +312,8 @@ func (v *verifier) leftovers() error {
 			return denial.New(denial.PolicyHashMismatch, "a policy of the bundle is not the one that authorities signed")
 		}
 	}
-	want, err := keySet(v.world.genesis)
-	if err != nil {
+	if err := errors.Join(v.informational(), v.statusLists()); err != nil {
 		return err
-	}
-	if raw, err := v.read(nameKeys); err != nil || !bytes.Equal(raw, want) {
-		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the key set of the bundle is not that of genesis"))
 	}
 	for _, path := range slices.Sorted(maps.Keys(v.s.members)) {
 		if !v.used[path] && v.report.allSound() {

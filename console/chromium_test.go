@@ -114,7 +114,7 @@ func TestScreenshots(t *testing.T) {
 // auditReport writes the report of the whole log as an auditor does, and returns its path.
 func (s *site) auditReport(t *testing.T) string {
 	t.Helper()
-	b := issuertest.Must(audit.Build(s.Ctx, s.Tree, s.Tree.Head().Head, s.Issuer, audit.Query{}))(t)
+	b := issuertest.Must(audit.Build(s.Ctx, s.Tree, s.Issuer, audit.Query{}))(t)
 	defer b.Close()
 	var bundle, page bytes.Buffer
 	if err := b.Write(s.Ctx, &bundle); err != nil {

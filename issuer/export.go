@@ -27,6 +27,22 @@ func (i *Issuer) SealManifest(ctx context.Context, subject string, hash []byte) 
 	return statement.Attach(leaf, done[0].Receipt)
 }
 
+// StatusLists returns the tokens of all status lists that artifacts can name, by number.
+func (i *Issuer) StatusLists(ctx context.Context) ([][]byte, error) {
+	i.indices.mu.Lock()
+	last := i.indices.next / ListSize
+	i.indices.mu.Unlock()
+	var all [][]byte
+	for n := range last + 1 {
+		token, err := i.Status(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, token)
+	}
+	return all, nil
+}
+
 func (i *Issuer) claims(subject string) statement.Claims {
 	return statement.Claims{Issuer: i.genesis.Issuer, Subject: subject, IssuedAt: uint64(i.now().Unix())}
 }

@@ -37,6 +37,7 @@ type manifest struct {
 	Files  [][]statement.RawItem `cbor:"6,keyasint"`
 	Lacks  [][]audit.Lack        `cbor:"7,keyasint"`
 	Counts [][]audit.Count       `cbor:"8,keyasint"`
+	Absent []audit.Absent        `cbor:"9,keyasint"`
 }
 
 type head struct {
@@ -111,15 +112,23 @@ func (v *bundleView) kind(h *tar.Header, in io.Reader) (string, error) {
 		return "manifest", v.readManifest(h, in)
 	case h.Name == "manifest.cose":
 		return "signature of the manifest", nil
-	case h.Name == "keys":
+	case dir == "keys/", h.Name == "tlog-policy":
 		return "keys, for information", nil
+	case h.Name == "checkpoint":
+		return "checkpoint of the log", nil
 	case dir == "statements/" && strings.HasSuffix(name, ".scitt"):
 		return statementKind(h, in)
-	case dir == "heads/":
+	case dir == "receipts/" && strings.HasPrefix(name, "consistency-"):
 		return "tree head", nil
+	case dir == "receipts/":
+		return "receipt, detached", nil
+	case dir == "proofs/":
+		return "inclusion proof under the checkpoint", nil
+	case dir == "status/":
+		return "status list", nil
 	case dir == "capsules/":
 		return "evidence, request and input of a decision", nil
-	case dir == "policies/":
+	case dir == "policy/":
 		return "policy", nil
 	}
 	return "unknown", nil
@@ -203,7 +212,7 @@ func (m *manifest) gaps() []string {
 	out := []string{}
 	for _, chunk := range m.Lacks {
 		for _, l := range chunk {
-			out = append(out, fmt.Sprintf("entry %d has no %s any more", l.Index, l.Part))
+			out = append(out, fmt.Sprintf("entry %d has no %s: %s", l.Index, l.Part, l.Reason))
 		}
 	}
 	return out

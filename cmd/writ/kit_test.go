@@ -219,7 +219,7 @@ func (k *kit) measured(boot *bootlog.Boot) {
 // bundle packs a bundle with a manifest and a member of every sort. No issuer has signed it.
 func (k *kit) bundle() {
 	m := manifest{Version: 1, Issuer: issuerURI, Log: logURI, Head: head{Size: 2, Root: [32]byte{5}, Time: k.now},
-		Files: [][]statement.RawItem{}, Lacks: [][]audit.Lack{{{Index: 1, Part: "evidence"}}}, Counts: [][]audit.Count{{{Kind: "record", Event: 1, Code: 603, N: 1}}}}
+		Files: [][]statement.RawItem{}, Lacks: [][]audit.Lack{{{Index: 1, Part: "evidence", Reason: "lost"}}}, Counts: [][]audit.Count{{{Kind: "record", Event: 1, Code: 603, N: 1}}}}
 	m.Query.To = 2
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -227,10 +227,12 @@ func (k *kit) bundle() {
 		name string
 		data []byte
 	}{
-		{"capsules/00.cmw", k.files["capsule.cose"]}, {"heads/0000000000000002.receipt", k.files["growth.cose"]}, {"keys", nil},
-		{"manifest.cbor", must(statement.Marshal(&m))(k.t)}, {"manifest.cose", k.files["manifest.cose"]}, {"policies/00.cbor", nil},
+		{"capsules/00.cmw", k.files["capsule.cose"]}, {"checkpoint", nil}, {"keys/scitt-keys.cbor", nil},
+		{"manifest.cbor", must(statement.Marshal(&m))(k.t)}, {"manifest.cose", k.files["manifest.cose"]}, {"policy/00.cbor", nil},
+		{"proofs/0000000000000000.tlog-proof", nil}, {"receipts/0000000000000000.receipt", nil},
+		{"receipts/consistency-0000000000000002.receipt", k.files["growth.cose"]},
 		{"statements/0000000000000000.scitt", k.files["artifact.cose"]}, {"statements/0000000000000001.scitt", k.files["denial.cose"]},
-		{"statements/0000000000000002.scitt", []byte("no statement")}, {"x\x1b[2J", nil},
+		{"statements/0000000000000002.scitt", []byte("no statement")}, {"status/0000000000000000.cwt", nil}, {"tlog-policy", nil}, {"x\x1b[2J", nil},
 	} {
 		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: tar.TypeReg, Size: int64(len(f.data)), Mode: 0o644, Format: tar.FormatPAX}); err != nil {
 			k.t.Fatal(err)

@@ -23,7 +23,7 @@ func TestReportAndLineageOfAPermit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := must(audit.Build(w.Ctx, w.Tree, w.Tree.Head().Head, w.Issuer, audit.Query{Execution: claims.Execution.ID}))(t)
+	b := must(audit.Build(w.Ctx, w.Tree, w.Issuer, audit.Query{Execution: claims.Execution.ID}))(t)
 	defer b.Close()
 	var raw bytes.Buffer
 	if err := b.Write(w.Ctx, &raw); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/tlog"
 )
 
 // A finished bundle is kept for keepExport, and maxExports of them, so that a download that broke off can go on.
@@ -109,9 +112,28 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(e.file, 0, info.Size()))
 }
 
+// publicLog is a log whose checkpoint is the published one, with its cosignatures, as long as that is of the newest head.
+type publicLog struct {
+	*tlog.Log
+	publisher Publisher
+}
+
+func (p publicLog) Checkpoint(ctx context.Context) (receipt.Head, []byte, error) {
+	head, raw, err := p.Log.Checkpoint(ctx)
+	if err != nil || p.publisher == nil {
+		return head, raw, err
+	}
+	before := p.publisher.Checkpoint()
+	says := p.publisher.Published()
+	if says.Size == head.Size && says.Root == head.Root && bytes.Equal(before, p.publisher.Checkpoint()) {
+		raw = before
+	}
+	return head, raw, nil
+}
+
 // build makes a bundle in a temporary file.
 func (s *Server) build(ctx context.Context, q audit.Query, query string) (*export, error) {
-	b, err := audit.Build(ctx, s.issuer.Log(), s.issuer.Log().Head().Head, s.issuer, q)
+	b, err := audit.Build(ctx, publicLog{s.issuer.Log(), s.publisher}, s.issuer, q)
 	if err != nil {
 		return nil, err
 	}
