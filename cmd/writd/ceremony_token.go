@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
@@ -40,9 +42,9 @@ func (t ceremonyToken) Read(ctx context.Context, key statement.Thumbprint) (reco
 	return a.Birth(), err
 }
 
-// ceremonyBirths returns the births of a ceremony that made a key for every purpose. It refuses one that is not complete, or
-// is for another issuer (409), and a key of which the token states anything else now (904).
-func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer string) ([]record.Birth, error) {
+// ceremonyBirths returns the births of a ceremony that made a key for each of the purposes and no other. It refuses one that is
+// not complete, or is for another issuer (409), and a key of which the token states anything else now (904).
+func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer string, purposes ...string) ([]record.Birth, error) {
 	s, st, err := filesOf(script).open()
 	if err != nil {
 		return nil, err
@@ -51,10 +53,13 @@ func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer 
 	if err != nil {
 		return nil, err
 	}
-	if s.Issuer != issuer || len(born) != len(record.Purposes()) {
-		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made no key for one of the purposes")
+	if s.Issuer != issuer || len(born) != len(purposes) {
+		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made not exactly one key for %s", strings.Join(purposes, ", "))
 	}
 	for _, b := range born {
+		if !slices.Contains(purposes, b.Purpose) {
+			return nil, denial.New(denial.DualControlMissing, "the ceremony made a %s key", b.Purpose)
+		}
 		now, err := ceremonyToken{token}.Read(ctx, b.Key.Thumbprint())
 		if err != nil {
 			return nil, err

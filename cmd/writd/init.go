@@ -115,7 +115,7 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 // makeKeys has the token make the keys, or takes those of a ceremony, which the token must have.
 func makeKeys(cmd *cobra.Command, token *custody.Process, g *record.Genesis, script, tokenName string) error {
 	if script != "" {
-		born, err := ceremonyBirths(cmd.Context(), token, script, g.Issuer)
+		born, err := ceremonyBirths(cmd.Context(), token, script, g.Issuer, record.Purposes()...)
 		for _, b := range born {
 			g.Keys[b.Purpose] = b.Key
 			fmt.Fprintf(cmd.OutOrStdout(), "%-9s key %s born in the ceremony of %s\n", b.Purpose, b.Key.Thumbprint(), script)
@@ -223,7 +223,7 @@ func startLog(cmd *cobra.Command, c *config, f initFlags) error {
 // births reads the attributes of every key back from the token, or takes them from the ceremony in which it was born.
 func births(ctx context.Context, token *custody.Group, g *record.Genesis, script string) ([]record.Birth, error) {
 	if script != "" {
-		born, err := ceremonyBirths(ctx, token.Active(), script, g.Issuer)
+		born, err := ceremonyBirths(ctx, token.Active(), script, g.Issuer, record.Purposes()...)
 		for _, b := range born {
 			if !b.Key.Equal(g.Keys[b.Purpose]) {
 				return nil, denial.New(denial.HSMKeyPolicy, "genesis names another %s key than was born in the ceremony", b.Purpose)
