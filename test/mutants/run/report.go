@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/governed-execution/writ/test/mutants"
 )
@@ -16,7 +17,7 @@ func (r *results) report(o options) error {
 		return err
 	}
 	var b strings.Builder
-	b.WriteString(introduction)
+	fmt.Fprintf(&b, introduction, time.Now().UTC().Format(time.DateOnly), o.seed)
 	b.WriteString("\n| package | mutants | tried | killed | | no difference | untested, explained | open |\n|---|---|---|---|---|---|---|---|\n")
 	var rest strings.Builder
 	for _, p := range r.Packages {
@@ -64,6 +65,8 @@ func (r *results) report(o options) error {
 
 const introduction = `# Mutation testing
 
+Written on %s.
+
 A mutant is the program with one small mistake. The tests of its package should notice: then it is killed. This report is
 written by ` + "`make mutants`" + `; how mutants are made is said in package test/mutants. Tests that need a software TPM or the
 corpus are left out, so these mutants are killed by unit tests alone.
@@ -72,5 +75,7 @@ The mistakes: each operand of a condition that refuses is dropped; a condition h
 negated; an operator is exchanged; an integer in a comparison or a constant is one more; an assignment, call, break or
 continue is not executed; a loop or a clause of a switch is left out; an error that is returned becomes nil.
 
-Where fewer mutants were tried than there are, they are a sample drawn by a seed. A survivor with "same" makes no difference that a caller of the package can see: the program is another, its answers are not.
+Where fewer mutants were tried than there are, they are a sample: the first ones of an order that seed %d gives, by a hash of
+each mutant's name. A survivor with "same" makes no difference that a caller can see: the program
+is another, its answers are not.
 `
