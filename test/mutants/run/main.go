@@ -35,6 +35,7 @@ type options struct {
 	results string
 	report  string
 	explain string
+	note    string
 	leave   *regexp.Regexp
 	only    *regexp.Regexp
 	seed    uint64
@@ -75,6 +76,7 @@ func parse(args []string, stderr io.Writer) (o options, packages []string, err e
 	f.StringVar(&o.results, "results", "", "file that keeps results between runs")
 	f.StringVar(&o.report, "report", "", "file of the report, to be written")
 	f.StringVar(&o.explain, "explain", "test/mutants/survivors.txt", "file that explains survivors")
+	f.StringVar(&o.note, "note", "", "a sentence for the report, about how its results were got")
 	f.StringVar(&leave, "leave", `Corpus|SWTPM|Swtpm|swtpm`, "tests that are left out")
 	f.StringVar(&only, "only", "", "mutants that are tried, by parts of their names, such as a file's; a sample is drawn without it")
 	f.Uint64Var(&o.seed, "seed", 1, "of the order of mutants")

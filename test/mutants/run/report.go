@@ -17,7 +17,7 @@ func (r *results) report(o options) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, introduction, time.Now().UTC().Format(time.DateOnly), o.seed)
+	fmt.Fprintf(&b, introduction, strings.TrimSpace(time.Now().UTC().Format(time.DateOnly)+". "+o.note), o.seed)
 	b.WriteString("\n| package | mutants | tried | killed | | no difference | untested, explained | open |\n|---|---|---|---|---|---|---|---|\n")
 	var rest strings.Builder
 	for _, p := range r.Packages {
@@ -65,7 +65,7 @@ func (r *results) report(o options) error {
 
 const introduction = `# Mutation testing
 
-Written on %s.
+Written on %s
 
 A mutant is the program with one small mistake. The tests of its package should notice: then it is killed. This report is
 written by ` + "`make mutants`" + `; how mutants are made is said in package test/mutants. Tests that need a software TPM or the
