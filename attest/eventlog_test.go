@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/test/bootlog"
@@ -232,12 +231,8 @@ func TestL13_LogLongerThanBudget(t *testing.T) {
 		return bootlog.Encode(b.Banks, append(slices.Clone(b.Events), slices.Repeat([]bootlog.Event{e}, n)...))
 	}
 	small := bootlog.Event{PCR: 4, Type: bootlog.Action, Data: []byte("Returning from EFI Application from Boot Option")}
-	start := time.Now()
 	if err := replaying(repeat(small, maxEvents-len(b.Events))); err != nil {
 		t.Errorf("%d events: %v", maxEvents, err)
-	}
-	if took := time.Since(start); took > 2*time.Second { // it takes some milliseconds
-		t.Errorf("%d events took %v", maxEvents, took)
 	}
 	expect(t, replaying(repeat(small, maxEvents-len(b.Events)+1)), denial.RequestLimit)
 
