@@ -22,6 +22,9 @@ type entry struct {
 	record *record.Record   // of kind Record
 	claims *artifact.Claims // of kind Artifact
 	logged uint64           // logged time, where a receipt has been verified
+
+	raw   []byte              // of a bundle: the statement with its receipt,
+	outer *statement.Envelope // and decoded
 }
 
 // readEntry decodes an entry and, if it is a record or an artifact, its payload.

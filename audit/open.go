@@ -2,6 +2,7 @@ package audit
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -61,9 +62,9 @@ func faulty(err error) error {
 	return fault{err}
 }
 
-// open copies a bundle into a spool and reads its index. It checks, in this order: the size (313); each member has a
-// name of the layout, is a plain file and not too large (309, 313); the members stand in order, each once (324); the
-// tar file is byte for byte the one that Bundle.Write makes of these members, with nothing behind it (309).
+// open copies a bundle into a spool and makes its index. It checks, in this order: each member has a name of the layout, is a
+// plain file and not too large (309, 313); the members stand in order, each once (324); the size of all (313); the tar file is
+// byte for byte the one that Bundle.Write makes of these members, with nothing behind it (309).
 func open(ctx context.Context, r io.Reader) (*spool, error) {
 	s, err := newSpool()
 	if err != nil {
@@ -75,36 +76,49 @@ func open(ctx context.Context, r io.Reader) (*spool, error) {
 	return s, nil
 }
 
+// load reads the bundle once: what comes in is hashed, goes to the file, and is taken apart, all at the same time.
 func (s *spool) load(ctx context.Context, r io.Reader) error {
-	received := sha256.New()
-	n, err := io.Copy(io.MultiWriter(s.f, received), &io.LimitedReader{R: contextReader{ctx, r}, N: MaxBundle + 1})
-	if err != nil {
-		return faulty(fmt.Errorf("reading bundle: %w", err))
-	}
-	if n > MaxBundle {
-		return denial.New(denial.StructureLimit, "a bundle has at most %d bytes", int64(MaxBundle))
-	}
-	if _, err := s.f.Seek(0, io.SeekStart); err != nil {
-		return faulty(fmt.Errorf("reading bundle: %w", err))
-	}
-	again := sha256.New()
-	if err := s.index(ctx, again); err != nil {
+	file, received, again := bufio.NewWriterSize(s.f, buffer), sha256.New(), sha256.New()
+	n := &counter{}
+	in := io.TeeReader(bufio.NewReaderSize(&io.LimitedReader{R: contextReader{ctx, r}, N: MaxBundle + 1}, buffer), io.MultiWriter(file, received, n))
+	if err := s.index(ctx, in, n, again); err != nil {
 		return err
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return faulty(fmt.Errorf("reading bundle: %w", err))
+	}
+	if n.n > MaxBundle {
+		return denial.New(denial.StructureLimit, "a bundle has at most %d bytes", int64(MaxBundle))
 	}
 	if string(received.Sum(nil)) != string(again.Sum(nil)) {
 		return denial.New(denial.NotCanonical, "the tar file is not in its one form")
 	}
+	if err := file.Flush(); err != nil {
+		return faulty(fmt.Errorf("writing temporary file: %w", err))
+	}
 	return nil
 }
 
-// index reads the members, and writes the tar file that they make to again.
-func (s *spool) index(ctx context.Context, again hash.Hash) error {
-	in, out, last := tar.NewReader(s.f), tar.NewWriter(again), ""
+// buffer is how many bytes are read or written at once.
+const buffer = 256 << 10
+
+// counter counts what is written to it.
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+// index takes the members from in, of which n have been read, and writes the tar file that they make to again.
+func (s *spool) index(ctx context.Context, in io.Reader, n *counter, again hash.Hash) error {
+	source := &firstError{r: in}
+	members, out, last := tar.NewReader(source), tar.NewWriter(again), ""
 	for {
-		h, err := in.Next()
+		h, err := members.Next()
 		switch {
-		case ctx.Err() != nil:
-			return faulty(fmt.Errorf("reading bundle: %w", ctx.Err()))
+		case source.err != nil:
+			return faulty(fmt.Errorf("reading bundle: %w", source.err))
 		case err == io.EOF:
 			return faulty(out.Close())
 		case err != nil:
@@ -114,10 +128,28 @@ func (s *spool) index(ctx context.Context, again hash.Hash) error {
 			return err
 		}
 		last = h.Name
-		if err := s.take(h, in, out); err != nil {
+		err = s.take(h, n.n, members, out)
+		if source.err != nil {
+			err = faulty(fmt.Errorf("reading bundle: %w", source.err))
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// firstError remembers why its reader failed, so that a fault of this machine is told from a malformed bundle.
+type firstError struct {
+	r   io.Reader
+	err error
+}
+
+func (f *firstError) Read(b []byte) (int, error) {
+	n, err := f.r.Read(b)
+	if err != nil && err != io.EOF && f.err == nil {
+		f.err = err
+	}
+	return n, err
 }
 
 func checkHeader(h *tar.Header, last string, members int) error {
@@ -138,12 +170,8 @@ func checkHeader(h *tar.Header, last string, members int) error {
 	return nil
 }
 
-// take puts one member into the index and copies it to out.
-func (s *spool) take(h *tar.Header, in io.Reader, out *tar.Writer) error {
-	offset, err := s.f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return faulty(fmt.Errorf("reading bundle: %w", err))
-	}
+// take puts one member, whose content begins at the offset, into the index and copies it to out.
+func (s *spool) take(h *tar.Header, offset int64, in io.Reader, out *tar.Writer) error {
 	if err := out.WriteHeader(header(h.Name, h.Size)); err != nil {
 		return denial.New(denial.NotCanonical, "the tar file is malformed")
 	}

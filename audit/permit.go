@@ -179,9 +179,21 @@ func (v *verifier) holds(e *entry, c *capsule, want parts) (complete bool, err e
 	return complete, v.sameDocuments(c, want.policies)
 }
 
+// input decodes a decision input. The last one is remembered: a capsule and the decision on it are checked one after another.
+func (v *verifier) input(raw []byte) (*decision.Input, error) {
+	if v.lastInput != nil && bytes.Equal(raw, v.lastRaw) {
+		return v.lastInput, nil
+	}
+	in, err := decision.DecodeInput(raw)
+	if err == nil {
+		v.lastRaw, v.lastInput = raw, in
+	}
+	return in, err
+}
+
 // chainOf returns the digest of the enrolment request of the host that an input is about.
 func (v *verifier) chainOf(input []byte) statement.Digest {
-	in, err := decision.DecodeInput(input)
+	in, err := v.input(input)
 	if err != nil {
 		return statement.Digest{}
 	}
@@ -225,7 +237,7 @@ type decided struct {
 // the PCRs in the input (3xx, 5xx, 6xx, 7xx), and shows the facts in the input (325). Whether these PCRs are those that
 // the policy wants is for the decision to say.
 func (v *verifier) decided(e *entry, c *capsule) (*decided, error) {
-	in, err := decision.DecodeInput(c.Input.value())
+	in, err := v.input(c.Input.value())
 	if err != nil {
 		return nil, err
 	}
@@ -358,7 +370,7 @@ func (v *verifier) evidence(raw []byte, of evidenceOf) (*attest.Facts, error) {
 		return nil, denial.New(denial.NoChallenge, "challenge or exporter does not have 32 bytes")
 	}
 	return attest.Verify(ev, attest.Want{AK: of.host.ak, Challenge: nonce, Request: of.request,
-		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, IMA: of.ima})
+		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, IMA: of.ima, Logs: v.logs})
 }
 
 func selectionOf(bank string, pcrs []int64) attest.Selection {

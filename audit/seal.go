@@ -10,30 +10,27 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// transparent decodes a statement with exactly one receipt and nothing else beside it, and verifies the receipt.
-func (v *verifier) transparent(raw []byte) (*statement.Envelope, *receipt.Proof, []byte, error) {
-	env, err := statement.Decode(raw, maxTransparent)
-	if err != nil {
-		return nil, nil, nil, err
-	}
+// transparent verifies the receipt of a decoded statement that has exactly one and nothing else beside it, and returns what
+// it proves, and the receipt.
+func (v *verifier) transparent(raw []byte, env *statement.Envelope) (*receipt.Proof, []byte, error) {
 	receipts, err := env.Receipts()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if len(receipts) != 1 {
-		return nil, nil, nil, denial.New(denial.NoReceipt, "a statement of a bundle has exactly one receipt")
+		return nil, nil, denial.New(denial.NoReceipt, "a statement of a bundle has exactly one receipt")
 	}
 	if again, err := statement.Attach(env.Leaf(), receipts[0]); err != nil || !bytes.Equal(again, raw) {
-		return nil, nil, nil, denial.New(denial.ReceiptInvalid, "something stands beside the receipt")
+		return nil, nil, denial.New(denial.ReceiptInvalid, "something stands beside the receipt")
 	}
 	proof, err := v.proofs.Verify(receipts[0], env.Leaf())
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if proof.Issuer != v.trust.Issuer || proof.Log != v.trust.Log {
-		return nil, nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
+		return nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
 	}
-	return env, proof, receipts[0], v.signedAt(receipts[0], proof.Time)
+	return proof, receipts[0], v.signedAt(receipts[0], proof.Time)
 }
 
 // signedAt checks that the log key of a receipt was valid at its time.
@@ -59,7 +56,11 @@ func (v *verifier) seal() error {
 	if raw == nil || sealed == nil {
 		return denial.New(denial.ClaimAbsent, "the bundle has no signed manifest")
 	}
-	env, proof, _, err := v.transparent(sealed)
+	env, err := statement.Decode(sealed, maxTransparent)
+	if err != nil {
+		return err
+	}
+	proof, _, err := v.transparent(sealed, env)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
@@ -58,8 +60,11 @@ func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) 
 	return newVerifier(ctx, trust, o).run(r)
 }
 
+// logCache is how many bytes of what boot logs showed are remembered: a host shows the same log until it boots again.
+const logCache = 32 << 20
+
 func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
-	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
+	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), logs: attest.NewLogCache(logCache), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
 		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Absent: []Absent{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
 	return v
@@ -101,17 +106,20 @@ type verifier struct {
 	s      *spool
 	m      manifest
 
-	pointRaw []byte // of point
-	sealed   uint64 // logged time of the manifest
-	lacks    map[part]bool
-	heads    map[uint64]receipt.Head // that receipts are under, by size
-	last     receipt.Head            // of the statement before
-	used     map[string]bool         // members that a statement has called for
-	counts   map[class]uint64
-	world    *world
-	report   *Report
-	point    *receipt.Checkpoint                      // verified
-	tell     func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
+	pointRaw  []byte // of point
+	lastRaw   []byte // of lastInput
+	lastInput *decision.Input
+	logs      *attest.LogCache
+	sealed    uint64 // logged time of the manifest
+	lacks     map[part]bool
+	heads     map[uint64]receipt.Head // that receipts are under, by size
+	last      receipt.Head            // of the statement before
+	used      map[string]bool         // members that a statement has called for
+	counts    map[class]uint64
+	world     *world
+	report    *Report
+	point     *receipt.Checkpoint                      // verified
+	tell      func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
 }
 
 func (v *verifier) verify(r io.Reader) (err error) {

@@ -63,7 +63,11 @@ func (v *verifier) entry(index uint64) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readEntry(index, env.Leaf())
+	e, err := readEntry(index, env.Leaf())
+	if err == nil {
+		e.raw, e.outer = raw, env
+	}
+	return e, err
 }
 
 func isFault(err error) bool {
@@ -171,11 +175,7 @@ func (v *verifier) settle(f *Finding, check func() error) error {
 
 // logged checks the receipt of a statement, and that the heads of all receipts are one history.
 func (v *verifier) logged(e *entry, f *Finding) error {
-	raw, err := v.read(nameStatement(e.index))
-	if err != nil {
-		return err
-	}
-	_, proof, beside, err := v.transparent(raw)
+	proof, beside, err := v.transparent(e.raw, e.outer)
 	if err != nil {
 		return err
 	}
