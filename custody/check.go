@@ -48,6 +48,12 @@ func checkPayload(s signRequest) error {
 		return err
 	case statement.StatusList:
 		return artifact.CheckStatusPayload(s.payload, s.claims)
+	case statement.Succession:
+		next, err := record.ReadSuccession(s.payload)
+		if err == nil && (next.Purpose != s.purpose.String() || s.claims.Subject != record.KeySubject(s.claims.Issuer) || s.claims.IssuedAt != 0) {
+			err = differs
+		}
+		return err
 	case statement.Receipt, statement.Manifest:
 		if len(s.payload) != len(statement.Digest{}) {
 			return denial.New(denial.PayloadForm, "the payload of a %s is a hash", s.kind)

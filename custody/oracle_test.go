@@ -8,6 +8,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/softhsm"
 )
@@ -41,6 +42,19 @@ func request(t testing.TB, s statement.Signer, purpose hsm.Purpose, kind stateme
 	return r
 }
 
+// succession returns what the signer would send to name its own successor.
+func succession(t testing.TB, s statement.Signer) signRequest {
+	t.Helper()
+	c := &catcher{Signer: s}
+	if _, err := record.SignSuccession(t.Context(), c, "https://issuer.example", record.Succession{Version: record.Version,
+		Purpose: record.PurposeRecord, Key: s.Key(), Previous: make([]byte, 32)}); err != nil {
+		t.Fatal(err)
+	}
+	r := signRequest{purpose: hsm.Record, kind: statement.Succession, key: s.Key().Thumbprint(), within: 5 * time.Second}
+	r.claims, r.payload = c.tbs.Content()
+	return r
+}
+
 // TestH17_H19_TheProcessSignsStatementsOfItsPurposeOnly speaks to the signer process as a taken-over issuer could.
 func TestH17_H19_TheProcessSignsStatementsOfItsPurposeOnly(t *testing.T) {
 	p := open(t, config(softhsm.New(t)))
@@ -52,7 +66,8 @@ func TestH17_H19_TheProcessSignsStatementsOfItsPurposeOnly(t *testing.T) {
 	}
 	rec, head := request(t, recorder, hsm.Record, statement.Record), request(t, log, hsm.Log, statement.Receipt)
 	note, hash := request(t, log, hsm.Log, statement.Checkpoint), request(t, recorder, hsm.Record, statement.Manifest)
-	for _, good := range []signRequest{rec, head, note, hash} {
+	next := succession(t, recorder)
+	for _, good := range []signRequest{rec, head, note, hash, next} {
 		if _, err := l.ask(t.Context(), opSign, good.encode()); err != nil {
 			t.Errorf("%v: got %v", good.kind, err)
 		}
@@ -78,7 +93,11 @@ func TestH17_H19_TheProcessSignsStatementsOfItsPurposeOnly(t *testing.T) {
 		"H19 a record as a status list": {rec, func(r *signRequest) {
 			r.key, r.purpose, r.kind = status.Key().Thumbprint(), hsm.Status, statement.StatusList
 		}, denial.UnsupportedVersion},
-		"H19 a record as a policy":              {rec, func(r *signRequest) { r.kind = statement.Policy }, denial.WrongType},
+		"H19 a record as a policy": {rec, func(r *signRequest) { r.kind = statement.Policy }, denial.WrongType},
+		"H19 the record key names a log key": {next, func(r *signRequest) {
+			r.key, r.purpose = log.Key().Thumbprint(), hsm.Log
+		}, denial.WrongType},
+		"a succession of another issuer":        {next, func(r *signRequest) { r.claims.Issuer = "https://other.example" }, denial.WrongType},
 		"H19 an unknown kind":                   {rec, func(r *signRequest) { r.kind = 200 }, denial.WrongType},
 		"H19 no purpose":                        {rec, func(r *signRequest) { r.purpose = 0 }, denial.HSMKeyPolicy},
 		"H19 a key that was not bound":          {rec, func(r *signRequest) { r.key[0] ^= 1 }, denial.HSMKeyPolicy},

@@ -273,8 +273,12 @@ func TestPurposesShareNoKind(t *testing.T) {
 				n++
 			}
 		}
-		if n > 1 {
-			t.Errorf("%d purposes sign a %s, want at most 1", n, k)
+		most := 1
+		if k == statement.Succession { // each names the key that follows it
+			most = len(Purposes())
+		}
+		if n > most {
+			t.Errorf("%d purposes sign a %s, want at most %d", n, k, most)
 		}
 	}
 	for _, p := range Purposes() {

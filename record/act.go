@@ -11,7 +11,7 @@ import (
 // roleOf returns the role that signs acts of the kind.
 func roleOf(kind statement.Kind) (Role, bool) {
 	switch kind {
-	case statement.Genesis:
+	case statement.Genesis, statement.KeyChange:
 		return RoleRoot, true
 	case statement.Policy:
 		return RolePolicy, true
@@ -21,6 +21,16 @@ func roleOf(kind statement.Kind) (Role, bool) {
 		return RoleRevocation, true
 	}
 	return "", false
+}
+
+// kindsOf returns the acts that the role signs.
+func kindsOf(role Role) (all []statement.Kind) {
+	for _, k := range statement.Kinds() {
+		if r, ok := roleOf(k); ok && r == role {
+			all = append(all, k)
+		}
+	}
+	return all
 }
 
 // Bundle is an act on its way: statements of one kind with the same payload. Each element is a leaf.
@@ -101,7 +111,7 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 			as.person[a.Key.Thumbprint()] = a.Person
 			for _, p := range g.Quorums[role].Persons {
 				if p == a.Person {
-					if err := keys.Add(a.Key, kind); err != nil {
+					if err := keys.Add(a.Key, kindsOf(role)...); err != nil {
 						return nil, err
 					}
 				}

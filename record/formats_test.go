@@ -21,7 +21,10 @@ func TestActsFitTheirCDDL(t *testing.T) {
 		"revocation-statement": sign(t, statement.Revocation, Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n}, p.alice)[0],
 		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}}, p.alice)[0],
 	}
-	s := cddl.Load(t, formats, "acts.cddl", "common.cddl")
+	ring := newRingKit(t)
+	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, newSigner(t))))[0]
+	samples["succession-statement"] = ring.announce(PurposeLog, newSigner(t)).Succession
+	s := cddl.Load(t, formats, "acts.cddl", "record.cddl", "common.cddl")
 	for rule, raw := range samples {
 		if err := s.Match(rule, cddl.Statement(t, raw)); err != nil {
 			t.Errorf("%s: %v", rule, err)

@@ -25,6 +25,7 @@ func FuzzPayloads(f *testing.F) {
 		Policy{Version, Appraisal, "https://x/p", 3, []byte{1}, 1},
 		Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32), Labels: map[string]string{"a": "b"}}, nil},
 		Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n},
+		KeyChange{Version, 1, make([]byte, 32), 1, []KeyStep{{PurposeLog, make([]byte, 32), KeyActive, KeyCompromised, 1, nil, nil}}, "x"},
 		*valid(),
 		Draft{"policy", "https://x", "https://y", []byte{1}},
 	} {
@@ -46,6 +47,12 @@ func FuzzPayloads(f *testing.F) {
 		}
 		if r := new(Revocation); fuzzed(t, data, r) {
 			_ = r.Check()
+		}
+		if c := new(KeyChange); fuzzed(t, data, c) {
+			_ = c.Check()
+		}
+		if s := new(Succession); fuzzed(t, data, s) {
+			_ = s.Check()
 		}
 		if r := new(Record); fuzzed(t, data, r) {
 			_ = r.Check()

@@ -17,7 +17,7 @@ type Role string
 
 // The roles of authorities.
 const (
-	RoleRoot       Role = "root"       // genesis
+	RoleRoot       Role = "root"       // genesis, and the states of the issuer's keys
 	RolePolicy     Role = "policy"     // policies
 	RoleEnrolment  Role = "enrolment"  // hosts and initiators
 	RoleRevocation Role = "revocation" // revocations

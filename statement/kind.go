@@ -20,6 +20,8 @@ const (
 	Manifest        // hash envelope over a bundle's manifest (RFC 9995)
 	Capsule         // evidence capsule of one decision (RFC 9999)
 	Ceremony        // a step of a key ceremony, signed by each who takes part
+	KeyChange       // states of the issuer's keys, signed by authorities
+	Succession      // a new key of the issuer, signed by the one that it follows
 	kinds
 )
 
@@ -56,6 +58,8 @@ var forms = [kinds]form{
 	Manifest:   {name: "manifest", typ: mediaStatement, preimage: vendor + "manifest+cbor", limit: 2 << 10},
 	Capsule:    {name: "capsule", typ: vendor + "capsule+cose", content: "application/cmw+cbor", limit: 9 << 20},
 	Ceremony:   {name: "ceremony", typ: mediaStatement, content: vendor + "ceremony+cbor", limit: 16 << 10},
+	KeyChange:  {name: "key change", typ: mediaStatement, content: vendor + "key-change+cbor", limit: 16 << 10},
+	Succession: {name: "succession", typ: mediaStatement, content: vendor + "succession+cbor", limit: 2 << 10},
 }
 
 func (k Kind) form() form {

@@ -33,5 +33,10 @@ func (p Purpose) Kinds() []Kind {
 	return nil
 }
 
-// Signs reports whether a key of the purpose may sign statements of the kind.
-func (p Purpose) Signs(k Kind) bool { return slices.Contains(p.Kinds(), k) }
+// Signs reports whether a key of the purpose may sign statements of the kind: one of its own kinds, which is no other
+// purpose's, or the succession by which a key of any purpose names the one that will follow it. Nobody trusts a key for
+// successions in general: who follows the keys of an issuer trusts each for the one of its own purpose.
+func (p Purpose) Signs(k Kind) bool {
+	kinds := p.Kinds()
+	return slices.Contains(kinds, k) || k == Succession && kinds != nil
+}

@@ -175,6 +175,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Enrolment: enrolmentPayload, statement.Revocation: revocationPayload, statement.Record: recordPayload,
 		statement.Request: requestPayload, statement.Possession: possessionPayload, statement.StatusList: statusPayload,
 		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload, statement.Ceremony: ceremonyPayload,
+		statement.KeyChange: keyChangePayload, statement.Succession: successionPayload,
 	}[kind]
 	if !ok {
 		if payload == nil {

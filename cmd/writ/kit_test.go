@@ -171,9 +171,24 @@ func (k *kit) acts() {
 	k.files["genesis.draft"] = must(d.Encode())(k.t)
 	b := must(d.Sign(k.t.Context(), k.by))(k.t)
 	k.files["genesis.act"] = must(b.Encode())(k.t)
+	k.keyChange()
 	// Two statements that are not one act.
 	b = append(b, k.files["denial.cose"])
 	k.files["mixed.act"] = must(b.Encode())(k.t)
+}
+
+// keyChange drafts the change that puts another log key in use.
+func (k *kit) keyChange() {
+	old, next := k.log.Key().Thumbprint(), k.by.Key()
+	id := next.Thumbprint()
+	said := must(record.SignSuccession(k.t.Context(), k.log, issuerURI, record.Succession{Version: record.Version, Purpose: "log", Key: next, Previous: fill(32, 1)}))(k.t)
+	payload := must(statement.Marshal(record.KeyChange{Version: record.Version, Sequence: 1, Previous: fill(32, 1), Time: k.now, Why: "cryptoperiod", Steps: []record.KeyStep{
+		{Purpose: "log", Key: id[:], To: record.KeyPreActive, Since: k.now, Succession: said, Birth: &record.Birth{Purpose: "log", Key: next,
+			Attributes: map[string]string{"CKA_LOCAL": "true"}, Token: map[string]string{"label": "writ"}}},
+		{Purpose: "log", Key: old[:], From: record.KeyActive, To: record.KeyCompromised, Since: k.now},
+		{Purpose: "log", Key: id[:], From: record.KeyPreActive, To: record.KeyActive}}}))(k.t)
+	d := record.Draft{Kind: statement.KeyChange.String(), Issuer: issuerURI, Subject: record.KeySubject(issuerURI), Payload: payload}
+	k.files["succession.cose"], k.files["keys.draft"] = said, must(d.Encode())(k.t)
 }
 
 // host makes what comes from a machine and its TPM.

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
+)
+
+// keyChangePayload shows what authorities say of the issuer's keys: each step, and the birth of each new key.
+func keyChangePayload(payload []byte) (*sheet, error) {
+	c, err := record.ReadKeyChange(payload)
+	if err != nil {
+		return nil, err
+	}
+	s := &sheet{}
+	s.put("act", statement.DigestOf(payload).String())
+	s.put("sequence", c.Sequence)
+	s.put("previous", c.Previous)
+	s.putTime("time", c.Time)
+	s.putText("why", c.Why)
+	steps := []*sheet{}
+	for _, k := range c.Steps {
+		one := &sheet{}
+		one.put("purpose", k.Purpose)
+		one.put("key", k.Key)
+		one.say("state", k.To.String(), fmt.Sprintf("from %s to %s", k.From, k.To))
+		switch k.To {
+		case record.KeyPreActive:
+			one.putTime("signs_not_before", k.Since)
+			one.put("birth", explainBirth(k.Birth))
+		case record.KeyCompromised:
+			one.putTime("fell", k.Since)
+		}
+		if k.To == record.KeyPreActive && k.Succession == nil {
+			one.say("succession", nil, "no key was in use that could name it: the authorities alone stand for it")
+		} else if k.To == record.KeyPreActive {
+			next, err := explainStatement(k.Succession)
+			if err != nil {
+				return nil, err
+			}
+			one.put("succession", next)
+		}
+		steps = append(steps, one)
+	}
+	s.put("step", steps)
+	return s, nil
+}
+
+// successionPayload shows which key a key of the issuer names to follow it.
+func successionPayload(payload []byte) (*sheet, error) {
+	n, err := record.ReadSuccession(payload)
+	if err != nil {
+		return nil, err
+	}
+	s := &sheet{}
+	s.put("purpose", n.Purpose)
+	s.put("next_key", n.Key.Thumbprint().String())
+	s.put("previous", n.Previous)
+	return s, nil
+}
