@@ -121,7 +121,6 @@ type check struct {
 	raw    []byte
 	env    *statement.Envelope
 	keys   statement.Keys
-	logKey statement.Thumbprint // that signed the receipt
 	a      *Artifact
 }
 
@@ -190,12 +189,7 @@ func (c *check) tryReceipt(r []byte) bool {
 	if err != nil || proof.Issuer != c.want.Trust.Issuer || proof.Log != c.want.Trust.Log {
 		return false
 	}
-	env, err := statement.Decode(r, len(r))
-	if err != nil {
-		return false
-	}
 	c.a.proof = *proof
-	c.logKey, _ = env.KeyID() // names the key that receipt.Verify found in c.keys
 	return true
 }
 
@@ -217,7 +211,7 @@ func (c *check) time() error {
 	if err := trust.checkKeyAt(c.a.key.Thumbprint(), cl.IssuedAt, c.a.proof.Time); err != nil {
 		return err
 	}
-	return trust.checkKeyAt(c.logKey, c.a.proof.Time)
+	return trust.checkKeyAt(c.a.proof.Key, c.a.proof.Time)
 }
 
 func (c *check) audience() error {

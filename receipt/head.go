@@ -32,7 +32,8 @@ type Head struct {
 type Signed struct {
 	Head
 	Issuer string
-	Log    string // URI of the log
+	Log    string               // URI of the log
+	Key    statement.Thumbprint // that signed
 }
 
 // SignHead signs a head of the log for the issuer. The result is complete for Make, and no receipt yet.

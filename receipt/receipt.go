@@ -17,6 +17,7 @@ type Proof struct {
 	Time   uint64 // seconds since 1970 UTC: the logged time
 	Issuer string
 	Log    string
+	Key    statement.Thumbprint // that signed the head
 }
 
 // Make returns the receipt of the entry at index under a signed head of size entries: the head with an inclusion proof
@@ -84,7 +85,7 @@ func (v *Verifier) Verify(raw, leaf []byte) (*Proof, error) {
 	if s.Size != p.Size {
 		return nil, denial.New(denial.ReceiptInvalid, "the proof is for another tree size than the signed one")
 	}
-	return &Proof{Size: s.Size, Index: p.Index, Root: root, Time: s.Time, Issuer: s.Issuer, Log: s.Log}, nil
+	return &Proof{Size: s.Size, Index: p.Index, Root: root, Time: s.Time, Issuer: s.Issuer, Log: s.Log, Key: s.Key}, nil
 }
 
 // VerifyConsistency checks that the log has only grown since the old head, which the caller has verified before, and

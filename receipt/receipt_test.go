@@ -152,7 +152,7 @@ func TestReceiptOfEveryEntryVerifiesInEveryTree(t *testing.T) {
 			if err != nil {
 				t.Fatalf("index %d of %d: %v", index, size, err)
 			}
-			want := Proof{Size: size, Index: index, Root: Hash(f.tree.HashAt(size)), Time: testTime + size, Issuer: testIssuer, Log: testLog}
+			want := Proof{Size: size, Index: index, Root: Hash(f.tree.HashAt(size)), Time: testTime + size, Issuer: testIssuer, Log: testLog, Key: f.signer.Key().Thumbprint()}
 			if *got != want {
 				t.Fatalf("got %+v, want %+v", *got, want)
 			}
@@ -444,7 +444,7 @@ func TestVerifyHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Signed{Head: head, Issuer: testIssuer, Log: testLog}); *got != want {
+	if want := (Signed{Head: head, Issuer: testIssuer, Log: testLog, Key: f.signer.Key().Thumbprint()}); *got != want {
 		t.Errorf("got %+v, want %+v", *got, want)
 	}
 	_, err = VerifyHead(signed, f.headAt(4).Root, f.keys)

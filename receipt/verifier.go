@@ -38,7 +38,7 @@ func (v *Verifier) head(env *statement.Envelope, root Hash) (*Signed, error) {
 	if !ok || c.IssuedAt == 0 {
 		return nil, denial.New(denial.ReceiptInvalid, "the head does not name its log, size and time")
 	}
-	s := Signed{Head: Head{Size: size, Root: root, Time: c.IssuedAt}, Issuer: c.Issuer, Log: log}
+	s := Signed{Head: Head{Size: size, Root: root, Time: c.IssuedAt}, Issuer: c.Issuer, Log: log, Key: verified.Key().Thumbprint()}
 	v.remember(id, s)
 	return &s, nil
 }

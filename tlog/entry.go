@@ -11,14 +11,15 @@ import (
 
 // Entry is one leaf and what follows from it, all in one transaction.
 type Entry struct {
-	Leaf   []byte   // the statement with an empty unprotected map, at most statement.MaxStatement bytes
-	Guards []Guard  // checked first
-	Once   []Once   // then consumed
-	Puts   []Put    // then written, in order
-	Bumps  []string // counters that are raised by one
-	Blobs  [][]byte // stored by SHA-256; one that is there already is kept
-	Keeps  [][]byte // like Blobs, and never deleted
-	Purge  uint64   // blobs that only entries before this index brought are deleted; 0: none
+	Leaf   []byte           // the statement with an empty unprotected map, at most statement.MaxStatement bytes
+	Guards []Guard          // checked first
+	Once   []Once           // then consumed
+	Puts   []Put            // then written, in order
+	Bumps  []string         // counters that are raised by one
+	Blobs  [][]byte         // stored by SHA-256; one that is there already is kept
+	Keeps  [][]byte         // like Blobs, and never deleted
+	Signer statement.Signer // log key from now on: it signs the head over this entry, and those after it. Nil: as before
+	Purge  uint64           // blobs that only entries before this index brought are deleted; 0: none
 }
 
 // Guard demands that a counter has a value, so that an entry is appended only if what it was decided on still holds.

@@ -54,6 +54,9 @@ func (h *headList) forget(size uint64) {
 func (l *Log) runSigner() {
 	defer close(l.ended)
 	for b := range l.batches {
+		if b.signer != nil {
+			l.keys.change(b.signer)
+		}
 		if b.head.Size > 0 {
 			l.backlog = append(l.backlog, b.head)
 		}
@@ -90,7 +93,7 @@ func (l *Log) signBacklog() (newest []byte, err error) {
 func (l *Log) signHead(h receipt.Head) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signTimeout)
 	defer cancel()
-	return receipt.SignHead(ctx, l.o.Signer, l.o.Issuer, l.o.LogID, h)
+	return receipt.SignHead(ctx, l.keys.current(), l.o.Issuer, l.o.LogID, h)
 }
 
 // catchUp has the signer sign what it could not sign before. While it cannot, nothing more is appended.

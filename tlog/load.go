@@ -134,10 +134,9 @@ func checkClaims(h SignedHead, keys statement.Keys, issuer, log string) error {
 	return nil
 }
 
-// trusted returns the log key and the retired ones.
+// trusted returns the log key and the earlier ones.
 func (l *Log) trusted() (keys statement.Keys, err error) {
-	err = keys.Add(l.o.Signer.Key(), statement.Receipt)
-	for _, k := range l.o.Retired {
+	for _, k := range l.Keys() {
 		if err == nil {
 			err = keys.Add(k, statement.Receipt)
 		}

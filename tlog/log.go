@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Path    string           // the database file; it is created if absent
 	Signer  statement.Signer // the log key
-	Retired []statement.Key  // earlier log keys, under which older heads still verify
+	Earlier []statement.Key  // earlier log keys, under which older heads still verify
 	Issuer  string           // iss of the heads
 	LogID   string           // URI of the log
 	Now     func() time.Time // default time.Now
@@ -39,6 +39,7 @@ type Log struct {
 	commit func() error // ends the writer's transaction; a test lets it fail
 	cache  cache
 
+	keys    keys
 	gate    sync.RWMutex // held for reading while a request is put into the queue
 	closed  bool
 	queue   chan *request
@@ -58,7 +59,7 @@ type Log struct {
 
 // Open opens or creates a log. It checks, in this order: no other writer has it (906); it can be written (902); it is a
 // log (906) of a known version (911); the entries are as many as the last head says (906); the root of the stored nodes
-// is that of the last head (325); the last signed head is signed by the log key or a retired one for this issuer and log
+// is that of the last head (325); the last signed head is signed by the log key or an earlier one for this issuer and log
 // and fits the nodes (325); the database is not older than its mark (906) and has the mark's root at that size (325).
 //
 // It does not read the entries: Scrub does.
@@ -72,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Queue <= 0 {
 		o.Queue = 4096
 	}
-	l := &Log{o: o, queue: make(chan *request, o.Queue), batches: make(chan *batch), ended: make(chan struct{})}
+	l := &Log{o: o, keys: keys{signer: o.Signer, earlier: o.Earlier}, queue: make(chan *request, o.Queue), batches: make(chan *batch), ended: make(chan struct{})}
 	if err := l.open(ctx); err != nil {
 		return nil, errors.Join(openFault(err), l.release())
 	}

@@ -86,8 +86,8 @@ func TestOpenRefusesAnotherOwner(t *testing.T) {
 		t.Error("opened without a key")
 	}
 
-	// With the old key named as retired, the new one goes on.
-	o.Retired = []statement.Key{s.token.Key()}
+	// With the old key named as an earlier one, the new one goes on.
+	o.Earlier = []statement.Key{s.token.Key()}
 	log, err := Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestOpenRefusesAnotherOwner(t *testing.T) {
 	if err := log.Scrub(context.Background()); err != nil {
 		t.Error(err)
 	}
-	o.Retired = []statement.Key{o.Signer.Key()}
+	o.Earlier = []statement.Key{o.Signer.Key()}
 	log.Close()
 	s.refusedOpen(o, denial.KeyAmbiguous)
 }

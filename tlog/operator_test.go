@@ -186,7 +186,7 @@ func TestTheOperatorSignsWithARetiredKey(t *testing.T) {
 	o.honest.close()
 	o.honest.token = newToken(t, newKey(t))
 	rotated := o.honest.options()
-	rotated.Retired = []statement.Key{old.Key()}
+	rotated.Earlier = []statement.Key{old.Key()}
 	log, err := Open(t.Context(), rotated)
 	if err != nil {
 		t.Fatal(err)

@@ -167,6 +167,15 @@ func (r Reader) SizeAt(ctx context.Context, time uint64) (n uint64, err error) {
 	return n, err
 }
 
+// LoggedAt returns the logged time of the entry at index, or ErrNotFound: that of the first head over it, signed or not.
+func (r Reader) LoggedAt(ctx context.Context, index uint64) (time uint64, err error) {
+	ok, err := r.one(ctx, []any{&time}, "SELECT time FROM heads WHERE size >= ? ORDER BY size LIMIT 1", max(index+1, 2))
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	return time, err
+}
+
 // Find returns the least index of an entry by its digest. It reports whether there is one.
 func (r Reader) Find(ctx context.Context, digest statement.Digest) (index uint64, ok bool, err error) {
 	ok, err = r.one(ctx, []any{&index}, "SELECT idx FROM leaves WHERE digest = ? ORDER BY idx LIMIT 1", digest[:])

@@ -14,8 +14,8 @@ import (
 
 // Scrub reads everything and computes it again. It checks, in this order: the tables and indices fit each other; each
 // entry has its place, its leaf hash and its digest; each node is that of its leaves, and there are no others; each head
-// has the root of the tree of its size, no earlier time than the one before it, and a signature of the log key or a
-// retired one if it is stored signed; each blob has its digest. What does not fit is StoreFault, or LogInconsistent for a
+// has the root of the tree of its size, no earlier time than the one before it, and a signature of the log key or an
+// earlier one if it is stored signed; each blob has its digest. What does not fit is StoreFault, or LogInconsistent for a
 // head, and then nothing more is appended or signed until the log is opened again.
 func (l *Log) Scrub(ctx context.Context) error {
 	keys, err := l.trusted()
@@ -48,7 +48,7 @@ func (l *Log) ScrubOn(ctx context.Context, tick <-chan time.Time, tell func(erro
 func (l *Log) Scrubbed() int64 { return l.scrubbed.Load() }
 
 // Check makes the checks of Scrub on a log that another process may be writing, with the keys of the log, present and
-// retired, from the caller. It returns the number of entries. Nothing is written.
+// earlier, from the caller. It returns the number of entries. Nothing is written.
 func (r *ReadOnly) Check(ctx context.Context, keys []statement.Key, issuer, log string) (size uint64, err error) {
 	var trusted statement.Keys
 	for _, k := range keys {

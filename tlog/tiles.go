@@ -74,7 +74,7 @@ func (l *Log) Checkpoint(ctx context.Context) (receipt.Head, []byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	raw, err := receipt.SignCheckpoint(ctx, l.o.Signer, receipt.Origin(l.o.LogID), head)
+	raw, err := receipt.SignCheckpoint(ctx, l.keys.current(), receipt.Origin(l.o.LogID), head)
 	if err != nil {
 		return receipt.Head{}, nil, because(denial.HSMUnavailable, "the checkpoint cannot be signed", err)
 	}

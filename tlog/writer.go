@@ -30,6 +30,10 @@ type request struct {
 	done    chan answer // buffered: a caller who gave up blocks nobody
 }
 
+func (r *request) changesKey() bool {
+	return slices.ContainsFunc(r.entries, func(e Entry) bool { return e.Signer != nil })
+}
+
 type answer struct {
 	appended []Appended
 	err      error
@@ -44,7 +48,8 @@ type batch struct {
 	leaves   []any                     // rows
 	nodes    []any                     // rows
 	weight   int
-	caughtUp chan error // if set, the batch is empty and asks whether the backlog is signed
+	signer   statement.Signer // the log key from this batch on, if another than before
+	caughtUp chan error       // if set, the batch is empty and asks whether the backlog is signed
 }
 
 // runWriter is the writer goroutine.
@@ -93,7 +98,8 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 	if l.broken.Load() {
 		return nil, denial.New(denial.AuditUnavailable, "the log stopped after a fault of its store")
 	}
-	if l.behind.Load() {
+	// No earlier head may be left to a new key: it was not in use then.
+	if l.behind.Load() || slices.ContainsFunc(requests, (*request).changesKey) {
 		if err := l.catchUp(); err != nil {
 			return nil, err
 		}
@@ -219,6 +225,9 @@ func (l *Log) grow(b *batch) error {
 	}
 	for _, r := range b.requests {
 		for _, e := range r.entries {
+			if e.Signer != nil {
+				b.signer = e.Signer
+			}
 			hash, digest := receipt.LeafHash(e.Leaf), statement.DigestOf(e.Leaf)
 			b.leaves = append(b.leaves, edge.End(), hash[:], digest[:], e.Leaf)
 			if err := edge.Append(hash[:], visit); err != nil {

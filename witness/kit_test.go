@@ -87,7 +87,7 @@ func (s *site) add(n int, word string) {
 }
 
 func (s *site) options(threshold int, witnesses ...*server) Options {
-	o := Options{Log: s.log, Key: s.signer.Key(), Origin: testOrigin, Path: s.path + ".checkpoint", Threshold: threshold}
+	o := Options{Log: s.log, Origin: testOrigin, Path: s.path + ".checkpoint", Threshold: threshold}
 	for _, w := range witnesses {
 		o.Witnesses = append(o.Witnesses, w.endpoint)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
-	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -26,7 +25,6 @@ const (
 // Options say which log is published, and who cosigns it.
 type Options struct {
 	Log       *tlog.Log
-	Key       statement.Key // the log key
 	Origin    string
 	Path      string     // file in which the newest published checkpoint is kept
 	Witnesses []Endpoint // none: the log signs alone
@@ -38,7 +36,6 @@ type Options struct {
 // Publisher keeps the newest checkpoint that enough operators have cosigned. It is safe for concurrent use.
 type Publisher struct {
 	o       Options
-	key     receipt.NoteKey
 	demand  *receipt.Witnesses // nil without witnesses
 	asked   []*asked
 	mu      sync.Mutex // held while a checkpoint is published
@@ -53,7 +50,7 @@ type published struct {
 }
 
 // New reads the checkpoint that was published last. It refuses, in this order: witnesses that are not well chosen, a
-// threshold that is unset or too high (326); a kept checkpoint that is not of this log and key (324, 325, 305, 301); a log
+// threshold that is unset or too high (326); a kept checkpoint that is not of this log and its keys (324, 325, 305, 301); a log
 // that is shorter than it (508, T07) or does not continue it (325, T10). Then it publishes once, and refuses (508, 325) if
 // as many operators of witnesses as the threshold demands have seen a longer or another log. Witnesses that do not answer
 // keep nobody from starting.
@@ -64,10 +61,6 @@ func New(ctx context.Context, o Options) (*Publisher, error) {
 	}
 	if p.o.Client == nil {
 		p.o.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	}
-	var err error
-	if p.key, err = receipt.LogNoteKey(o.Origin, o.Key); err != nil {
-		return nil, err
 	}
 	if len(o.Witnesses) > 0 || o.Threshold != 0 {
 		p.demand = &receipt.Witnesses{Threshold: o.Threshold}
@@ -88,6 +81,18 @@ func New(ctx context.Context, o Options) (*Publisher, error) {
 	return p, nil
 }
 
+// keys returns the log key and those before it.
+func (p *Publisher) keys() (all []receipt.NoteKey, err error) {
+	for _, k := range p.o.Log.Keys() {
+		key, err := receipt.LogNoteKey(p.o.Origin, k)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, key)
+	}
+	return all, nil
+}
+
 // recall reads the kept checkpoint and compares it with the log.
 func (p *Publisher) recall(ctx context.Context) error {
 	raw, err := os.ReadFile(p.o.Path)
@@ -97,7 +102,11 @@ func (p *Publisher) recall(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading kept checkpoint: %w", err)
 	}
-	kept, err := receipt.VerifyCheckpoint(raw, []receipt.NoteKey{p.key}, nil) // by other witnesses, perhaps
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
+	kept, err := receipt.VerifyCheckpoint(raw, keys, nil) // by other witnesses, perhaps, and under an earlier key
 	if err != nil {
 		return fmt.Errorf("reading kept checkpoint: %w", err)
 	}
@@ -155,7 +164,11 @@ func (p *Publisher) publish(ctx context.Context) error {
 	if raw, err = p.cosign(ctx, head, raw); err != nil {
 		return err
 	}
-	c, err := receipt.VerifyCheckpoint(raw, []receipt.NoteKey{p.key}, p.demand)
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
+	c, err := receipt.VerifyCheckpoint(raw, keys, p.demand)
 	if err != nil {
 		return err
 	}
@@ -196,7 +209,11 @@ func (p *Publisher) cosign(ctx context.Context, head receipt.Head, raw []byte) (
 			return nil, err
 		}
 	}
-	if _, err := receipt.VerifyCheckpoint(whole, []receipt.NoteKey{p.key}, p.demand); err != nil {
+	keys, err := p.keys()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := receipt.VerifyCheckpoint(whole, keys, p.demand); err != nil {
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	return whole, nil

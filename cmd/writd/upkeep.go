@@ -9,7 +9,6 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
-	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/witness"
 )
 
@@ -34,7 +33,7 @@ type witnessConfig struct {
 // publisher starts publishing checkpoints, cosigned by the witnesses of the configuration.
 func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher, error) {
 	g := s.issuer.Genesis()
-	o := witness.Options{Log: s.log, Key: g.Keys[record.PurposeLog], Origin: receipt.Origin(g.Log), Path: c.Log + ".checkpoint"}
+	o := witness.Options{Log: s.log, Origin: receipt.Origin(g.Log), Path: c.Log + ".checkpoint"}
 	if c.Witnesses != nil {
 		o.Threshold = c.Witnesses.Threshold
 		for _, w := range c.Witnesses.List {

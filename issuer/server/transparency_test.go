@@ -81,7 +81,7 @@ func TestOtherProgramsVerifyOurLog(t *testing.T) {
 	g, log := s.Issuer.Genesis(), s.Issuer.Log()
 	key := issuertest.Must(receipt.LogNoteKey(receipt.Origin(g.Log), g.Keys[record.PurposeLog]))(t)
 	a, b := startWitness(t, program, "a", key), startWitness(t, program, "b", key)
-	o := witness.Options{Log: log, Key: g.Keys[record.PurposeLog], Origin: key.Name(), Path: filepath.Join(t.TempDir(), "checkpoint"),
+	o := witness.Options{Log: log, Origin: key.Name(), Path: filepath.Join(t.TempDir(), "checkpoint"),
 		Witnesses: []witness.Endpoint{a, b}, Threshold: 2}
 	publisher.Store(issuertest.Must(witness.New(t.Context(), o))(t))
 	for _, size := range []uint64{255, 256, 300, 700} {
