@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			status = exitFault
 		}
 	}()
-	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true,
+	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true, Version: version(),
 		RunE: func(*cobra.Command, []string) error { return fmt.Errorf("%w: no command is given", errMisuse) },
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			if cmd.Name() != "exec" { // completion
@@ -82,6 +82,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errMisuse, err) })
 	if err := root.ExecuteContext(ctx); err != nil {
 		return report(err, stderr)
+	}
+	if asked, err := root.Flags().GetBool("version"); err == nil && asked {
+		return 0
 	}
 	return status
 }
@@ -286,4 +289,13 @@ func (f *execFlags) show(stdout, stderr io.Writer, o gate.Outcome) {
 			fmt.Fprintf(stderr, "  %s\n", line)
 		}
 	}
+}
+
+// version returns the version that the Go toolchain stamped into the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
 }

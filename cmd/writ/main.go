@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -51,7 +52,7 @@ type app struct {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{}
-	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true, Version: version()}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
 	flags.StringVar(&a.server, "server", "", "https address of the issuer")
@@ -164,4 +165,13 @@ func (a *app) print(cmd *cobra.Command, v any, text string) error {
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(text, "\n"))
 	return err
+}
+
+// version returns the version that the Go toolchain stamped into the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Short:         "The Writ issuer",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version(),
 	}
 	config := root.PersistentFlags().StringP("config", "c", "/etc/writ/writd.toml", "configuration file")
 	root.PersistentFlags().Bool("json", false, "write JSON for machines")
@@ -96,4 +98,13 @@ func demandSubcommand(cmd *cobra.Command) {
 		}
 		return fmt.Errorf("%w: %s needs a command", errMisuse, cmd.CommandPath())
 	}
+}
+
+// version returns the version that the Go toolchain stamped into the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
 }
