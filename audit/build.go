@@ -2,12 +2,9 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
@@ -65,13 +62,16 @@ type Office interface {
 }
 
 // Bundle is a finished bundle in a temporary file.
-type Bundle struct{ s *spool }
+type Bundle struct {
+	s    *spool
+	seal statement.Digest
+}
 
 // Write writes the bundle as a tar file: the same bytes every time.
 func (b *Bundle) Write(ctx context.Context, w io.Writer) error { return b.s.write(ctx, w) }
 
 // Digest returns the SHA-256 of the manifest's signature and receipt, which no two bundles share.
-func (b *Bundle) Digest() statement.Digest { return b.s.members[nameSeal].hash }
+func (b *Bundle) Digest() statement.Digest { return b.seal }
 
 // Close frees the bundle.
 func (b *Bundle) Close() error { return b.s.Close() }
@@ -84,11 +84,11 @@ func Build(ctx context.Context, log Log, office Office, q Query) (*Bundle, error
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{spool: s, log: log, office: office, query: q, counts: map[class]uint64{}, sizes: map[uint64]bool{}}
+	b := &builder{spool: s, log: log, office: office, query: q, counts: map[class]uint64{}}
 	if err := b.build(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return &Bundle{s}, nil
+	return &Bundle{s, b.sealed}, nil
 }
 
 type builder struct {
@@ -102,7 +102,8 @@ type builder struct {
 	heads   *receipt.Verifier
 	found   *selection
 	counts  map[class]uint64
-	sizes   map[uint64]bool // of the heads that receipts are under
+	size    uint64 // of the greatest head that a receipt so far is under
+	sealed  statement.Digest
 	lacks   []Lack
 }
 
@@ -130,7 +131,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 			return fmt.Errorf("reading entry %d: %w", index, err)
 		}
 	}
-	for _, part := range []func(context.Context) error{b.consistency, b.policies, b.standing, b.seal} {
+	for _, part := range []func(context.Context) error{b.policies, b.standing, b.seal} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -191,7 +192,9 @@ func (b *builder) statement(ctx context.Context, index uint64, leaf []byte) erro
 	if err != nil {
 		return err
 	}
-	b.sizes[proof.Size] = true
+	if err := b.consistency(ctx, proof.Size); err != nil {
+		return err
+	}
 	raw, err := statement.Attach(leaf, r)
 	if err != nil {
 		return err
@@ -218,21 +221,18 @@ func (b *builder) proofs(ctx context.Context, index uint64, receiptOf []byte) er
 	return b.add(nameProof(index), receipt.MakeProof(index, path, b.point))
 }
 
-// consistency adds the proof that each head that a receipt is under belongs to the head of the bundle.
-func (b *builder) consistency(ctx context.Context) error {
-	for _, size := range slices.Sorted(maps.Keys(b.sizes)) {
-		if size >= b.head.Size {
-			continue
-		}
-		raw, err := b.log.Consistency(ctx, size, b.head.Size)
-		if err != nil {
-			return fmt.Errorf("proving head of %d entries: %w", size, err)
-		}
-		if err := b.add(nameHead(size), raw); err != nil {
-			return err
-		}
+// consistency adds the proof that a head that a receipt is under belongs to the head of the bundle. Later entries have no smaller
+// heads.
+func (b *builder) consistency(ctx context.Context, size uint64) error {
+	if size <= b.size || size >= b.head.Size {
+		return nil
 	}
-	return nil
+	b.size = size
+	raw, err := b.log.Consistency(ctx, size, b.head.Size)
+	if err != nil {
+		return fmt.Errorf("proving head of %d entries: %w", size, err)
+	}
+	return b.add(nameHead(size), raw)
 }
 
 func (b *builder) policies(context.Context) error {
@@ -273,22 +273,18 @@ func (b *builder) seal(ctx context.Context) error {
 		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution, Host: b.query.Host},
 		Head:  treeHead{Size: b.head.Size, Root: b.head.Root, Time: b.head.Time},
 		Lacks: chunked(b.lacks), Counts: chunked(countsOf(b.counts)), Absent: absent()}
-	var files []file
-	for _, f := range b.sorted() {
-		files = append(files, file{Path: f.path, Size: uint64(f.size), Hash: f.hash})
+	if err := b.finish(); err != nil {
+		return err
 	}
-	m.Files = chunked(files)
-	raw, err := statement.Marshal(m)
+	written, err := b.append(nameManifest, func(w io.Writer) error { return m.write(w, b.index) })
 	if err != nil {
 		return err
 	}
-	hash := sha256.Sum256(raw)
-	seal, err := b.office.SealManifest(ctx, b.genesis.Log, hash[:])
+	seal, err := b.office.SealManifest(ctx, b.genesis.Log, written.hash[:])
 	if err != nil {
 		return fmt.Errorf("sealing manifest: %w", err)
 	}
-	if err := b.add(nameManifest, raw); err != nil {
-		return err
-	}
-	return b.add(nameSeal, seal)
+	last, err := b.append(nameSeal, func(w io.Writer) error { _, err := w.Write(seal); return err })
+	b.sealed = last.hash
+	return err
 }

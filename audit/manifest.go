@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/governed-execution/writ/denial"
@@ -15,6 +16,12 @@ const Version = 1
 
 // chunk is how many elements of a long list stand in one array of the manifest.
 const chunk = 4096
+
+// The keys of a manifest.
+const (
+	keyFiles     = 6
+	manifestKeys = 9
+)
 
 // The members of a bundle that have fixed names.
 const (
@@ -147,14 +154,131 @@ func chunked[T any](list []T) [][]T {
 	return out
 }
 
-// joined undoes chunked, and refuses another cut than its own.
-func joined[T any](chunks [][]T) ([]T, error) {
-	var all []T
-	for i, c := range chunks {
-		if len(c) == 0 || len(c) > chunk || i < len(chunks)-1 && len(c) != chunk {
-			return nil, denial.New(denial.PayloadForm, "a list of the manifest is not cut as it should be")
+// write writes a manifest with the members of an index as its files, a chunk at a time.
+func (m *manifest) write(w io.Writer, files *index) error {
+	before, err := encoded(m.Version, m.Issuer, m.Log, m.Query, m.Head)
+	if err != nil {
+		return err
+	}
+	after, err := encoded(m.Lacks, m.Counts, m.Absent)
+	if err != nil {
+		return err
+	}
+	out := statement.AppendMap(nil, len(before)+1+len(after))
+	for i, v := range before {
+		out = append(append(out, byte(i+1)), v...)
+	}
+	out = statement.AppendArray(append(out, keyFiles), int((files.n+chunk-1)/chunk))
+	if _, err := w.Write(out); err != nil {
+		return err
+	}
+	if err := writeFiles(w, files); err != nil {
+		return err
+	}
+	out = out[:0]
+	for i, v := range after {
+		out = append(append(out, byte(keyFiles+1+i)), v...)
+	}
+	_, err = w.Write(out)
+	return err
+}
+
+func writeFiles(w io.Writer, files *index) error {
+	var list []file
+	return files.each(0, func(i int64, m member) error {
+		list = append(list, file{Path: m.path, Size: uint64(m.size), Hash: m.hash})
+		if len(list) < chunk && i+1 < files.n {
+			return nil
 		}
-		all = append(all, c...)
+		raw, err := statement.Marshal(list)
+		if err == nil {
+			_, err = w.Write(raw)
+		}
+		list = list[:0]
+		return err
+	})
+}
+
+// encoded encodes each value.
+func encoded(values ...any) (all [][]byte, err error) {
+	for _, v := range values {
+		raw, err := statement.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, raw)
 	}
 	return all, nil
+}
+
+// manifestReader reads a manifest key by key.
+type manifestReader struct {
+	*statement.Stream
+	key uint64
+}
+
+// readManifest begins to read a manifest, and refuses one that lacks a key (104) or has one that this version does not know (911).
+func readManifest(r io.Reader) (*manifestReader, error) {
+	m := &manifestReader{Stream: statement.NewStream(r)}
+	n, err := m.Map()
+	switch {
+	case err != nil:
+		return nil, err
+	case n > manifestKeys:
+		return nil, denial.New(denial.UnsupportedVersion, "a map holds a key that this version does not know")
+	case n < manifestKeys:
+		return nil, denial.New(denial.ClaimAbsent, "a key of the manifest is missing")
+	}
+	return m, nil
+}
+
+// next reads the next key, and checks that it is in its place.
+func (m *manifestReader) next() error {
+	var key uint64
+	if err := m.Next(&key); err != nil {
+		return err
+	}
+	if m.key++; key != m.key {
+		return denial.New(denial.ClaimAbsent, "key %d of the manifest is missing", m.key)
+	}
+	return nil
+}
+
+// values reads the next keys, each into one of the values.
+func (m *manifestReader) values(into ...any) error {
+	for _, v := range into {
+		if err := m.next(); err != nil {
+			return err
+		}
+		if err := m.Next(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listOf reads the list of the next key, and refuses one that is cut otherwise than chunked does.
+func listOf[T any](m *manifestReader, each func(T) error) error {
+	if err := m.next(); err != nil {
+		return err
+	}
+	n, err := m.Array()
+	if err != nil {
+		return err
+	}
+	for ; n > 0; n-- {
+		var list []T
+		if err := m.Next(&list); err != nil {
+			return err
+		}
+		if len(list) == 0 || len(list) > chunk || n > 1 && len(list) != chunk {
+			return denial.New(denial.PayloadForm, "a list of the manifest is not cut as it should be")
+		}
+		for _, v := range list {
+			if err := each(v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -1,15 +1,14 @@
 package audit
 
 import (
-	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/governed-execution/writ/denial"
@@ -20,34 +19,16 @@ import (
 const (
 	MaxBundle  = 64 << 30 // bytes of the tar file
 	maxMembers = 1 << 24
-)
 
-// shapes are the names that members may have, each with the greatest size in bytes.
-var shapes = []struct {
-	name *regexp.Regexp
-	size int64
-}{
-	{regexp.MustCompile(`^manifest\.cbor$`), 1 << 30},
-	{regexp.MustCompile(`^manifest\.cose$`), maxTransparent},
-	{regexp.MustCompile(`^keys/scitt-keys\.cbor$`), 1 << 20},
-	{regexp.MustCompile(`^checkpoint$`), maxCheckpoint},
-	{regexp.MustCompile(`^tlog-policy$`), maxCheckpoint},
-	{regexp.MustCompile(`^status/[0-9]{16}\.cwt$`), maxStatus},
-	{regexp.MustCompile(`^statements/[0-9]{16}\.scitt$`), maxTransparent},
-	{regexp.MustCompile(`^receipts/[0-9]{16}\.receipt$`), maxReceipt},
-	{regexp.MustCompile(`^receipts/consistency-[0-9]{16}\.receipt$`), maxReceipt},
-	{regexp.MustCompile(`^proofs/[0-9]{16}\.tlog-proof$`), maxCheckpoint + maxReceipt},
-	{regexp.MustCompile(`^capsules/[0-9a-f]{64}\.cmw$`), maxCapsule},
-	{regexp.MustCompile(`^policy/[0-9a-f]{64}\.cbor$`), 64 << 10},
-}
-
-const (
 	maxCapsule     = 9 << 20
 	maxReceipt     = 8 << 10
 	maxCheckpoint  = 64 << 10
 	maxStatus      = 1 << 20
 	maxTransparent = statement.MaxStatement + maxReceipt + 64
 )
+
+// buffer is how many bytes are read or written at once.
+const buffer = 256 << 10
 
 // fault is an error of this machine, not of the bundle.
 type fault struct{ error }
@@ -62,125 +43,125 @@ func faulty(err error) error {
 	return fault{err}
 }
 
-// open copies a bundle into a spool and makes its index. It checks, in this order: each member has a name of the layout, is a
-// plain file and not too large (309, 313); the members stand in order, each once (324); the size of all (313); the tar file is
-// byte for byte the one that Bundle.Write makes of these members, with nothing behind it (309).
+// open copies a bundle into a spool and makes its index. It checks, in this order: the tar file is whole, and each header is
+// the only one that its member has (309); each member has a name of the layout (309) and is not too large (313); the members stand in
+// order, each once (324); only zeros follow a content, and nothing the end (309).
 func open(ctx context.Context, r io.Reader) (*spool, error) {
 	s, err := newSpool()
 	if err != nil {
 		return nil, faulty(err)
 	}
-	if err := s.load(ctx, r); err != nil {
+	l := &loader{spool: s, in: bufio.NewReaderSize(contextReader{ctx, r}, buffer), out: bufio.NewWriterSize(s.f, buffer), sum: sha256.New(), part: make([]byte, buffer)}
+	if err := l.load(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// load reads the bundle once: what comes in is hashed, goes to the file, and is taken apart, all at the same time.
-func (s *spool) load(ctx context.Context, r io.Reader) error {
-	file, received, again := bufio.NewWriterSize(s.f, buffer), sha256.New(), sha256.New()
-	n := &counter{}
-	in := io.TeeReader(bufio.NewReaderSize(&io.LimitedReader{R: contextReader{ctx, r}, N: MaxBundle + 1}, buffer), io.MultiWriter(file, received, n))
-	if err := s.index(ctx, in, n, again); err != nil {
+// loader copies a bundle into a spool.
+type loader struct {
+	*spool
+	in   io.Reader
+	out  *bufio.Writer
+	sum  hash.Hash
+	part []byte
+}
+
+func (l *loader) load() error {
+	var block [blockSize]byte
+	for last, total := "", int64(0); ; {
+		if err := l.read(block[:]); err != nil {
+			return err
+		}
+		if block == [blockSize]byte(endOfTar[:blockSize]) {
+			break
+		}
+		path, size, ok := parseHeader(&block)
+		if !ok {
+			return denial.New(denial.NotCanonical, "the tar file is not in its one form")
+		}
+		if err := l.fits(path, size, last); err != nil {
+			return err
+		}
+		if total += 2*blockSize + size; total > MaxBundle {
+			return denial.New(denial.StructureLimit, "a bundle has at most %d bytes", int64(MaxBundle))
+		}
+		if err := l.take(path, size); err != nil {
+			return err
+		}
+		last = path
+	}
+	if err := l.zeros(block[:]); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
+	if n, err := l.in.Read(block[:1]); n > 0 {
+		return denial.New(denial.NotCanonical, "something follows the tar file")
+	} else if err != io.EOF {
 		return faulty(fmt.Errorf("reading bundle: %w", err))
 	}
-	if n.n > MaxBundle {
-		return denial.New(denial.StructureLimit, "a bundle has at most %d bytes", int64(MaxBundle))
-	}
-	if string(received.Sum(nil)) != string(again.Sum(nil)) {
-		return denial.New(denial.NotCanonical, "the tar file is not in its one form")
-	}
-	if err := file.Flush(); err != nil {
+	if err := errors.Join(l.out.Flush(), l.finish()); err != nil {
 		return faulty(fmt.Errorf("writing temporary file: %w", err))
 	}
 	return nil
 }
 
-// buffer is how many bytes are read or written at once.
-const buffer = 256 << 10
-
-// counter counts what is written to it.
-type counter struct{ n int64 }
-
-func (c *counter) Write(b []byte) (int, error) {
-	c.n += int64(len(b))
-	return len(b), nil
-}
-
-// index takes the members from in, of which n have been read, and writes the tar file that they make to again.
-func (s *spool) index(ctx context.Context, in io.Reader, n *counter, again hash.Hash) error {
-	source := &firstError{r: in}
-	members, out, last := tar.NewReader(source), tar.NewWriter(again), ""
-	for {
-		h, err := members.Next()
-		switch {
-		case source.err != nil:
-			return faulty(fmt.Errorf("reading bundle: %w", source.err))
-		case err == io.EOF:
-			return faulty(out.Close())
-		case err != nil:
-			return denial.New(denial.NotCanonical, "the tar file is malformed")
-		}
-		if err := checkHeader(h, last, len(s.members)); err != nil {
-			return err
-		}
-		last = h.Name
-		err = s.take(h, n.n, members, out)
-		if source.err != nil {
-			err = faulty(fmt.Errorf("reading bundle: %w", source.err))
-		}
-		if err != nil {
-			return err
-		}
+// read fills b.
+func (l *loader) read(b []byte) error {
+	switch _, err := io.ReadFull(l.in, b); {
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		return denial.New(denial.NotCanonical, "the tar file is cut short")
+	case err != nil:
+		return faulty(fmt.Errorf("reading bundle: %w", err))
 	}
+	return nil
 }
 
-// firstError remembers why its reader failed, so that a fault of this machine is told from a malformed bundle.
-type firstError struct {
-	r   io.Reader
-	err error
-}
-
-func (f *firstError) Read(b []byte) (int, error) {
-	n, err := f.r.Read(b)
-	if err != nil && err != io.EOF && f.err == nil {
-		f.err = err
+// zeros reads as many zeros as b has bytes.
+func (l *loader) zeros(b []byte) error {
+	if err := l.read(b); err != nil {
+		return err
 	}
-	return n, err
+	if !bytes.Equal(b, endOfTar[:len(b)]) {
+		return denial.New(denial.NotCanonical, "the tar file is not in its one form")
+	}
+	return nil
 }
 
-func checkHeader(h *tar.Header, last string, members int) error {
-	limit := int64(-1)
-	for _, shape := range shapes {
-		if shape.name.MatchString(h.Name) {
-			limit = shape.size
-		}
-	}
+// fits checks name, size and place of a member.
+func (l *loader) fits(path string, size int64, last string) error {
+	limit := limitOf(path)
 	switch {
-	case limit < 0 || h.Typeflag != tar.TypeReg:
+	case limit < 0:
 		return denial.New(denial.NotCanonical, "the bundle has a member that is not of its layout")
-	case h.Size > limit || members >= maxMembers:
+	case size > limit || l.index.n+int64(len(l.index.run)) >= maxMembers:
 		return denial.New(denial.StructureLimit, "the bundle has too many members, or one that is too large")
-	case strings.Compare(h.Name, last) <= 0:
+	case strings.Compare(path, last) <= 0:
 		return denial.New(denial.ReceiptInvalid, "the members of the bundle are not in order, or one stands twice")
 	}
 	return nil
 }
 
-// take puts one member, whose content begins at the offset, into the index and copies it to out.
-func (s *spool) take(h *tar.Header, offset int64, in io.Reader, out *tar.Writer) error {
-	if err := out.WriteHeader(header(h.Name, h.Size)); err != nil {
-		return denial.New(denial.NotCanonical, "the tar file is malformed")
+// take copies the content of a member.
+func (l *loader) take(path string, size int64) error {
+	l.sum.Reset()
+	m := member{path: path, offset: l.end, size: size}
+	for left := size; left > 0; {
+		b := l.part[:min(left, int64(len(l.part)))]
+		if err := l.read(b); err != nil {
+			return err
+		}
+		_, _ = l.sum.Write(b) // a hash never fails
+		if _, err := l.out.Write(b); err != nil {
+			return faulty(fmt.Errorf("writing temporary file: %w", err))
+		}
+		left -= int64(len(b))
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(out, sum), in); err != nil {
-		return denial.New(denial.NotCanonical, "the tar file is cut short")
+	l.end += size
+	l.sum.Sum(m.hash[:0])
+	if err := l.zeros(l.part[:padding(size)]); err != nil {
+		return err
 	}
-	s.members[h.Name] = member{h.Name, offset, h.Size, [32]byte(sum.Sum(nil))}
-	return nil
+	return faulty(l.index.add(m))
 }
 
 // contextReader ends with its context.

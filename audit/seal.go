@@ -2,7 +2,8 @@ package audit
 
 import (
 	"bytes"
-	"slices"
+	"errors"
+	"io"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
@@ -43,17 +44,17 @@ func (v *verifier) signedAt(raw []byte, time uint64) error {
 	return v.validAt(id, time)
 }
 
-// seal checks the manifest's signature and its place in the log, and decodes it.
+// seal checks the manifest's signature and its place in the log, and reads it.
 func (v *verifier) seal() error {
-	raw, err := v.read(nameManifest)
+	_, raw, ok, err := v.s.find(nameManifest)
 	if err != nil {
-		return err
+		return faulty(err)
 	}
 	sealed, err := v.read(nameSeal)
 	if err != nil {
 		return err
 	}
-	if raw == nil || sealed == nil {
+	if !ok || sealed == nil {
 		return denial.New(denial.ClaimAbsent, "the bundle has no signed manifest")
 	}
 	env, err := statement.Decode(sealed, maxTransparent)
@@ -68,15 +69,52 @@ func (v *verifier) seal() error {
 	if err != nil {
 		return err
 	}
-	hash := statement.DigestOf(raw)
-	if !bytes.Equal(signed.Payload(), hash[:]) {
+	if !bytes.Equal(signed.Payload(), raw.hash[:]) {
 		return denial.New(denial.ReceiptInvalid, "the manifest is not the one that was signed")
 	}
-	if err := statement.Unmarshal(raw, &v.m); err != nil {
-		return err
+	m, err := readManifest(io.NewSectionReader(v.s.f, raw.offset, raw.size))
+	if err != nil {
+		return onlyDenied(err)
+	}
+	if err := m.values(&v.m.Version, &v.m.Issuer, &v.m.Log, &v.m.Query, &v.m.Head); err != nil {
+		return onlyDenied(err)
 	}
 	v.sealed = proof.Time
-	return v.sealFits(signed, proof)
+	if err := v.sealFits(signed, proof); err != nil {
+		return err
+	}
+	return onlyDenied(v.lists(m))
+}
+
+// onlyDenied marks an error that is no denial as a fault.
+func onlyDenied(err error) error {
+	if d := (*denial.Denial)(nil); err == nil || isFault(err) || errors.As(err, &d) {
+		return err
+	}
+	return faulty(err)
+}
+
+// lists reads the lists of a manifest: the files, which must be those of the bundle, and what is told about it.
+func (v *verifier) lists(m *manifestReader) error {
+	if err := v.files(m); err != nil {
+		return err
+	}
+	v.lacks = map[part]bool{}
+	err := listOf(m, func(l Lack) error {
+		v.report.Lacks, v.lacks[part{l.Index, l.Part}] = append(v.report.Lacks, l), true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = listOf(m, func(c Count) error { v.report.Counts = append(v.report.Counts, c); return nil })
+	if err != nil {
+		return err
+	}
+	if err := m.values(&v.report.Absent); err != nil {
+		return err
+	}
+	return m.End()
 }
 
 func (v *verifier) sealFits(signed *statement.Verified, proof *receipt.Proof) error {
@@ -96,22 +134,34 @@ func (v *verifier) sealFits(signed *statement.Verified, proof *receipt.Proof) er
 }
 
 // files compares the list of the manifest with what the bundle holds.
-func (v *verifier) files() error {
-	listed, err := joined(v.m.Files)
+func (v *verifier) files(m *manifestReader) error {
+	next := int64(0)
+	there := func() (f member, ok bool, err error) {
+		for ; next < v.s.index.n; next++ {
+			if f, err = v.s.index.at(next); err != nil || f.path != nameManifest && f.path != nameSeal {
+				return f, err == nil, faulty(err)
+			}
+		}
+		return f, false, nil
+	}
+	err := listOf(m, func(f file) error {
+		have, ok, err := there()
+		switch {
+		case err != nil:
+			return err
+		case !ok || have.path != f.Path:
+			return denial.New(denial.ReceiptInvalid, "the manifest lists a file that the bundle does not have, or out of order")
+		case uint64(have.size) != f.Size || have.hash != f.Hash:
+			return denial.New(denial.ReceiptInvalid, "a file is not the one that the manifest lists")
+		}
+		next++
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	there := slices.DeleteFunc(v.s.sorted(), func(m member) bool { return m.path == nameManifest || m.path == nameSeal })
-	for i, f := range listed {
-		if i >= len(there) || there[i].path != f.Path {
-			return denial.New(denial.ReceiptInvalid, "the manifest lists a file that the bundle does not have, or out of order")
-		}
-		if uint64(there[i].size) != f.Size || there[i].hash != f.Hash {
-			return denial.New(denial.ReceiptInvalid, "a file is not the one that the manifest lists")
-		}
-	}
-	if len(there) > len(listed) {
-		return denial.New(denial.ReceiptInvalid, "the bundle has a file that the manifest does not list")
+	if _, ok, err := there(); ok || err != nil {
+		return errors.Join(err, denial.New(denial.ReceiptInvalid, "the bundle has a file that the manifest does not list"))
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package audit
 
 import (
-	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,95 +10,112 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 )
 
-// member is a file of a bundle that lies in a spool.
-type member struct {
-	path   string
-	offset int64
-	size   int64
-	hash   [32]byte
-}
-
-// spool keeps the contents of a bundle in a temporary file that has no name, so that memory holds an index only.
+// spool keeps the contents of a bundle, and their index, in temporary files that have no names, so that memory holds little of
+// either.
 type spool struct {
-	f       *os.File
-	end     int64
-	members map[string]member
+	f     *os.File
+	end   int64
+	index *index
+	late  []member // put in after the index was finished, in order
 }
 
 func newSpool() (*spool, error) {
-	f, err := os.CreateTemp("", "writ-bundle-*")
+	f, err := unnamed()
 	if err != nil {
-		return nil, fmt.Errorf("making temporary file: %w", err)
+		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("unlinking temporary file: %w", err), f.Close())
+	x, err := newIndex()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	return &spool{f: f, members: map[string]member{}}, nil
+	return &spool{f: f, index: x}, nil
 }
 
-// Close frees the temporary file.
-func (s *spool) Close() error { return s.f.Close() }
+// Close frees the temporary files.
+func (s *spool) Close() error { return errors.Join(s.f.Close(), s.index.f.Close()) }
 
 // add appends a member.
 func (s *spool) add(path string, data []byte) error {
-	if _, ok := s.members[path]; ok {
-		return fmt.Errorf("writing bundle: %s stands twice", path)
-	}
 	if _, err := s.f.WriteAt(data, s.end); err != nil {
 		return fmt.Errorf("writing bundle: %w", err)
 	}
-	s.members[path] = member{path, s.end, int64(len(data)), sha256.Sum256(data)}
+	m := member{path, s.end, int64(len(data)), sha256.Sum256(data)}
 	s.end += int64(len(data))
-	return nil
+	return s.index.add(m)
 }
 
-// read returns the content of a member, and whether there is one.
-func (s *spool) read(path string) ([]byte, bool, error) {
-	m, ok := s.members[path]
-	if !ok {
-		return nil, false, nil
+// append appends what write writes, behind a finished index.
+func (s *spool) append(path string, write func(io.Writer) error) (member, error) {
+	sum := sha256.New()
+	to := &writerAt{s.f, s.end}
+	out := bufio.NewWriterSize(io.MultiWriter(to, sum), buffer)
+	if err := errors.Join(write(out), out.Flush()); err != nil {
+		return member{}, fmt.Errorf("writing bundle: %w", err)
 	}
+	m := member{path, s.end, to.at - s.end, [32]byte(sum.Sum(nil))}
+	s.end, s.late = to.at, append(s.late, m)
+	return m, nil
+}
+
+// find returns a member by its path, with its number.
+func (s *spool) find(path string) (n int64, m member, ok bool, err error) {
+	if n, ok, err = s.index.find(path); err != nil || !ok {
+		return 0, member{}, false, err
+	}
+	m, err = s.index.at(n)
+	return n, m, err == nil, err
+}
+
+// content returns what a member holds.
+func (s *spool) content(m member) ([]byte, error) {
 	data := make([]byte, m.size)
 	if _, err := s.f.ReadAt(data, m.offset); err != nil && m.size > 0 {
-		return nil, false, fmt.Errorf("reading bundle: %w", err)
+		return nil, fmt.Errorf("reading bundle: %w", err)
 	}
-	return data, true, nil
-}
-
-// sorted returns the members in the order in which they stand in the tar file.
-func (s *spool) sorted() []member {
-	all := make([]member, 0, len(s.members))
-	for _, m := range s.members {
-		all = append(all, m)
-	}
-	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.path, b.path) })
-	return all
+	return data, nil
 }
 
 // write writes the one tar file that these members make.
 func (s *spool) write(ctx context.Context, w io.Writer) error {
-	t := tar.NewWriter(w)
-	for _, m := range s.sorted() {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("writing bundle: %w", err)
+	out, late := bufio.NewWriterSize(w, buffer), s.late
+	err := s.index.each(0, func(_ int64, m member) error {
+		for len(late) > 0 && late[0].path < m.path {
+			if err := s.copy(out, late[0]); err != nil {
+				return err
+			}
+			late = late[1:]
 		}
-		if err := t.WriteHeader(header(m.path, m.size)); err != nil {
-			return fmt.Errorf("writing bundle: %w", err)
-		}
-		if _, err := io.Copy(t, io.NewSectionReader(s.f, m.offset, m.size)); err != nil {
-			return fmt.Errorf("writing bundle: %w", err)
-		}
+		return errors.Join(ctx.Err(), s.copy(out, m))
+	})
+	for _, m := range late {
+		err = errors.Join(err, s.copy(out, m))
 	}
-	if err := t.Close(); err != nil {
+	if err == nil {
+		_, err = out.Write(endOfTar[:])
+	}
+	if err = errors.Join(err, out.Flush()); err != nil {
 		return fmt.Errorf("writing bundle: %w", err)
 	}
 	return nil
 }
 
-// header returns the only header that a member of this name and size has.
-func header(path string, size int64) *tar.Header {
-	return &tar.Header{Typeflag: tar.TypeReg, Name: path, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
+// copy writes one member with its header.
+func (s *spool) copy(out *bufio.Writer, m member) error {
+	head := header(m.path, m.size)
+	if _, err := out.Write(head[:]); err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, io.NewSectionReader(s.f, m.offset, m.size)); err != nil {
+		return err
+	}
+	_, err := out.Write(endOfTar[:padding(m.size)])
+	return err
+}
+
+// finish closes the index.
+func (s *spool) finish() error {
+	slices.SortFunc(s.late, func(a, b member) int { return strings.Compare(a.path, b.path) })
+	return s.index.finish()
 }

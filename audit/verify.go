@@ -64,7 +64,7 @@ func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) 
 const logCache = 32 << 20
 
 func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
-	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), logs: attest.NewLogCache(logCache), heads: map[uint64]receipt.Head{}, used: map[string]bool{},
+	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), logs: attest.NewLogCache(logCache),
 		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Absent: []Absent{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
 	return v
@@ -112,9 +112,9 @@ type verifier struct {
 	logs      *attest.LogCache
 	sealed    uint64 // logged time of the manifest
 	lacks     map[part]bool
-	heads     map[uint64]receipt.Head // that receipts are under, by size
-	last      receipt.Head            // of the statement before
-	used      map[string]bool         // members that a statement has called for
+	heads     receipt.Head // the last that was shown to be of one history with that of the bundle
+	last      receipt.Head // of the statement before
+	used      marks        // members that a statement has called for
 	counts    map[class]uint64
 	world     *world
 	report    *Report
@@ -129,7 +129,7 @@ func (v *verifier) verify(r io.Reader) (err error) {
 	if v.s, err = open(v.ctx, r); err != nil {
 		return err
 	}
-	for _, check := range []func() error{v.seal, v.files, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers} {
+	for _, check := range []func() error{v.seal, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -164,18 +164,10 @@ func (v *verifier) readTrust() (err error) {
 }
 
 // describe writes into the report what the bundle is about and what it cannot show.
-func (v *verifier) describe() (err error) {
+func (v *verifier) describe() error {
 	r := v.report
 	r.From, r.To, r.Execution, r.Host, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.m.Query.Host, v.sealed
 	r.Head = &Head{Size: v.m.Head.Size, Root: hex.EncodeToString(v.m.Head.Root[:]), Time: v.m.Head.Time}
-	r.Absent = append(r.Absent, v.m.Absent...)
-	if r.Lacks, err = joined(v.m.Lacks); err != nil {
-		return err
-	}
-	v.lacks = map[part]bool{}
-	for _, l := range r.Lacks {
-		v.lacks[part{l.Index, l.Part}] = true
-	}
 	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word")
 	if len(v.roots) == 0 {
 		r.Limits = append(r.Limits, "the trust file has no TPM roots, so no EK certificate was checked against those that genesis names by digest")
@@ -205,10 +197,23 @@ func (v *verifier) validAt(id statement.Thumbprint, times ...uint64) error {
 
 // read returns a member that a statement calls for; nil if there is none.
 func (v *verifier) read(path string) ([]byte, error) {
-	data, ok, err := v.s.read(path)
-	if err != nil {
+	n, m, ok, err := v.s.find(path)
+	if err != nil || !ok {
 		return nil, faulty(err)
 	}
-	v.used[path] = v.used[path] || ok
-	return data, nil
+	v.used.add(n)
+	data, err := v.s.content(m)
+	return data, faulty(err)
 }
+
+// marks is a set of numbers of members.
+type marks []uint64
+
+func (m *marks) add(n int64) {
+	for int64(len(*m)) <= n/64 {
+		*m = append(*m, 0)
+	}
+	(*m)[n/64] |= 1 << (n % 64)
+}
+
+func (m marks) has(n int64) bool { return n/64 < int64(len(m)) && m[n/64]>>(n%64)&1 == 1 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,21 +14,27 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// indices returns the indices of the statements, ascending.
-func (v *verifier) indices() (all []uint64, err error) {
-	for path := range v.s.members {
-		digits, ok := strings.CutPrefix(path, "statements/")
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSuffix(digits, ".scitt"), 10, 64)
-		if err != nil {
-			return nil, denial.New(denial.NotCanonical, "a statement's name is not its index")
-		}
-		all = append(all, n)
+// each calls fn with the index of every statement of the bundle, ascending.
+func (v *verifier) each(fn func(index uint64) error) error {
+	first, last, err := v.s.index.span("statements/")
+	if err != nil {
+		return faulty(err)
 	}
-	slices.Sort(all)
-	return all, nil
+	for n := first; n < last; n++ {
+		m, err := v.s.index.at(n)
+		if err != nil {
+			return faulty(err)
+		}
+		digits := strings.TrimSuffix(strings.TrimPrefix(m.path, "statements/"), ".scitt")
+		index, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil {
+			return denial.New(denial.NotCanonical, "a statement's name is not its index")
+		}
+		if err := fn(index); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // group returns the statement at an index and, if it is an act's, those of the same act that follow it.
@@ -94,31 +99,27 @@ func leavesOf(group []*entry) record.Bundle {
 
 // statements gives each statement its verdict.
 func (v *verifier) statements() error {
-	indices, err := v.indices()
-	if err != nil {
-		return err
-	}
-	for len(indices) > 0 {
+	next := uint64(0) // those before it have theirs
+	return v.each(func(index uint64) error {
+		if index < next {
+			return nil
+		}
 		if err := v.ctx.Err(); err != nil {
 			return faulty(fmt.Errorf("verifying bundle: %w", err))
 		}
-		group, err := v.group(indices[0])
+		group, err := v.group(index)
 		if isFault(err) {
 			return err
 		}
 		if err != nil {
-			f := Finding{Index: indices[0], Kind: statement.Kind(0).String()}
+			f := Finding{Index: index, Kind: statement.Kind(0).String()}
 			f.refute(denial.Of(err))
 			v.report.Statements = append(v.report.Statements, f)
-			indices = indices[1:]
-			continue
+			return nil
 		}
-		if err := v.judge(group); err != nil {
-			return err
-		}
-		indices = indices[len(group):]
-	}
-	return nil
+		next = index + uint64(len(group))
+		return v.judge(group)
+	})
 }
 
 // judge gives the statements of one group their verdicts: each its receipt, then all together what their kind says.
@@ -196,8 +197,8 @@ func (v *verifier) logged(e *entry, f *Finding) error {
 
 // history checks that a head is one history with the head of the bundle.
 func (v *verifier) history(head receipt.Head) error {
-	if known, ok := v.heads[head.Size]; ok {
-		if known != head {
+	if v.heads.Size == head.Size {
+		if v.heads != head {
 			return denial.New(denial.LogInconsistent, "two tree heads of one size differ")
 		}
 		return nil
@@ -216,7 +217,7 @@ func (v *verifier) history(head receipt.Head) error {
 			return denial.New(denial.LogInconsistent, "a tree head leads to another one than that of the bundle")
 		}
 	}
-	v.heads[head.Size] = head
+	v.heads = head
 	return nil
 }
 
@@ -259,13 +260,9 @@ func (v *verifier) issued(e *entry) (*statement.Verified, error) {
 
 // complete checks that a range has every entry of it, and nothing before it but context.
 func (v *verifier) complete() error {
-	there, err := v.indices()
-	if err != nil {
-		return err
-	}
 	q := v.m.Query
 	next := q.From
-	for i, n := range there {
+	err := v.each(func(n uint64) error {
 		switch {
 		case n >= q.To:
 			return denial.New(denial.ReceiptInvalid, "the bundle has an entry behind its range")
@@ -275,15 +272,16 @@ func (v *verifier) complete() error {
 		case n >= q.From:
 			next++
 		default:
-			if e, err := v.entry(there[i]); err != nil || !e.isContext() {
+			if e, err := v.entry(n); err != nil || !e.isContext() {
 				return errors.Join(onlyFault(err), denial.New(denial.ReceiptInvalid, "the bundle has an entry outside its range"))
 			}
 		}
+		return nil
+	})
+	if err == nil && !q.chosen() && next != q.To {
+		err = denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
 	}
-	if !q.chosen() && next != q.To {
-		return denial.New(denial.ReceiptInvalid, "the bundle lacks entry %d of its range", next)
-	}
-	return nil
+	return err
 }
 
 func onlyFault(err error) error {
@@ -295,12 +293,7 @@ func onlyFault(err error) error {
 
 // leftovers checks what stands beside the statements.
 func (v *verifier) leftovers() error {
-	listed, err := joined(v.m.Counts)
-	if err != nil {
-		return err
-	}
-	v.report.Counts = listed
-	if !slices.Equal(listed, countsOf(v.counts)) {
+	if !slices.Equal(v.report.Counts, countsOf(v.counts)) {
 		return denial.New(denial.ReceiptInvalid, "the counts of the manifest are not those of the bundle")
 	}
 	for hash, p := range v.world.policies {
@@ -315,8 +308,18 @@ func (v *verifier) leftovers() error {
 	if err := errors.Join(v.informational(), v.statusLists()); err != nil {
 		return err
 	}
-	for _, path := range slices.Sorted(maps.Keys(v.s.members)) {
-		if !v.used[path] && v.report.allSound() {
+	if !v.report.allSound() {
+		return nil // what a statement calls for that was refuted may not have been read
+	}
+	for n := range v.s.index.n {
+		if v.used.has(n) {
+			continue
+		}
+		m, err := v.s.index.at(n)
+		if err != nil {
+			return faulty(err)
+		}
+		if m.path != nameManifest {
 			return denial.New(denial.ReceiptInvalid, "the bundle has a file that no statement calls for")
 		}
 	}

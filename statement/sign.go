@@ -102,8 +102,10 @@ func toBeSigned(protected, payload []byte) []byte {
 }
 
 // appendHead appends the head of a byte string of n bytes.
-func appendHead(b []byte, n int) []byte {
-	const major = 2 << 5
+func appendHead(b []byte, n int) []byte { return appendMajor(b, 2<<5, n) }
+
+// appendMajor appends the head of an item of a major type, which stands in the three high bits, with n.
+func appendMajor(b []byte, major byte, n int) []byte {
 	switch {
 	case n < 24:
 		return append(b, major|byte(n))
