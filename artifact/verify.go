@@ -117,11 +117,11 @@ func Check(run *denial.Run, raw []byte, want Want) (*Artifact, error) {
 
 // check is one passage of Check.
 type check struct {
-	want   Want
-	raw    []byte
-	env    *statement.Envelope
-	keys   statement.Keys
-	a      *Artifact
+	want Want
+	raw  []byte
+	env  *statement.Envelope
+	keys statement.Keys
+	a    *Artifact
 }
 
 func (c *check) present() error {
