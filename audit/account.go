@@ -21,7 +21,7 @@ type Account struct {
 func Tell(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Account, error) {
 	a := &Account{Items: []*Item{}, People: map[string]string{}}
 	v := newVerifier(ctx, trust, o)
-	v.tell = a.add
+	v.tell = func(e *entry, f *Finding, input []byte) { a.add(e, f, input, v.opened) }
 	report, err := v.run(r)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func PeopleOf(g *record.Genesis) map[string]string {
 }
 
 // add describes a statement that has its verdict. A statement that was refuted is told by its own word alone.
-func (a *Account) add(e *entry, f *Finding, input []byte) {
+func (a *Account) add(e *entry, f *Finding, input []byte, opened map[string]string) {
 	it, err := describe(e)
 	if err != nil {
 		it = &Item{Index: e.index, Digest: e.digest.String(), Kind: e.kind.String(), Logged: e.logged}
@@ -51,6 +51,11 @@ func (a *Account) add(e *entry, f *Finding, input []byte) {
 	it.Verdict, it.Why = f.Verdict, f.words()
 	if f.Verdict != Refuted && input != nil {
 		_ = it.Enrich(input) // verified with the statement: an input that does not decode has refuted it
+	}
+	if it.Act != nil && f.Verdict != Refuted {
+		for i, p := range it.Act.Personal {
+			it.Act.Personal[i].Value = opened[p.Field]
+		}
 	}
 	a.Items = append(a.Items, it)
 }

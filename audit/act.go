@@ -12,7 +12,8 @@ import (
 // act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
 // 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
 // and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host was
-// signed later than the one in force (402), which it ends.
+// signed later than the one in force (402), which it ends; an opening of personal data opens a commitment of the enrolment (325), of
+// a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102).
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
 	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
@@ -22,6 +23,7 @@ func (v *verifier) act(group []*entry) error {
 	if act.Claims().Issuer != v.trust.Issuer {
 		return denial.New(denial.IdentityConflict, "the act is for another issuer")
 	}
+	v.opened = nil
 	digest := act.Digest()
 	if v.world.acts[digest] {
 		return denial.New(denial.RequestReplayed, "the act stands in the log twice")
@@ -31,7 +33,7 @@ func (v *verifier) act(group []*entry) error {
 	case statement.Policy:
 		return v.world.policy(act)
 	case statement.Enrolment:
-		return v.world.enrolment(act)
+		return v.enrolment(act, e.index)
 	}
 	return v.world.revocation(act)
 }
@@ -59,7 +61,8 @@ func (w *world) policy(act *record.Act) error {
 	return nil
 }
 
-func (w *world) enrolment(act *record.Act) error {
+// enrolment checks an enrolment, and then opens what the bundle discloses of its personal data.
+func (v *verifier) enrolment(act *record.Act, index uint64) error {
 	var e record.Enrolment
 	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
 		return err
@@ -67,6 +70,13 @@ func (w *world) enrolment(act *record.Act) error {
 	if err := e.Check(); err != nil {
 		return err
 	}
+	if err := v.world.enrolment(act, &e); err != nil {
+		return err
+	}
+	return v.personal(&e, index)
+}
+
+func (w *world) enrolment(act *record.Act, e *record.Enrolment) error {
 	if e.Initiator != nil {
 		id := e.Initiator.Key.Thumbprint()
 		if _, ok := w.initiators[id]; ok {
@@ -85,7 +95,7 @@ func (w *world) enrolment(act *record.Act) error {
 	if old, ok := w.approvals[ek]; ok && e.Time <= old.Time {
 		return denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new was in force")
 	}
-	w.hostOfEK[ek], w.ekOfHost[e.ID], w.approvals[ek] = e.ID, ek, approval{act.Digest(), &e}
+	w.hostOfEK[ek], w.ekOfHost[e.ID], w.approvals[ek] = e.ID, ek, approval{act.Digest(), e}
 	delete(w.current, e.ID) // until its TPM has answered anew
 	return nil
 }

@@ -84,7 +84,7 @@ func Build(ctx context.Context, log Log, office Office, q Query) (*Bundle, error
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{spool: s, log: log, office: office, query: q, counts: map[class]uint64{}}
+	b := &builder{spool: s, log: log, office: office, query: q, counts: map[class]uint64{}, opened: map[statement.Digest]bool{}}
 	if err := b.build(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -105,6 +105,8 @@ type builder struct {
 	size    uint64 // of the greatest head that a receipt so far is under
 	sealed  statement.Digest
 	lacks   []Lack
+	act     statement.Digest // whose personal data was opened last
+	opened  map[statement.Digest]bool
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
@@ -206,6 +208,9 @@ func (b *builder) statement(ctx context.Context, index uint64, leaf []byte) erro
 	if err := b.proofs(ctx, index, r); err != nil {
 		return err
 	}
+	if err := b.openings(ctx, e); err != nil {
+		return err
+	}
 	return b.capsule(ctx, e)
 }
 
@@ -270,7 +275,7 @@ func (b *builder) standing(ctx context.Context) error {
 // seal adds the manifest of all that was added, and its signature.
 func (b *builder) seal(ctx context.Context) error {
 	m := manifest{Version: Version, Issuer: b.genesis.Issuer, Log: b.genesis.Log,
-		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution, Host: b.query.Host},
+		Query: span{From: b.query.From, To: b.query.To, Execution: b.query.Execution, Host: b.query.Host, Disclose: b.query.Disclose},
 		Head:  treeHead{Size: b.head.Size, Root: b.head.Root, Time: b.head.Time},
 		Lacks: chunked(b.lacks), Counts: chunked(countsOf(b.counts)), Absent: absent()}
 	if err := b.finish(); err != nil {

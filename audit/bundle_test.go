@@ -45,6 +45,14 @@ func TestParseQuery(t *testing.T) {
 		"execution=":                       nil,
 		"execution=" + strings.ToUpper(id): nil,
 		"execution=" + id + "&from=1":      nil,
+		"execution=" + id + "&host=h":      nil,
+		"disclose=name":                    {Disclose: []string{"name"}},
+		"from=3&disclose=name,team":        {From: 3, Disclose: []string{"name", "team"}},
+		"host=h&disclose=name":             {Host: "h", Disclose: []string{"name"}},
+		"disclose=team,name":               nil,
+		"disclose=name,name":               nil,
+		"disclose=Name":                    nil,
+		"disclose=":                        nil,
 	} {
 		v := must(url.ParseQuery(text))(t)
 		got, err := audit.ParseQuery(v)
@@ -52,7 +60,8 @@ func TestParseQuery(t *testing.T) {
 			if !denial.Is(err, denial.RequestLimit) {
 				t.Errorf("%q: got %v, want %s", text, err, denial.RequestLimit)
 			}
-		} else if err != nil || got.From != want.From || got.To != want.To || !bytes.Equal(got.Execution, want.Execution) {
+		} else if err != nil || got.From != want.From || got.To != want.To || !bytes.Equal(got.Execution, want.Execution) ||
+			got.Host != want.Host || !slices.Equal(got.Disclose, want.Disclose) {
 			t.Errorf("%q: got %+v, %v", text, got, err)
 		}
 	}

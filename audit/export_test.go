@@ -14,6 +14,7 @@ var (
 	NameReceipt   = nameReceipt
 	NameStatus    = nameStatus
 	NameCapsule   = nameCapsule
+	NameOpening   = nameOpening
 	NamePolicy    = namePolicy
 )
 

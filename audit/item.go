@@ -106,6 +106,8 @@ type ActWords struct {
 	Why     string    `json:"why,omitempty"` // of a revocation, for people
 	Cause   string    `json:"cause,omitempty"`
 	Subject string    `json:"subject"` // host, initiator, policy kind
+
+	Personal []Personal `json:"personal,omitempty"` // what an enrolment commits to
 }
 
 // Enrolled is the binding of an AK to a host.
@@ -304,7 +306,7 @@ func (it *Item) act(e *entry) error {
 }
 
 func (it *Item) enrolmentAct(en *record.Enrolment) {
-	it.Time, it.Act.ID = en.Time, en.ID
+	it.Time, it.Act.ID, it.Act.Personal = en.Time, en.ID, personalOf(en.Personal)
 	switch {
 	case en.Host != nil:
 		it.Host, it.Gate, it.Act.Subject, it.Act.What = en.ID, en.Host.Gate, "host", "approval of a host"

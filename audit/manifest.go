@@ -34,6 +34,7 @@ const (
 
 func nameStatement(index uint64) string     { return fmt.Sprintf("statements/%016d.scitt", index) }
 func nameReceipt(index uint64) string       { return fmt.Sprintf("receipts/%016d.receipt", index) }
+func nameOpening(d statement.Digest) string { return fmt.Sprintf("openings/%s.cbor", d) }
 func nameProof(index uint64) string         { return fmt.Sprintf("proofs/%016d.tlog-proof", index) }
 func nameHead(size uint64) string           { return fmt.Sprintf("receipts/consistency-%016d.receipt", size) }
 func nameStatus(n int) string               { return fmt.Sprintf("status/%016d.cwt", n) }
@@ -74,6 +75,8 @@ type span struct {
 	To        uint64 `cbor:"2,keyasint"`
 	Execution []byte `cbor:"3,keyasint,omitempty"`
 	Host      string `cbor:"4,keyasint,omitempty"`
+
+	Disclose []string `cbor:"5,keyasint,omitempty"` // fields of personal data whose commitments are opened
 }
 
 // chosen reports whether the bundle holds what is about one execution or host, and not all entries of its range.
@@ -97,7 +100,7 @@ type file struct {
 type Lack struct {
 	_      struct{} `cbor:",toarray"`
 	Index  uint64   `json:"index"` // of the statement that it belongs to
-	Part   string   `json:"part"`  // evidence, request, input, ek-chain or policy
+	Part   string   `json:"part"`  // evidence, request, input, ek-chain or policy; or the field of an opening
 	Reason string   `json:"reason"`
 }
 

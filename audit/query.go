@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 )
 
 // Query says what a bundle is about: the entries [From, To) of the log, where To 0 is its end, or one execution with its
@@ -15,6 +17,8 @@ type Query struct {
 	To        uint64
 	Execution []byte // execution id, 16 bytes; nil unless asked for
 	Host      string // URI; empty unless asked for
+
+	Disclose []string // fields of personal data whose commitments are opened; none unless asked for
 }
 
 // chosen reports whether the query picks entries out of its range.
@@ -23,16 +27,16 @@ func (q *Query) chosen() bool { return q.Execution != nil || q.Host != "" }
 // maxHost is how many bytes the URI of a host has at most.
 const maxHost = 512
 
-// ParseQuery reads from, to (decimal), execution (lower-case hexadecimal) and host (URI). An unknown or repeated key,
-// another spelling of a value, a range that is empty, and two of execution, host and range are 908.
+// ParseQuery reads from, to (decimal), execution (lower-case hexadecimal), host (URI) and disclose (fields in order, with commas).
+// An unknown or repeated key, another spelling of a value, a range that is empty, and two of execution, host and range are 908.
 func ParseQuery(v url.Values) (Query, error) {
 	var q Query
 	for key, values := range v {
 		if len(values) != 1 || !q.set(key, values[0]) {
-			return Query{}, denial.New(denial.RequestLimit, "a query has from and to, or execution, or host, each once")
+			return Query{}, denial.New(denial.RequestLimit, "a query has from and to, or execution, or host, and disclose, each once")
 		}
 	}
-	if q.chosen() && len(v) != 1 {
+	if q.chosen() && (v.Has("from") || v.Has("to") || q.Execution != nil && q.Host != "") {
 		return Query{}, denial.New(denial.RequestLimit, "an execution, a host and a range exclude each other")
 	}
 	if v.Has("to") && q.From >= q.To {
@@ -54,8 +58,21 @@ func (q *Query) set(key, value string) bool {
 	case "host":
 		q.Host = value
 		return value != "" && len(value) <= maxHost
+	case "disclose":
+		q.Disclose = strings.Split(value, ",")
+		return areFields(q.Disclose)
 	}
 	return false
+}
+
+// areFields reports whether a list names fields, ascending, each once.
+func areFields(list []string) bool {
+	for i, field := range list {
+		if !record.IsField(field) || i > 0 && field <= list[i-1] {
+			return false
+		}
+	}
+	return len(list) <= record.MaxPersonal
 }
 
 func decimal(s string, into *uint64) bool {

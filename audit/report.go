@@ -29,6 +29,7 @@ type Report struct {
 	To         uint64    `json:"to"`
 	Execution  string    `json:"execution,omitempty"` // in hexadecimal
 	Host       string    `json:"host,omitempty"`
+	Disclosed  []string  `json:"disclosed,omitempty"` // fields of personal data that the bundle opens
 	Head       *Head     `json:"head,omitempty"`
 	Sealed     uint64    `json:"sealed,omitempty"` // logged time of the manifest
 	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
@@ -124,6 +125,9 @@ func (r *Report) Text() string {
 	}
 	if r.Bundle.Verdict != Proved {
 		fmt.Fprintf(&b, "bundle %s: %s\n", r.Bundle.Verdict, r.Bundle.words())
+	}
+	if len(r.Disclosed) > 0 {
+		fmt.Fprintf(&b, "personal data disclosed: %s\n", strings.Join(r.Disclosed, ", "))
 	}
 	r.tally(&b)
 	r.details(&b)

@@ -127,7 +127,8 @@ func (v *verifier) sealFits(signed *statement.Verified, proof *receipt.Proof) er
 	case proof.Index < m.Head.Size || proof.Time < m.Head.Time:
 		return denial.New(denial.ReceiptInvalid, "the manifest is older than the tree head that it names")
 	case m.Query.From >= m.Query.To || m.Query.To > m.Head.Size || m.Query.Execution != nil && len(m.Query.Execution) != 16,
-		m.Query.chosen() && m.Query.From != 0, m.Query.Execution != nil && m.Query.Host != "", len(m.Query.Host) > maxHost:
+		m.Query.chosen() && m.Query.From != 0, m.Query.Execution != nil && m.Query.Host != "", len(m.Query.Host) > maxHost,
+		!areFields(m.Query.Disclose):
 		return denial.New(denial.PayloadForm, "the manifest names a range that the log does not have")
 	}
 	return v.validAt(signed.Key().Thumbprint(), c.IssuedAt, proof.Time)

@@ -73,6 +73,7 @@ var shapes = []shape{
 	{"receipts/consistency-", ".receipt", 16, maxReceipt},
 	{"proofs/", ".tlog-proof", 16, maxCheckpoint + maxReceipt},
 	{"capsules/", ".cmw", 64, maxCapsule},
+	{"openings/", ".cbor", 64, 4 << 10},
 	{"policy/", ".cbor", 64, 64 << 10},
 }
 

@@ -119,6 +119,7 @@ type verifier struct {
 	world     *world
 	report    *Report
 	point     *receipt.Checkpoint                      // verified
+	opened    map[string]string                        // field to value: the personal data of the act that was checked last
 	tell      func(e *entry, f *Finding, input []byte) // nil: nobody wants to hear
 }
 
@@ -166,7 +167,7 @@ func (v *verifier) readTrust() (err error) {
 // describe writes into the report what the bundle is about and what it cannot show.
 func (v *verifier) describe() error {
 	r := v.report
-	r.From, r.To, r.Execution, r.Host, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.m.Query.Host, v.sealed
+	r.From, r.To, r.Execution, r.Host, r.Disclosed, r.Sealed = v.m.Query.From, v.m.Query.To, hex.EncodeToString(v.m.Query.Execution), v.m.Query.Host, v.m.Query.Disclose, v.sealed
 	r.Head = &Head{Size: v.m.Head.Size, Root: hex.EncodeToString(v.m.Head.Root[:]), Time: v.m.Head.Time}
 	r.Limits = append(r.Limits, "that a TPM opened the credential of its enrolment cannot be shown again: it is the issuer's signed word")
 	if len(v.roots) == 0 {

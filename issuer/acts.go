@@ -13,12 +13,17 @@ import (
 
 // Apply takes an act of the authorities: a policy, an enrolment or a revocation. It checks, in this order: the
 // signatures and the threshold; the act is for this issuer (706); the payload, and what the kind demands (see
-// policyEffect, enrolmentEffect, revocationEffect); the act has had no effect before (509). Then all statements of the
+// policyEffect, enrolmentEffect, revocationEffect); each opening that the act carries opens a commitment in it (see opened); the
+// act has had no effect before (509). Then all statements of the
 // act and its effect are one transaction. It returns the transparent statements.
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
 	act, err := i.authorities.Verify(b, kind)
 	if err != nil {
 		return nil, i.refuseCounted(denial.Of(err).At(denial.StageAct), tooFewSigned(b, kind, err))
+	}
+	openings, err := b.Openings()
+	if err != nil {
+		return nil, i.refuseCounted(denial.Of(err).At(denial.StageAct), false)
 	}
 	ctx, cancel := settled(ctx)
 	defer cancel()
@@ -26,7 +31,7 @@ func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	defer i.acting.Unlock()
 	var done []tlog.Appended
 	err = untilFresh(func() error {
-		done, err = i.apply(ctx, act)
+		done, err = i.apply(ctx, act, openings)
 		return err
 	})
 	if err == nil {
@@ -41,12 +46,15 @@ func tooFewSigned(b record.Bundle, kind statement.Kind, err error) bool {
 	return len(b) > 0 && denial.Is(err, record.ShortOf(kind))
 }
 
-func (i *Issuer) apply(ctx context.Context, act *record.Act) ([]tlog.Appended, error) {
+func (i *Issuer) apply(ctx context.Context, act *record.Act, openings [][]byte) ([]tlog.Appended, error) {
 	if act.Claims().Issuer != i.genesis.Issuer {
 		return nil, denial.New(denial.IdentityConflict, "the act is for another issuer")
 	}
 	effect, err := i.effectOf(ctx, act)
 	if err != nil {
+		return nil, err
+	}
+	if effect.Blobs, err = opened(act, openings); err != nil {
 		return nil, err
 	}
 	digest := act.Digest()
@@ -90,6 +98,27 @@ func (i *Issuer) effectOf(ctx context.Context, act *record.Act) (tlog.Entry, err
 		return i.revocationEffect(ctx, act)
 	}
 	return tlog.Entry{}, denial.New(denial.WrongType, "an act is a policy, an enrolment or a revocation")
+}
+
+// opened returns the openings of personal data that an act carries, to be stored beside the log. It refuses one that opens no
+// commitment of the act (312, 911). An act may carry fewer than it has commitments: then the authorities keep the others.
+func opened(act *record.Act, openings [][]byte) ([][]byte, error) {
+	if len(openings) == 0 {
+		return nil, nil
+	}
+	var e record.Enrolment
+	if act.Kind() != statement.Enrolment {
+		return nil, denial.New(denial.PayloadForm, "only an enrolment has commitments to personal data")
+	}
+	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
+		return nil, err
+	}
+	for _, raw := range openings {
+		if _, err := e.Opens(raw); err != nil {
+			return nil, err
+		}
+	}
+	return openings, nil
 }
 
 func put(bucket string, key []byte, value any) (tlog.Put, error) {

@@ -462,3 +462,44 @@ func TestEnrolmentRecordTellsWhatWasProved(t *testing.T) {
 	}
 	issuertest.Must(attest.DecodeEnrolRequest(blob(w, e.Request)))(t)
 }
+
+// Openings of personal data are stored beside the log, and only those that open a commitment of the act.
+func TestOpeningsAreStoredBesideTheLog(t *testing.T) {
+	w := issuertest.New(t)
+	openings, commitments, err := record.Withhold(map[string]string{"name": "Alice Example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, _, err := record.Withhold(map[string]string{"name": "Alice Example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.Initiator("urn:example:staff:1")
+	e.Personal = commitments
+	enrolment := w.Sign(statement.Enrolment, e.ID, e, issuertest.Alice, issuertest.Bob)
+	policy := w.Sign(statement.Policy, "p", w.Policy(w.Authorization()), issuertest.Alice, issuertest.Bob)
+	for name, c := range map[string]struct {
+		kind     statement.Kind
+		act      record.Bundle
+		openings [][]byte
+		want     denial.Reason
+	}{
+		"of another salt":  {statement.Enrolment, enrolment, foreign, denial.PayloadForm},
+		"one that is none": {statement.Enrolment, enrolment, [][]byte{openings[0], {1}}, denial.PayloadForm},
+		"of a policy":      {statement.Policy, policy, openings, denial.PayloadForm},
+	} {
+		act := issuertest.Must(c.act.WithOpenings(c.openings))(t)
+		if _, err := w.Issuer.Apply(w.Ctx, c.kind, act); !denial.Is(err, c.want) {
+			t.Errorf("openings %s: got %v, want %s", name, err, c.want)
+		}
+	}
+	logged := issuertest.Must(w.Issuer.Apply(w.Ctx, statement.Enrolment, issuertest.Must(enrolment.WithOpenings(openings))(t)))(t)
+	for _, leaf := range logged {
+		if bytes.Contains(leaf, []byte("Alice Example")) {
+			t.Error("the log holds the value")
+		}
+	}
+	if got, ok, err := w.Tree.Blob(w.Ctx, statement.DigestOf(openings[0])); err != nil || !ok || !bytes.Equal(got, openings[0]) {
+		t.Errorf("the opening is not stored: %v, %v", ok, err)
+	}
+}

@@ -78,6 +78,8 @@ type Enrolment struct {
 	Nonce     []byte     `cbor:"4,keyasint"` // 16 random bytes: one act has effect once
 	Host      *Host      `cbor:"5,keyasint,omitempty"`
 	Initiator *Initiator `cbor:"6,keyasint,omitempty"`
+
+	Personal map[string][]byte `cbor:"7,keyasint,omitempty"` // commitments to personal data, by field: see Opening
 }
 
 // Host is what authorities say of a host.
@@ -108,7 +110,7 @@ func (e *Enrolment) Check() error {
 	case e.Initiator != nil && (e.Initiator.Kind > Device || !e.Initiator.Key.Valid()):
 		return denial.New(denial.PayloadForm, "an initiator needs a kind and a key")
 	}
-	return nil
+	return checkPersonal(e.Personal)
 }
 
 // Cause is what a revocation names. Its values are those of the status list.

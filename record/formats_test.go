@@ -17,9 +17,9 @@ func TestActsFitTheirCDDL(t *testing.T) {
 	samples := map[string][]byte{
 		"genesis-statement":    sign(t, statement.Genesis, g, p.alice)[0],
 		"policy-statement":     sign(t, statement.Policy, Policy{Version, Appraisal, "https://x/p", 3, []byte{1}, 1}, p.alice)[0],
-		"enrolment-statement":  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/h", 1, n, &Host{ek, map[string]string{"a": "b"}, "https://gate", true}, nil}, p.alice)[0],
+		"enrolment-statement":  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/h", 1, n, &Host{ek, map[string]string{"a": "b"}, "https://gate", true}, nil, map[string][]byte{"name": ek}}, p.alice)[0],
 		"revocation-statement": sign(t, statement.Revocation, Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n}, p.alice)[0],
-		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}}, p.alice)[0],
+		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}, nil}, p.alice)[0],
 	}
 	ring := newRingKit(t)
 	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, newSigner(t))))[0]

@@ -23,7 +23,7 @@ func FuzzPayloads(f *testing.F) {
 	n := make([]byte, 16)
 	for _, v := range []any{
 		Policy{Version, Appraisal, "https://x/p", 3, []byte{1}, 1},
-		Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32), Labels: map[string]string{"a": "b"}}, nil},
+		Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32), Labels: map[string]string{"a": "b"}}, nil, nil},
 		Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n},
 		KeyChange{Version, 1, make([]byte, 32), 1, []KeyStep{{PurposeLog, make([]byte, 32), KeyActive, KeyCompromised, 1, nil, nil}}, "x"},
 		*valid(),

@@ -216,7 +216,7 @@ func TestContradictoryRecordIsRefused(t *testing.T) {
 
 func TestEnrolmentAndRevocationChecks(t *testing.T) {
 	n := make([]byte, 16)
-	host := Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32)}, nil}
+	host := Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32)}, nil, nil}
 	if err := host.Check(); err != nil {
 		t.Fatal(err)
 	}

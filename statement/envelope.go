@@ -22,6 +22,7 @@ const (
 	labelReceipts = 394
 	labelVDS      = 395
 	labelProofs   = 396
+	labelOpenings = -90010
 )
 
 const algSHA256 = -16 // RFC 9054
@@ -176,6 +177,17 @@ func (e *Envelope) Receipts() ([][]byte, error) {
 	return receipts, nil
 }
 
+// Openings returns what an act carries under label -90010 of its unprotected header: openings of commitments in its payload
+// (package record), which are never logged. They are unverified.
+func (e *Envelope) Openings() ([][]byte, error) {
+	raw := e.unprotected.find(labelOpenings)
+	if raw == nil {
+		return nil, nil
+	}
+	var openings [][]byte
+	return openings, Unmarshal(raw, &openings)
+}
+
 // Proofs returns the encoded map of label 396 in the unprotected header, nil if absent. It is unverified.
 func (e *Envelope) Proofs() []byte { return bytes.Clone(e.unprotected.find(labelProofs)) }
 
@@ -233,6 +245,11 @@ func (e *Envelope) number(label, want int64) bool {
 // a receipt the header is one that Receipts refuses.
 func Attach(leaf []byte, receipts ...[]byte) ([]byte, error) {
 	return withUnprotected(leaf, labelReceipts, receipts)
+}
+
+// WithOpenings returns the statement with openings in its unprotected header.
+func WithOpenings(leaf []byte, openings [][]byte) ([]byte, error) {
+	return withUnprotected(leaf, labelOpenings, openings)
 }
 
 // WithProofs returns a receipt with the encoded map under label 396 of its unprotected header (RFC 9942).

@@ -33,8 +33,8 @@ func (f *actFlags) addOptional(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "write the signed act to this file, for further signatures or for publishing")
 }
 
-// finish signs the draft with every key, and writes it to a file or publishes it.
-func (a *app) finish(cmd *cobra.Command, f *actFlags, d record.Draft) error {
+// finish signs the draft with every key, and writes it to a file or publishes it, with openings of commitments in it.
+func (a *app) finish(cmd *cobra.Command, f *actFlags, d record.Draft, openings ...[]byte) error {
 	if f.issuer == "" {
 		return misuse("an act names the issuer that it is for: give --issuer")
 	}
@@ -47,6 +47,9 @@ func (a *app) finish(cmd *cobra.Command, f *actFlags, d record.Draft) error {
 		return err
 	}
 	if b, err = cosign(cmd, b, f.keys[1:]); err != nil {
+		return err
+	}
+	if b, err = b.WithOpenings(openings); err != nil {
 		return err
 	}
 	if f.out != "" {
@@ -186,10 +189,13 @@ func (a *app) initiatorCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "initiator", Short: "Admit those who may ask"}
 	var f actFlags
 	var id, kind, public string
+	var personal []string
 	approve := &cobra.Command{
 		Use:   "approve",
 		Short: "Sign the enrolment of an initiator's key (role enrolment)",
-		Args:  cobra.NoArgs,
+		Long: `Approve binds a key to a URI, which stands in the log for ever: take one that is no personal data. Who is behind it, if that is
+to be known at all, goes into --personal: the log gets salted commitments to it, the issuer keeps what opens them beside the log.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, ok := record.ParseInitiatorKind(kind)
 			if !ok {
@@ -199,24 +205,50 @@ func (a *app) initiatorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.enrolment(cmd, &f, &record.Enrolment{ID: id, Initiator: &record.Initiator{Kind: k, Key: key}})
+			return a.enrolment(cmd, &f, personal, &record.Enrolment{ID: id, Initiator: &record.Initiator{Kind: k, Key: key}})
 		},
 	}
 	f.add(approve)
 	approve.Flags().StringVar(&id, "id", "", "URI of the initiator")
 	approve.Flags().StringVar(&kind, "kind", "service", "human, service, agent or device")
 	approve.Flags().StringVar(&public, "public", "", "the initiator's public key (PEM)")
+	addPersonal(approve, &personal)
 	_ = approve.MarkFlagRequired("id")
 	_ = approve.MarkFlagRequired("public")
 	cmd.AddCommand(approve)
 	return cmd
 }
 
+// addPersonal adds the flag for personal data to a command that enrols.
+func addPersonal(cmd *cobra.Command, into *[]string) {
+	cmd.Flags().StringArrayVar(into, "personal", nil, "FIELD=VALUE: personal data, of which the log gets a salted commitment only; repeat")
+}
+
+// withhold returns openings of personal data that is given as FIELD=VALUE, and commitments to it.
+func withhold(given []string) (openings [][]byte, commitments map[string][]byte, err error) {
+	values := map[string]string{}
+	for _, g := range given {
+		field, value, ok := strings.Cut(g, "=")
+		if _, twice := values[field]; !ok || value == "" || twice || !record.IsField(field) {
+			return nil, nil, misuse("--personal wants FIELD=VALUE, each field once, in lower-case letters, digits and hyphens")
+		}
+		values[field] = value
+	}
+	return record.Withhold(values)
+}
+
 // enrolment completes, checks and signs an enrolment.
-func (a *app) enrolment(cmd *cobra.Command, f *actFlags, e *record.Enrolment) error {
+func (a *app) enrolment(cmd *cobra.Command, f *actFlags, personal []string, e *record.Enrolment) error {
 	n, err := nonce()
 	if err != nil {
 		return err
+	}
+	openings, commitments, err := withhold(personal)
+	if err != nil {
+		return err
+	}
+	if len(commitments) > 0 {
+		e.Personal = commitments
 	}
 	e.Version, e.Time, e.Nonce = record.Version, uint64(time.Now().Unix()), n
 	if err := e.Check(); err != nil {
@@ -226,7 +258,7 @@ func (a *app) enrolment(cmd *cobra.Command, f *actFlags, e *record.Enrolment) er
 	if err != nil {
 		return err
 	}
-	return a.finish(cmd, f, d)
+	return a.finish(cmd, f, d, openings...)
 }
 
 func (a *app) revokeCommand() *cobra.Command {

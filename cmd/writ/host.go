@@ -68,7 +68,7 @@ func (a *app) hostStatus() *cobra.Command {
 func (a *app) hostApprove() *cobra.Command {
 	var f actFlags
 	var id, ek, gateURI string
-	var labels []string
+	var labels, personal []string
 	var listed bool
 	cmd := &cobra.Command{
 		Use:   "approve",
@@ -87,7 +87,7 @@ func (a *app) hostApprove() *cobra.Command {
 				}
 				h.Labels[k] = v
 			}
-			return a.enrolment(cmd, &f, &record.Enrolment{ID: id, Host: h})
+			return a.enrolment(cmd, &f, personal, &record.Enrolment{ID: id, Host: h})
 		},
 	}
 	f.add(cmd)
@@ -96,6 +96,7 @@ func (a *app) hostApprove() *cobra.Command {
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "NAME=VALUE, for policies; repeat")
 	cmd.Flags().StringVar(&gateURI, "gate", "", "URI (audience) of the gate on this host, if it has one")
 	cmd.Flags().BoolVar(&listed, "listed", false, "trust this EK by this signature alone, without a vendor's certificate")
+	addPersonal(cmd, &personal)
 	_ = cmd.MarkFlagRequired("id")
 	_ = cmd.MarkFlagRequired("ek")
 	return cmd

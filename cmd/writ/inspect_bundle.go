@@ -32,6 +32,9 @@ type manifest struct {
 		From      uint64 `cbor:"1,keyasint"`
 		To        uint64 `cbor:"2,keyasint"`
 		Execution []byte `cbor:"3,keyasint,omitempty"`
+		Host      string `cbor:"4,keyasint,omitempty"`
+
+		Disclose []string `cbor:"5,keyasint,omitempty"`
 	} `cbor:"4,keyasint"`
 	Head   head                  `cbor:"5,keyasint"`
 	Files  [][]statement.RawItem `cbor:"6,keyasint"`
@@ -128,6 +131,8 @@ func (v *bundleView) kind(h *tar.Header, in io.Reader) (string, error) {
 		return "status list", nil
 	case dir == "capsules/":
 		return "evidence, request and input of a decision", nil
+	case dir == "openings/":
+		return openingField(in)
 	case dir == "policy/":
 		return "policy", nil
 	}
@@ -153,6 +158,19 @@ func statementKind(h *tar.Header, in io.Reader) (string, error) {
 	return env.Kind().String(), nil
 }
 
+// openingField says which field of personal data an opening discloses. It does not show the value: the report does, once verified.
+func openingField(in io.Reader) (string, error) {
+	data, err := io.ReadAll(io.LimitReader(in, 4<<10))
+	if err != nil {
+		return "", denial.New(denial.NotCanonical, "the tar file is cut short")
+	}
+	o, err := record.DecodeOpening(data)
+	if err != nil {
+		return "malformed opening", nil
+	}
+	return "personal data: " + o.Field, nil
+}
+
 func (v *bundleView) readManifest(h *tar.Header, in io.Reader) error {
 	if h.Size > maxManifest {
 		return denial.New(denial.StructureLimit, "the manifest has more than %d bytes", maxManifest)
@@ -176,6 +194,10 @@ func (m *manifest) sheet() *sheet {
 	s.put("log", m.Log)
 	if len(m.Query.Execution) > 0 {
 		s.put("execution", m.Query.Execution)
+	}
+	s.putText("host", m.Query.Host)
+	if len(m.Query.Disclose) > 0 {
+		s.put("disclosed", m.Query.Disclose)
 	}
 	s.say("entries", map[string]uint64{"from": m.Query.From, "to": m.Query.To}, fmt.Sprintf("%d up to, not including, %d", m.Query.From, m.Query.To))
 	s.put("tree_size", m.Head.Size)

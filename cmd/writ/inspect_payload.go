@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -113,6 +114,13 @@ func enrolmentPayload(payload []byte) (*sheet, error) {
 		}
 		s.put("labels", labels)
 		s.putText("gate", h.Gate)
+	}
+	if len(e.Personal) > 0 {
+		personal := &sheet{}
+		for _, field := range slices.Sorted(maps.Keys(e.Personal)) {
+			personal.say(field, hex.EncodeToString(e.Personal[field]), "withheld, committed to by "+hex.EncodeToString(e.Personal[field]))
+		}
+		s.put("personal", personal)
 	}
 	return s, nil
 }

@@ -9,27 +9,34 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/issuer/client"
+	"github.com/governed-execution/writ/record"
 )
 
 // pullFlags are what "writ audit pull" takes.
 type pullFlags struct {
 	admin, out, execution, host string
 	from, to                    uint64
+	disclose                    []string
 }
 
 func (a *app) auditPull() *cobra.Command {
 	var f pullFlags
 	cmd := &cobra.Command{
-		Use:   "pull --admin SOCKET [--from N] [--to N] [--execution ID] [--host URI]",
+		Use:   "pull --admin SOCKET [--from N] [--to N] [--execution ID] [--host URI] [--disclose FIELD]",
 		Short: "Write a bundle: a part of the log with everything that is needed to check it offline",
 		Long: `Pull takes the entries of a range, by default the whole log, or everything about one execution and its lineage, or about one
 host. The file appears under its name only when it is complete; a pull that broke off goes on if it is run again within
-a quarter of an hour. It proves nothing by itself: writ audit verify does, with your own trust file.`,
+a quarter of an hour. It proves nothing by itself: writ audit verify does, with your own trust file.
+
+Personal data that enrolments commit to stays out, unless --disclose names its fields. Which fields a bundle opens stands in its
+manifest, which the issuer signs and logs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query, err := f.query(cmd)
@@ -44,6 +51,7 @@ a quarter of an hour. It proves nothing by itself: writ audit verify does, with 
 	cmd.Flags().Uint64Var(&f.to, "to", 0, "index after the last entry; default the end of the log")
 	cmd.Flags().StringVar(&f.execution, "execution", "", "id of one execution, in hexadecimal, instead of a range")
 	cmd.Flags().StringVar(&f.host, "host", "", "URI of one host, instead of a range")
+	cmd.Flags().StringSliceVar(&f.disclose, "disclose", nil, "field of personal data to open; repeat, or separate by commas")
 	cmd.Flags().StringVarP(&f.out, "out", "o", "bundle.tar", "file of the bundle")
 	_ = cmd.MarkFlagRequired("admin")
 	return cmd
@@ -62,6 +70,13 @@ func (f *pullFlags) query(cmd *cobra.Command) (url.Values, error) {
 	case f.host != "":
 		q.Set("host", f.host)
 	}
+	if len(f.disclose) > 0 {
+		if !allFields(f.disclose) {
+			return nil, misuse("--disclose wants fields, in lower-case letters, digits and hyphens")
+		}
+		slices.Sort(f.disclose)
+		q.Set("disclose", strings.Join(slices.Compact(f.disclose), ","))
+	}
 	if from {
 		q.Set("from", strconv.FormatUint(f.from, 10))
 	}
@@ -69,6 +84,10 @@ func (f *pullFlags) query(cmd *cobra.Command) (url.Values, error) {
 		q.Set("to", strconv.FormatUint(f.to, 10))
 	}
 	return q, nil
+}
+
+func allFields(names []string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return !record.IsField(n) })
 }
 
 func (a *app) pull(cmd *cobra.Command, f *pullFlags, query url.Values) error {

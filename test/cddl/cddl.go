@@ -140,6 +140,9 @@ func (m *matcher) type1(v any) error {
 	case tok == "bstr":
 		b, ok := v.([]byte)
 		return m.control(b, ok)
+	case tok == "tstr":
+		s, ok := v.(string)
+		return m.control([]byte(s), ok)
 	default:
 		return m.named(tok, v)
 	}
@@ -150,9 +153,6 @@ func (m *matcher) named(name string, v any) error {
 	case "uint":
 		_, ok := v.(uint64)
 		return expect(ok, "a uint", v)
-	case "tstr":
-		_, ok := v.(string)
-		return expect(ok, "a tstr", v)
 	case "null":
 		return expect(v == nil, "null", v)
 	case "int":
@@ -200,7 +200,7 @@ func (m *matcher) number(tok string, v any) error {
 	return expect(ok && low <= n && n <= high, fmt.Sprintf("%d..%d", low, high), v)
 }
 
-// control matches what may follow bstr: .size N, .size (N..M) or .cbor type.
+// control matches what may follow bstr and tstr: .size N, .size (N..M), in bytes, or .cbor type.
 func (m *matcher) control(b []byte, ok bool) error {
 	switch {
 	case m.accept(".size"):
@@ -210,7 +210,7 @@ func (m *matcher) control(b []byte, ok bool) error {
 			m.want(")")
 		}
 		if !ok || err != nil {
-			return fmt.Errorf("length %d of a bstr: %v", len(b), err)
+			return fmt.Errorf("length %d of a string: %v", len(b), err)
 		}
 		return nil
 	case m.accept(".cbor"):
