@@ -3,6 +3,7 @@ package audit_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"io"
 	"maps"
@@ -76,6 +77,11 @@ func (f files) manifest(tb testing.TB) audit.Manifest {
 // reseal writes the manifest anew, after edit, and has the issuer sign and log it: what a dishonest issuer can do.
 func (s *stage) reseal(f files, edit func(*audit.Manifest)) []byte {
 	s.Helper()
+	return s.resealBy(s.Issuer.SealManifest, f, edit)
+}
+
+func (s *stage) resealBy(seal func(context.Context, string, []byte) ([]byte, error), f files, edit func(*audit.Manifest)) []byte {
+	s.Helper()
 	m := f.manifest(s)
 	var list []audit.File
 	for _, name := range slices.Sorted(maps.Keys(f)) {
@@ -89,7 +95,7 @@ func (s *stage) reseal(f files, edit func(*audit.Manifest)) []byte {
 	}
 	f["manifest.cbor"] = must(statement.Marshal(m))(s)
 	hash := sha256.Sum256(f["manifest.cbor"])
-	f["manifest.cose"] = must(s.Issuer.SealManifest(s.Ctx, issuertest.Log, hash[:]))(s)
+	f["manifest.cose"] = must(seal(s.Ctx, issuertest.Log, hash[:]))(s)
 	return f.pack(s)
 }
 

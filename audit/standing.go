@@ -41,13 +41,7 @@ func (v *verifier) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	var keys []receipt.NoteKey
-	for _, k := range v.trust.Keys {
-		if key, err := receipt.LogNoteKey(receipt.Origin(v.trust.Log), k.Key); err == nil && k.Purpose == statement.PurposeLog {
-			keys = append(keys, key)
-		}
-	}
-	c, err := receipt.VerifyCheckpoint(raw, keys, v.o.Witnesses)
+	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(), v.o.Witnesses)
 	if err != nil {
 		return err
 	}
@@ -59,6 +53,16 @@ func (v *verifier) checkpoint() error {
 		v.report.Limits = append(v.report.Limits, "no witnesses were named, so no cosignature of the checkpoint was counted: that others were shown the same log is not shown here")
 	}
 	return nil
+}
+
+// noteKeys returns the log keys of the trust file as those of checkpoints.
+func (v *verifier) noteKeys() (keys []receipt.NoteKey) {
+	for _, k := range v.trust.Keys {
+		if key, err := receipt.LogNoteKey(receipt.Origin(v.trust.Log), k.Key); err == nil && k.Purpose == statement.PurposeLog {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // proved checks the proof of an entry under the checkpoint, and that its detached receipt is the one beside the statement (324).

@@ -23,6 +23,8 @@ type Options struct {
 	Now   time.Time           // for the expiry of the trust file; zero is refused (905)
 	Roots []*x509.Certificate // TPM vendor roots that the trust file names by file; those in PEM are read from it
 
+	Known [][]byte // statements with receipts and checkpoints that the issuer gave out before: this log must hold them
+
 	Witnesses *receipt.Witnesses // whose cosignatures the checkpoint needs; nil: none is counted, and the report says so
 }
 
@@ -56,6 +58,7 @@ type Options struct {
 //  9. A range has every entry of it, and before it only what later entries are verified with (324).
 //  10. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
 //     its statements, and the informational key set and checkpoint policy to genesis (305). Status lists are signed (301, 305).
+//  11. What Options.Known holds stands in this log, which has not become another or shorter since (325, 508).
 func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Report, error) {
 	return newVerifier(ctx, trust, o).run(r)
 }
@@ -130,7 +133,7 @@ func (v *verifier) verify(r io.Reader) (err error) {
 	if v.s, err = open(v.ctx, r); err != nil {
 		return err
 	}
-	for _, check := range []func() error{v.seal, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers} {
+	for _, check := range []func() error{v.seal, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers, v.known} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -21,12 +21,16 @@ func (a *app) auditCommand() *cobra.Command {
 
 func (a *app) auditVerify() *cobra.Command {
 	var trust string
+	var known []string
 	cmd := &cobra.Command{
 		Use:   "verify BUNDLE",
 		Short: "Check a bundle with your own trust file, offline, and make each decision again",
 		Long: `Verify reads the bundle and your trust file and nothing else. Every statement gets a verdict: proved, refuted, or unchecked
 where the bundle does not hold what would show it. The exit status is 0 only if nothing is refuted and every artifact
-is proved.`,
+is proved.
+
+A bundle alone cannot show that its issuer has not written the whole log anew. What left the issuer before can: give with --known
+artifacts, other statements with receipts, checkpoints, or the manifest.cose of an earlier bundle. Each must stand in this log.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := readTrust(trust)
@@ -37,12 +41,16 @@ is proved.`,
 			if err != nil {
 				return err
 			}
+			kept, err := readKnown(known)
+			if err != nil {
+				return err
+			}
 			f, err := os.Open(args[0])
 			if err != nil {
 				return fmt.Errorf("reading bundle: %w", err)
 			}
 			defer f.Close()
-			report, err := audit.Verify(cmd.Context(), f, t, audit.Options{Now: time.Now(), Roots: roots})
+			report, err := audit.Verify(cmd.Context(), f, t, audit.Options{Now: time.Now(), Roots: roots, Known: kept})
 			if err != nil {
 				return reason(cmd.Context(), err)
 			}
@@ -50,7 +58,20 @@ is proved.`,
 		},
 	}
 	cmd.Flags().StringVar(&trust, "trust", "trust.toml", "your trust file")
+	cmd.Flags().StringArrayVar(&known, "known", nil, "file of an artifact, statement with receipt or checkpoint that the issuer gave out before; repeat")
 	return cmd
+}
+
+// readKnown reads what the issuer gave out before.
+func readKnown(paths []string) (all [][]byte, err error) {
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading what was given out: %w", err)
+		}
+		all = append(all, raw)
+	}
+	return all, nil
 }
 
 // readRoots reads the TPM vendor roots that a trust file names by file, relative to its own directory.
