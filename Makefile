@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants
+.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields
 
 all: build
 
@@ -55,6 +55,9 @@ fuzz: ## every fuzz target for FUZZTIME, keeping its corpus
 
 mutate: ## mutations of whole evidence, and of logs and quotes against other verifiers: none may pass with other facts
 	@MUTATIONS=$${MUTATIONS:-1000000} WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -count=1 -timeout 60m -v -run 'TestMutatedEvidence|TestDifferences' ./test/corpus
+
+fields: ## one bit of every field of a bundle changed, by an issuer that signs what it can: each is refuted where it belongs
+	@FIELDS=all $(GO) test -count=1 -timeout 10m -v -run TestT24_EveryFieldCounts ./audit
 
 test-hsm: deps ## every PKCS#11 call going wrong with every return value, before and after it takes effect
 	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR' ./hsm

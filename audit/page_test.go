@@ -117,3 +117,18 @@ func digestOf(tb testing.TB, raw []byte) statement.Digest {
 	tb.Helper()
 	return must(statement.Decode(raw, 1<<20))(tb).Digest()
 }
+
+// T25: no part of a verification asks anything but the bundle and the trust file: after the issuer and its log are gone
+// all that is told is the same.
+func TestT25_ToldWithoutTheIssuer(t *testing.T) {
+	s := newStage(t)
+	s.permit()
+	raw := s.export(audit.Query{})
+	before := page(t, s.tell(raw))
+	if err := s.Tree.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := page(t, s.tell(raw)); after != before {
+		t.Error("the page differs once the issuer is gone")
+	}
+}
