@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -25,9 +24,10 @@ type engine struct {
 }
 
 // writePragmas make every commit durable before it returns. Checkpoints are made by Log.checkpoint alone, so that a sync
-// that fails in one is seen.
+// that fails in one is seen. Keys are hashes for the most part, which stand everywhere in their tables: 32 MiB of pages
+// are kept in memory.
 var writePragmas = []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)",
-	"trusted_schema(0)", "temp_store(MEMORY)"}
+	"trusted_schema(0)", "temp_store(MEMORY)", "cache_size(-32768)"}
 
 var readPragmas = []string{"busy_timeout(5000)", "query_only(1)", "trusted_schema(0)", "temp_store(MEMORY)"}
 
@@ -148,22 +148,41 @@ func (e *engine) row(into any, query string, args ...any) error {
 	return s.QueryRow(args...).Scan(into)
 }
 
-// counter returns the value of a counter, zero if it was never raised.
-func (e *engine) counter(name string) (value uint64, err error) {
-	err = e.row(&value, "SELECT value FROM counters WHERE name = ?", name)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+// chunk is how many rows a statement writes or asks for at most. There is one prepared for each number up to it.
+const chunk = 32
+
+// find calls fn for each row that a query finds by tuples of parameters, which stand in it as %s.
+func (e *engine) find(columns int, args []any, query string, fn func(scan func(...any) error) error) error {
+	for part := range slices.Chunk(args, chunk*columns) {
+		if err := e.eachRow(fmt.Sprintf(query, tuples(len(part)/columns, columns)), part, fn); err != nil {
+			return err
+		}
 	}
-	return value, err
+	return nil
 }
 
-// insert writes rows of the given number of columns, many at a time.
-func (e *engine) insert(into string, columns int, args []any) error {
-	const rows = 32
-	tuple := ", (" + strings.Repeat("?, ", columns-1) + "?)"
-	for chunk := range slices.Chunk(args, rows*columns) {
-		values := strings.Repeat(tuple, len(chunk)/columns)[2:]
-		if _, err := e.exec("INSERT INTO "+into+" VALUES "+values, chunk...); err != nil {
+func (e *engine) eachRow(query string, args []any, fn func(scan func(...any) error) error) error {
+	s, err := e.prepare(query)
+	if err != nil {
+		return err
+	}
+	found, err := s.Query(args...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		if err := fn(found.Scan); err != nil {
+			return err
+		}
+	}
+	return found.Err()
+}
+
+// insert writes rows of the given number of columns, many at a time; conflict says what if there is one already.
+func (e *engine) insert(into string, columns int, args []any, conflict string) error {
+	for part := range slices.Chunk(args, chunk*columns) {
+		if _, err := e.exec("INSERT INTO "+into+" VALUES "+tuples(len(part)/columns, columns)+conflict, part...); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 const (
 	maxBatch        = 256
 	maxBatchBytes   = 16 << 20
-	checkpointBytes = 8 << 20
+	checkpointBytes = 16 << 20
 )
 
 // request is one call of Append.
@@ -167,17 +167,16 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	for i, id := range compact.RangeNodes(0, l.tree.size, nil) {
 		b.known[id] = l.tree.edge[i]
 	}
+	s, err := findStaged(l.db, requests)
+	if err != nil {
+		return nil, err
+	}
 	next := l.tree.size
 	for _, r := range requests {
 		if err := r.ctx.Err(); err != nil {
 			r.refused = fmt.Errorf("appending: %w", err)
-			continue
-		}
-		r.first = next
-		if err := l.try(r); err != nil {
-			return nil, err
-		}
-		if r.refused == nil {
+		} else if r.refused = s.admit(r); r.refused == nil {
+			r.first = next
 			b.requests, b.weight = append(b.requests, r), b.weight+r.weight
 			next += uint64(len(r.entries))
 		}
@@ -185,30 +184,11 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	if len(b.requests) == 0 {
 		return b, nil
 	}
+	if err := s.write(l.db, b.requests); err != nil {
+		return nil, err
+	}
 	b.head = receipt.Head{Size: next, Time: now}
 	return b, l.grow(b)
-}
-
-// try applies a request under a savepoint, which a refusal takes back.
-func (l *Log) try(r *request) error {
-	if _, err := l.db.exec("SAVEPOINT request"); err != nil {
-		return err
-	}
-	for i, e := range r.entries {
-		var err error
-		if r.refused, err = e.apply(l.db, r.first+uint64(i)); err != nil {
-			return err
-		}
-		if r.refused == nil {
-			continue
-		}
-		if _, err := l.db.exec("ROLLBACK TO request"); err != nil {
-			return err
-		}
-		break
-	}
-	_, err := l.db.exec("RELEASE request")
-	return err
 }
 
 // grow adds the leaves of the batch to the tree and writes leaves, nodes and head.
@@ -243,10 +223,10 @@ func (l *Log) grow(b *batch) error {
 }
 
 func (b *batch) insert(db *engine) error {
-	if err := db.insert("leaves (idx, hash, digest, entry)", 4, b.leaves); err != nil {
+	if err := db.insert("leaves (idx, hash, digest, entry)", 4, b.leaves, ""); err != nil {
 		return err
 	}
-	if err := db.insert("nodes (level, idx, hash)", 3, b.nodes); err != nil {
+	if err := db.insert("nodes (level, idx, hash)", 3, b.nodes, ""); err != nil {
 		return err
 	}
 	_, err := db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)

@@ -27,6 +27,8 @@ const aimIssuance = 0.40
 type level struct {
 	asked     sample // as the hosts saw it; CPU is theirs
 	issuer    time.Duration
+	signed    int64 // signatures of the token
+	commits   int64 // of them tree heads: one for each durable commit
 	bare, all sample
 	rate      [3][]float64 // by round: of the issuer, bare, all
 }
@@ -38,11 +40,11 @@ one core and the hosts have the others. Beside it, in turn and on the issuer's c
   bare   one quote signature verified, one signature of the token and its check, one durable commit shared by those who wait
   bare3  the same with all three signatures verified that an issuer must: of quote, certification and request
 
-%7s %9s %9s %7s  %7s %7s  %7s %8s   %s
+%7s %9s %9s %7s  %7s %7s  %7s %8s  %7s %7s   %s
 `
 
 func issuance(ctx context.Context, s *site, h *hosts, b *bare, only int) error {
-	fmt.Printf(issuanceText, "clients", "p50 ms", "p99 ms", "per s", "bare/s", "of bare", "bare3/s", "of bare3",
+	fmt.Printf(issuanceText, "clients", "p50 ms", "p99 ms", "per s", "bare/s", "of bare", "bare3/s", "of bare3", "signed", "commits",
 		"CPU ms for one: issuer, hosts, bare, bare3")
 	for _, n := range levels {
 		if only != 0 && only != n.clients {
@@ -53,8 +55,9 @@ func issuance(ctx context.Context, s *site, h *hosts, b *bare, only int) error {
 			return err
 		}
 		rate, bare, all := median(l.rate[0]), median(l.rate[1]), median(l.rate[2])
-		fmt.Printf("%7d %9s %9s %7.0f  %7.0f %6.0f%%  %7.0f %7.0f%%   %s, %s, %s, %s\n", n.clients,
+		fmt.Printf("%7d %9s %9s %7.0f  %7.0f %6.0f%%  %7.0f %7.0f%%  %7.2f %7.2f   %s, %s, %s, %s\n", n.clients,
 			ms(l.asked.quantile(0.5)), ms(l.asked.quantile(0.99)), rate, bare, 100*rate/bare, all, 100*rate/all,
+			float64(l.signed)/float64(len(l.asked.Latencies)), float64(l.commits)/float64(len(l.asked.Latencies)),
 			ms(l.issuer/time.Duration(len(l.asked.Latencies))), ms(l.asked.cpuEach()), ms(l.bare.cpuEach()), ms(l.all.cpuEach()))
 	}
 	fmt.Printf("aim: at least %.0f%% of bare\n", 100*aimIssuance)
@@ -88,11 +91,14 @@ func (l *level) ask(ctx context.Context, s *site, h *hosts, clients, requests in
 		return err
 	}
 	cpu := cpuTime()
+	signed, commits := s.signatures()
 	r, err := h.order(order{Run: &runOrder{roundTime}})
 	if err != nil {
 		return err
 	}
 	l.issuer += cpuTime() - cpu
+	all, heads := s.signatures()
+	l.signed, l.commits = l.signed+all-signed, l.commits+heads-commits
 	l.asked.add(r.Sample)
 	l.rate[0] = append(l.rate[0], r.Sample.perSecond())
 	return s.check(ctx, r.Artifacts)

@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	profile := flag.String("cpuprofile", "", "write a CPU profile of the issuer's part of issuance to this file")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of issuance, or of the log, to this file")
 	only := flag.String("only", "", "parts, issuance or log; default parts and issuance")
 	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone: 1, 8 or 64")
 	flag.Parse()
@@ -36,7 +36,7 @@ func main() {
 
 func run(ctx context.Context, only, profile string, clients int) (err error) {
 	if only == "log" {
-		return logFigures(ctx)
+		return profiled(profile, func() error { return logFigures(ctx) })
 	}
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")

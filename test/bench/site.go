@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/governed-execution/writ/artifact"
@@ -47,7 +48,7 @@ type site struct {
 	dir     string
 	soft    *softhsm.Token
 	token   *hsm.Token
-	signers map[hsm.Purpose]statement.Signer
+	signers map[hsm.Purpose]*counted
 	genesis *record.Genesis
 	log     *tlog.Log
 	others  []*tlog.Log // of the parts
@@ -61,7 +62,7 @@ type site struct {
 
 // newSite makes keys, genesis and log, admits the hosts and their initiator, publishes both policies and listens.
 func newSite(ctx context.Context, dir string, hosts made) (*site, error) {
-	s := &site{dir: dir, signers: map[hsm.Purpose]statement.Signer{}, served: make(chan error, 1)}
+	s := &site{dir: dir, signers: map[hsm.Purpose]*counted{}, served: make(chan error, 1)}
 	var err error
 	if s.soft, err = softhsm.Init(filepath.Join(dir, "token")); err != nil {
 		return nil, err
@@ -139,9 +140,11 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 			return err
 		}
 		g.Keys[p.String()] = key
-		if s.signers[p], err = s.token.Signer(ctx, p, key.Thumbprint()); err != nil {
+		signer, err := s.token.Signer(ctx, p, key.Thumbprint())
+		if err != nil {
 			return err
 		}
+		s.signers[p] = &counted{Signer: signer}
 	}
 	act, err := sign(ctx, person, statement.Genesis, logURI, g)
 	if err != nil {
@@ -153,6 +156,29 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 	}
 	_, err = issuer.Bootstrap(ctx, s.log, act, s.signers[hsm.Record], nil, time.Now())
 	return err
+}
+
+// counted counts the signatures of a key on the token.
+type counted struct {
+	statement.Signer
+	signatures atomic.Int64
+}
+
+// Sign has the token sign.
+func (c *counted) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error) {
+	c.signatures.Add(1)
+	return c.Signer.Sign(ctx, tbs)
+}
+
+// signatures returns how many the token has made, of all and of them tree heads: as many as there were commits.
+func (s *site) signatures() (all, heads int64) {
+	for p, signer := range s.signers {
+		n := signer.signatures.Load()
+		if all += n; p == hsm.Log {
+			heads = n
+		}
+	}
+	return all, heads
 }
 
 // openLog makes a log under the site's log key.
