@@ -82,6 +82,7 @@ func choose(ctx context.Context, log Log, index Index, q Query) (*selection, err
 	if err := s.take(ctx, index.Context); err != nil {
 		return nil, err
 	}
+	known := slices.Sorted(maps.Keys(s.picked))
 	switch {
 	case q.Execution != nil:
 		if err := s.execution(ctx); err != nil {
@@ -92,12 +93,13 @@ func choose(ctx context.Context, log Log, index Index, q Query) (*selection, err
 			return nil, err
 		}
 	default:
-		for i := q.From; i < q.To; i++ {
-			s.picked[i] = true
-		}
+		maps.DeleteFunc(s.picked, func(i uint64, _ bool) bool { return i >= q.From })
 	}
 	s.indices = slices.Sorted(maps.Keys(s.picked))
-	return s, s.context(ctx)
+	for i := q.From; !q.chosen() && i < q.To; i++ {
+		s.indices = append(s.indices, i)
+	}
+	return s, s.context(ctx, known)
 }
 
 // take picks what an index returns, as far as the head of the bundle covers it.
@@ -115,8 +117,8 @@ func (s *selection) take(ctx context.Context, list func(context.Context) ([]uint
 }
 
 // context reads the policies and enrolments that capsules will hold.
-func (s *selection) context(ctx context.Context) error {
-	for _, i := range s.indices {
+func (s *selection) context(ctx context.Context, known []uint64) error {
+	for _, i := range known {
 		err := s.log.Leaves(ctx, i, i+1, func(index uint64, leaf []byte) error {
 			e, err := readEntry(index, leaf)
 			if err == nil {

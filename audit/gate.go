@@ -91,13 +91,14 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 	if v.world.revoked[revocation{record.CauseHost, g.host}] {
 		return denial.New(denial.HostRevoked, "the gate's host had been revoked")
 	}
-	v.world.starts[e.digest] = r
-	n := use{string(r.CTI), r.Execution.Use}
-	if v.world.uses[n] {
+	v.begin(e, r)
+	if v.world.uses.add(keyOf(string(r.CTI), numbered(r.Execution.Use)...)) {
 		return denial.New(denial.ArtifactReplayed, "an earlier start has the same use of the artifact")
 	}
-	v.world.uses[n] = true
-	p := v.world.permits[string(r.CTI)]
+	p, err := v.permitOf(r.CTI)
+	if err != nil {
+		return err
+	}
 	if p == nil && v.part() {
 		f.leave("the artifact is not in the bundle")
 		return nil
@@ -167,8 +168,10 @@ func pinned(s artifact.Scope, code, args []byte) error {
 
 // end checks the end of an execution.
 func (v *verifier) end(r *record.Record, f *Finding) error {
-	s := v.world.starts[sum(r.Execution.Start)]
+	s, err := v.startOf(sum(r.Execution.Start))
 	switch {
+	case err != nil:
+		return err
 	case s == nil && v.part():
 		f.leave("its start is not in the bundle")
 		return nil

@@ -51,10 +51,9 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if err := dated(c.IssuedAt, e.logged); err != nil {
 		return err
 	}
-	if v.world.permits[string(c.ID)] != nil {
+	if v.issue(e) {
 		return denial.New(denial.ArtifactReplayed, "an earlier artifact has the same id")
 	}
-	v.world.permits[string(c.ID)] = &permit{e.digest, c}
 	caps, complete, err := v.capsule(e)
 	if err != nil {
 		return err
@@ -84,15 +83,13 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if !bytes.Equal(payload, signed.Payload()) {
 		return denial.New(denial.LogInconsistent, "decided again, the input leads to another artifact")
 	}
-	key := requestKey(d.in)
-	if v.world.requests[key] {
+	if v.world.requests.add(requestKey(d.in)) {
 		return denial.New(denial.RequestReplayed, "an earlier artifact answers the same request")
 	}
-	v.world.requests[key] = true
 	return nil
 }
 
-func requestKey(in *decision.Input) string { return in.Initiator.ID + "\x00" + string(in.Request.ID) }
+func requestKey(in *decision.Input) [32]byte { return keyOf(in.Initiator.ID, in.Request.ID...) }
 
 // inForce checks what the transaction of an artifact guarantees: it was decided under the policies, the enrolment of the
 // host and the revocations in force at its place in the log.

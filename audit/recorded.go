@@ -35,11 +35,9 @@ func (v *verifier) recorded(e *entry, f *Finding) error {
 	if err := dated(r.Time, e.logged); err != nil {
 		return err
 	}
-	place := emission{string(r.Emitter.Epoch), r.Emitter.Seq}
-	if v.world.emitted[place] {
+	if v.world.emitted.add(keyOf(string(r.Emitter.Epoch), numbered(r.Emitter.Seq)...)) {
 		return denial.New(denial.StateRollback, "an earlier record has the same number")
 	}
-	v.world.emitted[place] = true
 	switch r.Event {
 	case record.EventDenial:
 		return v.denied(e, r, f)
@@ -189,7 +187,7 @@ func (v *verifier) decidedAgain(e *entry, r *record.Record, c *capsule, f *Findi
 	reason, stage := denial.Reason(r.Reasons[0]), denial.Stage(r.Stage)
 	late := stage == denial.StageTransaction || stage == denial.StageMint
 	switch {
-	case reason == denial.RequestReplayed && late && v.world.requests[requestKey(d.in)]:
+	case reason == denial.RequestReplayed && late && v.world.requests.has(requestKey(d.in)):
 		return nil
 	case late || reason.Condition() == denial.ConditionUndecidable:
 		f.leave("the decision was a permit; what became of it in the transaction depended on state that no statement shows")

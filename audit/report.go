@@ -33,12 +33,56 @@ type Report struct {
 	Head       *Head     `json:"head,omitempty"`
 	Sealed     uint64    `json:"sealed,omitempty"` // logged time of the manifest
 	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
-	Statements []Finding `json:"statements"`       // by index; empty if the bundle is refuted before they are read
+	Statements []Finding `json:"statements"`       // by index; empty if Options.Brief, or if the bundle is refuted before they are read
 	Counts     []Count   `json:"counts"`
 	Lacks      []Lack    `json:"lacks"`  // parts that the issuer no longer has
 	Absent     []Absent  `json:"absent"` // parts of the layout that no bundle of this issuer has
 	Limits     []string  `json:"limits"` // what no check of this bundle can show
+
+	tallies tallies
 }
+
+// tallies are what is counted of all findings.
+type tallies struct {
+	rows    map[string]*[3]int // by what the statement is: proved, refuted, unchecked
+	why     map[string]int     // for what reason statements are unchecked
+	refuted []Finding          // the first
+	more    int                // refuted ones that are not kept
+	open    bool               // an artifact is not proved
+}
+
+// maxRefuted is how many refuted statements are named.
+const maxRefuted = 10_000
+
+// take counts findings, and keeps them unless it is to be brief.
+func (r *Report) take(brief bool, findings ...Finding) {
+	t := &r.tallies
+	if t.rows == nil {
+		t.rows, t.why = map[string]*[3]int{}, map[string]int{}
+	}
+	for i := range findings {
+		f := &findings[i]
+		name := f.name()
+		if t.rows[name] == nil {
+			t.rows[name] = &[3]int{}
+		}
+		t.rows[name][column(f.Verdict)]++
+		switch {
+		case f.Verdict == Refuted && len(t.refuted) < maxRefuted:
+			t.refuted = append(t.refuted, *f)
+		case f.Verdict == Refuted:
+			t.more++
+		case f.Verdict == Unchecked:
+			t.why[name+": "+f.Why]++
+		}
+		t.open = t.open || f.Verdict != Proved && f.Kind == statement.Artifact.String()
+	}
+	if !brief {
+		r.Statements = append(r.Statements, findings...)
+	}
+}
+
+func column(v Verdict) int { return slices.Index([]Verdict{Proved, Refuted, Unchecked}, v) }
 
 // Head is the tree head that everything in the bundle is proved against.
 type Head struct {
@@ -78,21 +122,16 @@ func (f *Finding) leave(why string) {
 // Other statements that are unchecked are told of, and do not change it: their truth is the word of who signed them.
 func (r *Report) conclude() {
 	r.Verdict = r.Bundle.Verdict
-	for i := range r.Statements {
-		f := &r.Statements[i]
-		switch {
-		case f.Verdict == Refuted:
-			r.Verdict = Refuted
-		case f.Verdict != Proved && f.Kind == statement.Artifact.String() && r.Verdict == Proved:
-			r.Verdict = Unchecked
-		}
+	switch {
+	case !r.allSound():
+		r.Verdict = Refuted
+	case r.tallies.open && r.Verdict == Proved:
+		r.Verdict = Unchecked
 	}
 }
 
 // allSound reports whether no statement is refuted.
-func (r *Report) allSound() bool {
-	return !slices.ContainsFunc(r.Statements, func(f Finding) bool { return f.Verdict == Refuted })
-}
+func (r *Report) allSound() bool { return len(r.tallies.refuted) == 0 }
 
 // Err returns nil if the verdict is proved. For a refuted bundle it is the first denial found; for an unchecked one
 // NO_EVIDENCE.
@@ -107,10 +146,8 @@ func (r *Report) Err() error {
 	case r.Bundle.Verdict == Refuted:
 		return r.Bundle.denied
 	}
-	for _, f := range r.Statements {
-		if f.Verdict == Refuted {
-			return f.denied
-		}
+	if len(r.tallies.refuted) > 0 {
+		return r.tallies.refuted[0].denied
 	}
 	return denial.New(denial.Internal, "a refutation was lost")
 }
@@ -173,41 +210,26 @@ func (f *Finding) name() string {
 
 // tally writes how many statements of each sort have which verdict.
 func (r *Report) tally(b *strings.Builder) {
-	type row struct{ n [3]int }
-	rows, names := map[string]*row{}, []string{}
-	column := map[Verdict]int{Proved: 0, Refuted: 1, Unchecked: 2}
-	for _, f := range r.Statements {
-		name := f.name()
-		if rows[name] == nil {
-			rows[name] = &row{}
-			names = append(names, name)
-		}
-		rows[name].n[column[f.Verdict]]++
-	}
-	if len(names) == 0 {
+	if len(r.tallies.rows) == 0 {
 		return
 	}
-	slices.Sort(names)
 	fmt.Fprintf(b, "%-24s %9s %9s %9s\n", "statement", Proved, Refuted, Unchecked)
-	for _, name := range names {
-		n := rows[name].n
+	for _, name := range sortedKeys(r.tallies.rows) {
+		n := r.tallies.rows[name]
 		fmt.Fprintf(b, "%-24s %9d %9d %9d\n", name, n[0], n[1], n[2])
 	}
 }
 
 // details writes each refutation, and once each reason for which statements are unchecked.
 func (r *Report) details(b *strings.Builder) {
-	why := map[string]int{}
-	for _, f := range r.Statements {
-		switch f.Verdict {
-		case Refuted:
-			fmt.Fprintf(b, "refuted: entry %d, %s: %s\n", f.Index, f.name(), f.words())
-		case Unchecked:
-			why[f.name()+": "+f.Why]++
-		}
+	for _, f := range r.tallies.refuted {
+		fmt.Fprintf(b, "refuted: entry %d, %s: %s\n", f.Index, f.name(), f.words())
 	}
-	for _, w := range sortedKeys(why) {
-		fmt.Fprintf(b, "unchecked: %d x %s\n", why[w], w)
+	if r.tallies.more > 0 {
+		fmt.Fprintf(b, "refuted: %d more\n", r.tallies.more)
+	}
+	for _, w := range sortedKeys(r.tallies.why) {
+		fmt.Fprintf(b, "unchecked: %d x %s\n", r.tallies.why[w], w)
 	}
 }
 

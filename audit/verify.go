@@ -15,6 +15,7 @@ import (
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -22,6 +23,8 @@ import (
 type Options struct {
 	Now   time.Time           // for the expiry of the trust file; zero is refused (905)
 	Roots []*x509.Certificate // TPM vendor roots that the trust file names by file; those in PEM are read from it
+
+	Brief bool // keep no finding for each statement, but count them and keep what is refuted: memory then grows little with the log
 
 	Known [][]byte // statements with receipts and checkpoints that the issuer gave out before: this log must hold them
 
@@ -68,6 +71,7 @@ const logCache = 32 << 20
 
 func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
 	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), logs: attest.NewLogCache(logCache),
+		permits: newRecent[uint64, *permit](), starts: newRecent[statement.Digest, *record.Record](),
 		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Absent: []Absent{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
 	return v
@@ -120,6 +124,8 @@ type verifier struct {
 	used      marks        // members that a statement has called for
 	counts    map[class]uint64
 	world     *world
+	permits   *recent[uint64, *permit]
+	starts    *recent[statement.Digest, *record.Record]
 	report    *Report
 	point     *receipt.Checkpoint                      // verified
 	opened    map[string]string                        // field to value: the personal data of the act that was checked last

@@ -114,7 +114,7 @@ func (v *verifier) statements() error {
 		if err != nil {
 			f := Finding{Index: index, Kind: statement.Kind(0).String()}
 			f.refute(denial.Of(err))
-			v.report.Statements = append(v.report.Statements, f)
+			v.report.take(v.o.Brief, f)
 			return nil
 		}
 		next = index + uint64(len(group))
@@ -151,7 +151,7 @@ func (v *verifier) judge(group []*entry) error {
 			findings[i].Why, findings[i].denied = whole.Why, whole.denied
 		}
 	}
-	v.report.Statements = append(v.report.Statements, findings...)
+	v.report.take(v.o.Brief, findings...)
 	for i := 0; v.tell != nil && i < len(group); i++ {
 		input, err := v.inputOf(group[i])
 		if err != nil {

@@ -28,12 +28,12 @@ type world struct {
 	gates       map[statement.Thumbprint]*gate
 	revoked     map[revocation]bool
 	acts        map[statement.Digest]bool
-	permits     map[string]*permit // by cti
-	requests    map[string]bool    // initiator, 0, request id: consumed by a permit
-	uses        map[use]bool
-	starts      map[statement.Digest]*record.Record
-	emitted     map[emission]bool       // by the issuer
-	clocks      map[string]attest.Clock // by EK digest, the furthest
+	permits     map[[32]byte]uint64         // by cti: index of the artifact
+	starts      map[statement.Digest]uint64 // index of the start
+	requests    seen                        // initiator and request id: consumed by a permit
+	uses        seen                        // of artifacts
+	emitted     seen                        // numbers of records of the issuer
+	clocks      map[string]attest.Clock     // by EK digest, the furthest
 }
 
 type published struct {
@@ -77,30 +77,14 @@ type revocation struct {
 	target string
 }
 
-// permit is an artifact that was proved.
-type permit struct {
-	digest statement.Digest
-	claims *artifact.Claims
-}
-
-type use struct {
-	cti string
-	n   uint64
-}
-
-type emission struct {
-	epoch string
-	seq   uint64
-}
-
 func newWorld() *world {
 	return &world{
 		policies: map[firmwarepolicy.Hash]published{}, force: map[record.PolicyKind]*firmwarepolicy.Document{},
 		approvals: map[string]approval{}, current: map[string]statement.Digest{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
-		permits: map[string]*permit{}, requests: map[string]bool{}, uses: map[use]bool{},
-		starts: map[statement.Digest]*record.Record{}, emitted: map[emission]bool{},
+		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},
+		starts: map[statement.Digest]uint64{}, emitted: seen{},
 		clocks: map[string]attest.Clock{},
 	}
 }

@@ -50,7 +50,7 @@ artifacts, other statements with receipts, checkpoints, or the manifest.cose of 
 				return fmt.Errorf("reading bundle: %w", err)
 			}
 			defer f.Close()
-			report, err := audit.Verify(cmd.Context(), f, t, audit.Options{Now: time.Now(), Roots: roots, Known: kept})
+			report, err := audit.Verify(cmd.Context(), f, t, audit.Options{Now: time.Now(), Roots: roots, Known: kept, Brief: !a.json})
 			if err != nil {
 				return reason(cmd.Context(), err)
 			}
