@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields
+.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale
 
 all: build
 
@@ -44,6 +44,9 @@ check: ## format, vet, module file, import table
 
 bench: deps ## ratios against bare primitives, in the same run
 	@test/bench/run
+
+scale: build ## a log of SCALE entries (a million) pulled and verified in little memory; about half an hour
+	SCALE=$${SCALE:-1000000} WRIT=$(BIN)/writ $(GO) test -count=1 -timeout 120m -v -run TestScale ./audit
 
 screenshots: ## the pictures of docs/console.md and docs/report.md, from a real Chromium
 	@test/deps/install chromium
