@@ -25,7 +25,7 @@ import (
 
 // The log of TestScale: starts follow their artifact after delay further ones, so that neither it nor a start is among those that
 // were read last when it is named.
-const delay = 520
+const delay = 136
 
 // perEntry is how many bytes of live memory an entry may cost: of a log so short that buffers count, and of a long one.
 const perEntry, perEntryOfMany = 1000, 200
@@ -34,7 +34,7 @@ const perEntry, perEntryOfMany = 1000, 200
 // entry. With SCALE=1000000 (make scale) it does so for a log of that size, verifies it with the program WRIT as well, in a process of its own, and
 // says what that took.
 func TestScale(t *testing.T) {
-	size := 2600
+	size := 1200
 	if text := os.Getenv("SCALE"); text != "" {
 		size = must(strconv.Atoi(text))(t)
 	}

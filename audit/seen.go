@@ -43,7 +43,7 @@ type recent[K comparable, V any] struct {
 }
 
 // recentSize is how many values a recent holds.
-const recentSize = 512
+const recentSize = 128
 
 func newRecent[K comparable, V any]() *recent[K, V] {
 	return &recent[K, V]{values: map[K]V{}, order: make([]K, recentSize)}
