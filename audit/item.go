@@ -49,11 +49,20 @@ type Item struct {
 	Birth     *BirthSeen `json:"birth,omitempty"`
 	Counts    []Count    `json:"counts,omitempty"` // of a summary
 	Since     uint64     `json:"since,omitempty"`
+	Kept      *Kept      `json:"kept,omitempty"`
 
 	input     []byte // SHA-256 of the decision input
 	started   string // of an end: statement digest of its start
 	enrolment string // statement digest of the host's enrolment record
 	registry  string // payload digest of the initiator's enrolment
+}
+
+// Kept is what has become of payloads.
+type Kept struct {
+	What   string `json:"what"`             // in words
+	Hold   string `json:"hold,omitempty"`   // name of the legal hold that was placed or lifted
+	Reason string `json:"reason,omitempty"` // for the hold, in the operator's words
+	Lifted bool   `json:"lifted,omitempty"` // the hold was lifted
 }
 
 // PolicyID names a policy.
@@ -224,6 +233,9 @@ func (it *Item) tell(r *record.Record) {
 		if en.GateKey != nil {
 			it.Enrolled.GateKey = en.GateKey.Thumbprint().String()
 		}
+	}
+	if k := r.Retention; k != nil {
+		it.Kept = &Kept{What: k.Words(), Hold: k.Name, Reason: k.Reason, Lifted: k.Act == record.Released}
 	}
 	if b := r.Birth; b != nil {
 		it.Birth = &BirthSeen{b.Purpose, b.Key.Thumbprint().String(), b.Attributes, b.Token}

@@ -100,6 +100,8 @@ type tally struct {
 	Changes    []*ActRow // enrolments, revocations, genesis
 	Keys       []*Item
 	Bound      []*Item
+	Kept       []*Item // what became of payloads
+	Holds      []*Item // legal holds that were placed and not lifted, as far as this bundle shows
 	Unproved   []*Row
 	Wrong      []*Item
 	Open       []*Item // starts without an end
@@ -178,8 +180,20 @@ func (c *counting) statement(it *Item) {
 		c.act(it)
 	case it.Enrolled != nil:
 		c.Bound = append(c.Bound, it)
+	case it.Kept != nil:
+		c.kept(it)
 	case it.Kind == statement.Manifest.String():
 		c.Pulls.add(it.Index)
+	}
+}
+
+func (c *counting) kept(it *Item) {
+	c.Kept = append(c.Kept, it)
+	switch {
+	case it.Kept.Lifted:
+		c.Holds = slices.DeleteFunc(c.Holds, func(h *Item) bool { return h.Kept.Hold == it.Kept.Hold })
+	case it.Kept.Hold != "":
+		c.Holds = append(c.Holds, it)
 	}
 }
 
@@ -285,7 +299,7 @@ func (c *counting) linked() []*Item {
 		mark(m.Permits)
 		mark(m.Denials)
 	}
-	for _, items := range [][]*Item{c.PermitRows, c.DenyRows, c.Wrong, c.Open, c.Keys, c.Bound} {
+	for _, items := range [][]*Item{c.PermitRows, c.DenyRows, c.Wrong, c.Open, c.Keys, c.Bound, c.Kept} {
 		for _, it := range items {
 			want[it.Index] = true
 		}

@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -166,6 +167,19 @@ const (
 	Held     RetentionAct = 2 // a legal hold was placed: nothing of it is deleted
 	Released RetentionAct = 3 // a legal hold was lifted
 )
+
+// Words says for people what has become of payloads. The name of a hold and the reason for it are left out.
+func (r *Retention) Words() string {
+	switch r.Act {
+	case Deleted:
+		return fmt.Sprintf("payloads that only entries before %d brought are deleted; the entries and their proofs stay", r.Index)
+	case Held:
+		return fmt.Sprintf("legal hold placed: payloads of entries from %d on are kept", r.Index)
+	case Released:
+		return "legal hold lifted"
+	}
+	return "an act that this version does not know"
+}
 
 // check refuses what tells too little.
 func (r *Retention) check() error {

@@ -42,6 +42,13 @@ func recordPayload(payload []byte) (*sheet, error) {
 	if r.Birth != nil {
 		s.put("key_birth", explainBirth(r.Birth))
 	}
+	if k := r.Retention; k != nil {
+		kept := &sheet{}
+		kept.put("what", k.Words())
+		kept.putText("hold", k.Name)
+		kept.putText("reason", k.Reason)
+		s.put("retention", kept)
+	}
 	if r.Execution != nil {
 		s.put("execution", explainExecution(r.Execution, r.Event))
 	}

@@ -144,6 +144,7 @@ func (k *kit) statements() {
 		Execution: &record.Execution{ID: fill(16, 12), Use: 1, Start: fill(32, 5), Status: -9}})
 	k.files["enrolled.cose"] = k.emitted(record.Record{Event: record.EventEnrol, Enrolled: &record.Enrolled{Host: hostURI, AK: fill(88, 1), EK: fill(32, 2),
 		Method: "chain", Enrolment: fill(32, 3), Request: fill(32, 4)}})
+	k.files["held.cose"] = k.emitted(record.Record{Event: record.EventKept, Retention: &record.Retention{Act: record.Held, Index: 12, Name: "case 7", Reason: "litigation"}})
 	k.files["birth.cose"] = k.emitted(record.Record{Event: record.EventKey, Birth: &record.Birth{Purpose: "log", Key: k.log.Key(),
 		Attributes: map[string]string{"CKA_SENSITIVE": "true"}, Token: map[string]string{"label": "writ"}}})
 	k.files["request.cose"] = must(artifact.SignRequest(k.t.Context(), k.by, artifact.RequestClaims{Initiator: robotURI, Host: hostURI, Audience: gateURI,
