@@ -14,18 +14,28 @@ var reportPage string
 // WriteReport writes what an account tells as one HTML page for people: it holds all that it shows, runs no script,
 // loads nothing, and prints. The same account gives the same page.
 func WriteReport(w io.Writer, a *Account) error {
+	t := count(a)
 	page, err := template.New("report").Funcs(template.FuncMap{
 		"when":   When,
 		"short":  Short,
 		"method": MethodWords,
 		"upper":  func(v Verdict) string { return strings.ToUpper(string(v)) },
-		"figure": func(words string, f Figure) map[string]any { return map[string]any{"Words": words, "Figure": f} },
-		"more":   func(f Figure) int { return f.N - len(f.First) },
+		"figure": func(words, section string, f Figure) map[string]any {
+			return map[string]any{"Words": words, "Section": section, "Figure": f}
+		},
+		"more":   func(f Figure) int { return f.Of - len(f.First) },
+		"person": func(key string) string { return a.People[key] },
+		"policy": func(p *PolicyID) string {
+			if index, ok := t.InForce(p); ok {
+				return fmt.Sprint(index)
+			}
+			return ""
+		},
 	}).Parse(reportPage)
 	if err != nil {
 		return fmt.Errorf("parsing page: %w", err)
 	}
-	if err := page.Execute(w, count(a)); err != nil {
+	if err := page.Execute(w, t); err != nil {
 		return fmt.Errorf("writing report: %w", err)
 	}
 	return nil

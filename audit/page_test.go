@@ -26,7 +26,7 @@ func page(tb testing.TB, a *audit.Account) string {
 // counted returns the number in the figure with these words.
 func counted(t *testing.T, html, words string) (n int) {
 	t.Helper()
-	m := regexp.MustCompile(`<strong>(\d+)</strong>` + regexp.QuoteMeta(words)).FindStringSubmatch(html)
+	m := regexp.MustCompile(`<strong>(\d+)</strong><a href="#[a-z]+">` + regexp.QuoteMeta(words)).FindStringSubmatch(html)
 	if m == nil {
 		t.Fatalf("no figure of %s", words)
 	}
@@ -64,6 +64,11 @@ func TestReportTellsWhatTheLogSays(t *testing.T) {
 	for _, link := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(html, -1) {
 		if !strings.Contains(html, `id="`+link[1]+`"`) {
 			t.Errorf("a link leads to %s, which is not there", link[1])
+		}
+	}
+	for _, row := range regexp.MustCompile(`(?s)<tr>.*?</tr>`).FindAllString(html, -1) {
+		if cells := strings.Contains(row, "<td"); cells && !strings.Contains(row, `href="#`) {
+			t.Errorf("a row leads to no statement: %s", row)
 		}
 	}
 	c := claimsOf(t, permits[0])

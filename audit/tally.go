@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -16,11 +17,13 @@ const maxListed = 5000
 // Figure is a number of the report and the statements behind it.
 type Figure struct {
 	N     int
+	Of    int      // statements that it is counted from
 	First []uint64 // indices of the first few
 }
 
 func (f *Figure) add(index uint64) {
-	if f.N++; len(f.First) < 12 {
+	f.N++
+	if f.Of++; len(f.First) < 12 {
 		f.First = append(f.First, index)
 	}
 }
@@ -34,7 +37,10 @@ type Row struct {
 // group counts statements by words.
 type group struct{ rows map[string]*Row }
 
-func (g *group) add(index uint64, words ...string) {
+func (g *group) add(index uint64, words ...string) { g.addN(index, 1, words...) }
+
+// addN counts n that one statement tells of.
+func (g *group) addN(index uint64, n int, words ...string) {
 	if g.rows == nil {
 		g.rows = map[string]*Row{}
 	}
@@ -43,6 +49,7 @@ func (g *group) add(index uint64, words ...string) {
 		g.rows[key] = &Row{Words: words}
 	}
 	g.rows[key].add(index)
+	g.rows[key].N += n - 1
 }
 
 // sorted returns the rows, the greatest first.
@@ -94,7 +101,7 @@ type tally struct {
 	Initiators []*Row
 	Gates      []*Row
 	Needs      []*Row // requirements that did not hold
-	Stranger   []Count
+	Stranger   []*Row // by code, name and meaning; N counts refusals
 	Machines   []*MachineRow
 	Policies   []*ActRow
 	Changes    []*ActRow // enrolments, revocations, genesis
@@ -113,7 +120,7 @@ type tally struct {
 // count goes through the account once.
 func count(a *Account) *tally {
 	t := &tally{Account: a, Limits: limitsOf(a.Report)}
-	c := &counting{tally: t, machines: map[string]*MachineRow{}, acts: map[string]*ActRow{}, open: map[string]*Item{}, strangers: map[class]uint64{}}
+	c := &counting{tally: t, machines: map[string]*MachineRow{}, acts: map[string]*ActRow{}, open: map[string]*Item{}, permits: map[string]*Item{}}
 	for _, it := range a.Items {
 		c.verdict(it)
 		c.statement(it)
@@ -128,7 +135,8 @@ type counting struct {
 	machines                               map[string]*MachineRow
 	acts                                   map[string]*ActRow
 	open                                   map[string]*Item
-	strangers                              map[class]uint64
+	strangers                              group
+	permits                                map[string]*Item // by id of the artifact
 }
 
 func (c *counting) verdict(it *Item) {
@@ -155,6 +163,7 @@ func (c *counting) statement(it *Item) {
 	switch {
 	case it.Permitted():
 		c.Permits.add(it.Index)
+		c.permits[it.Artifact] = it
 		c.initiators.add(it.Index, it.Initiator, "permitted")
 		c.gates.add(it.Index, it.Gate, "permitted")
 		c.PermitRows = list(c.tally, c.PermitRows, it)
@@ -167,12 +176,13 @@ func (c *counting) statement(it *Item) {
 		c.gates.add(it.Index, it.Gate, "started")
 	case it.Event == record.EventEnd.String():
 		c.Ends.add(it.Index)
+		c.gates.add(it.Index, it.Gate, "ended")
 		delete(c.open, it.started)
 	case it.Event == record.EventSummary.String():
 		c.Summaries.add(it.Index)
 		for _, n := range it.Counts {
 			c.Strangers += n.N
-			c.strangers[class{kind: n.Kind, code: n.Code}] += n.N
+			c.strangers.addN(it.Index, int(min(n.N, 1<<53)), fmt.Sprint(n.Code), n.Kind, denial.Reason(min(n.Code, 999)).Meaning())
 		}
 	case it.Birth != nil:
 		c.Keys = append(c.Keys, it)
@@ -206,6 +216,11 @@ func list(t *tally, rows []*Item, it *Item) []*Item {
 }
 
 func (c *counting) denial(it *Item) {
+	if p := c.permits[it.Artifact]; it.Initiator == "" && p != nil {
+		copied := *it
+		copied.Initiator = p.Initiator // the record names the artifact alone
+		it = &copied
+	}
 	c.Denials.add(it.Index)
 	c.reasons.add(it.Index, fmt.Sprint(it.Refusal.Code), it.Refusal.Name, it.Refusal.Meaning, it.Refusal.Condition)
 	if it.Initiator != "" {
@@ -261,7 +276,7 @@ func (c *counting) act(it *Item) {
 
 func (c *counting) finish() {
 	c.Reasons, c.Initiators, c.Gates, c.Needs, c.Unproved = c.reasons.sorted(), c.initiators.sorted(), c.gates.sorted(), c.needs.sorted(), c.why.sorted()
-	c.Stranger = countsOf(c.strangers)
+	c.Stranger = c.strangers.sorted()
 	for _, key := range sortedKeys(c.machines) {
 		c.Machines = append(c.Machines, c.machines[key])
 	}
@@ -279,6 +294,16 @@ func (c *counting) finish() {
 // maxStatements is up to how many statements the report describes each.
 const maxStatements = 20000
 
+// InForce returns the entry that published a policy; false if this bundle does not hold it.
+func (t *tally) InForce(p *PolicyID) (uint64, bool) {
+	for _, row := range t.Policies {
+		if p != nil && row.Item.Act.Policy.Hash == p.Hash {
+			return row.Indices[0], true
+		}
+	}
+	return 0, false
+}
+
 // linked returns the statements that figures and tables name.
 func (c *counting) linked() []*Item {
 	want := map[uint64]bool{}
@@ -290,7 +315,7 @@ func (c *counting) linked() []*Item {
 	for _, f := range []Figure{c.Permits, c.Denials, c.Starts, c.Ends, c.Proved, c.Refuted, c.Unchecked, c.Summaries, c.Faults, c.Pulls} {
 		mark(f)
 	}
-	for _, rows := range [][]*Row{c.Reasons, c.Initiators, c.Gates, c.Needs, c.Unproved} {
+	for _, rows := range [][]*Row{c.Reasons, c.Initiators, c.Gates, c.Needs, c.Unproved, c.Stranger} {
 		for _, r := range rows {
 			mark(r.Figure)
 		}
@@ -322,6 +347,5 @@ func limitsOf(r *Report) []string {
 		"Programs that were started on a host beside its gate.",
 		"Who the caller was, where a request was refused before any key of the caller had verified: such refusals are counted.",
 		"Why a person signed an act, beyond what the act itself says.",
-		"Entries behind the end of this bundle, or of another log of the same issuer.",
-		"An emergency procedure: this version has none. Nobody can be permitted past policy, so no break-glass use can occur; a policy made for an emergency appears under policy changes.")
+		"Entries behind the end of this bundle, or of another log of the same issuer.")
 }
