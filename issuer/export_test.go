@@ -1,0 +1,4 @@
+package issuer
+
+// Indexed is indexed.
+var Indexed = indexed
