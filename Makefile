@@ -45,7 +45,7 @@ check: ## format, vet, module file, import table
 bench: deps ## ratios against bare primitives, in the same run
 	@test/bench/run
 
-scale: build ## a log of SCALE entries (a million) pulled and verified in little memory; about half an hour
+scale: build ## a log of SCALE entries (a million) pulled and verified in little memory; about twenty minutes
 	SCALE=$${SCALE:-1000000} WRIT=$(BIN)/writ $(GO) test -count=1 -timeout 120m -v -run TestScale ./audit
 
 screenshots: ## the pictures of docs/console.md and docs/report.md, from a real Chromium
