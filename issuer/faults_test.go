@@ -181,6 +181,7 @@ func TestClosedLogAnswersNothing(t *testing.T) {
 
 func TestP15_StoreThatCannotBeReadRefuses(t *testing.T) {
 	w := issuertest.New(t)
+	w.Restart() // what is read has to come from the store
 	a := w.Prepare(issuertest.Spoil{})
 	db := issuertest.Must(sql.Open("sqlite", w.Path))(t)
 	defer db.Close()

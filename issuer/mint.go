@@ -332,7 +332,7 @@ func (m *minting) commit(ctx context.Context, c artifact.Claims) error {
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}
-	done, err := m.append(ctx, entry)
+	done, err := m.log.Append(ctx, entry)
 	switch {
 	case errors.Is(err, tlog.ErrStale):
 		return err
@@ -364,7 +364,7 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 			{Set: onceStatus, Key: indexKey(m.index), Reason: denial.Internal},
 		},
 		Guards: m.guards,
-		Puts:   []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
+		Puts:   append(trailRows(artifactTrails(&c), digest), permit, tlog.Put{Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}),
 		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
 	}
 	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)

@@ -67,10 +67,7 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 		if err != nil {
 			return nil, err
 		}
-		subjects = append(subjects, trailOf(trailExecution, c.Execution.ID), trailOf(trailArtifact, c.ID), trailOf(trailHost, []byte(c.Subject)))
-		for _, p := range c.Lineage.Parents {
-			subjects = append(subjects, trailOf(trailArtifact, p.ID))
-		}
+		subjects = artifactTrails(&c)
 	case statement.Record:
 		var r record.Record
 		if err := statement.Unmarshal(env.Payload(), &r); err != nil {
@@ -78,12 +75,25 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 		}
 		subjects = recordTrails(&r, e.Blobs)
 	}
-	digest := statement.DigestOf(e.Leaf)
+	return trailRows(subjects, statement.DigestOf(e.Leaf)), nil
+}
+
+// trailRows returns the rows of an entry about its subjects.
+func trailRows(subjects [][]byte, digest statement.Digest) []tlog.Put {
 	rows := []tlog.Put{}
 	for _, s := range subjects {
 		rows = append(rows, tlog.Put{Bucket: bucketTrail, Key: append(s, digest[:]...), Value: []byte{}})
 	}
-	return rows, nil
+	return rows
+}
+
+// artifactTrails returns the subjects of an artifact.
+func artifactTrails(c *artifact.Claims) [][]byte {
+	subjects := [][]byte{trailOf(trailExecution, c.Execution.ID), trailOf(trailArtifact, c.ID), trailOf(trailHost, []byte(c.Subject))}
+	for _, p := range c.Lineage.Parents {
+		subjects = append(subjects, trailOf(trailArtifact, p.ID))
+	}
+	return subjects
 }
 
 // recordTrails returns the subjects of a record. The request that it refuses stands among the blobs of its entry.

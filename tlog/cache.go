@@ -3,6 +3,7 @@ package tlog
 import (
 	"bytes"
 	"context"
+	"maps"
 	"sync"
 )
 
@@ -18,7 +19,7 @@ const (
 //
 // A caller that looks up one row, then another, must not get a newer first and an older second one. Therefore the
 // writer forgets what a transaction will change before it commits, and what was read while it did, or began before, is
-// not kept.
+// not kept. After the commit it notes what the rows that were known became.
 type cache struct {
 	mu      sync.RWMutex
 	turn    uint64 // raised before and after each commit: odd while one runs
@@ -33,28 +34,45 @@ type row struct {
 	ok    bool
 }
 
-// began notes that a transaction is about to commit which changes what the requests put and bump.
-func (c *cache) began(requests []*request) {
+// begin notes that a transaction is about to commit which changes what the requests put, and the counters that they
+// raise. The function that it returns notes that the commit is done, or failed; done, what was known before is known again.
+func (c *cache) begin(requests []*request, counters map[string]uint64) (end func(committed bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.turn++
+	rows, numbers := map[rowKey]row{}, map[string]uint64{}
 	for _, r := range requests {
 		for _, e := range r.entries {
 			for _, p := range e.Puts {
-				delete(c.rows, rowKey{p.Bucket, string(p.Key)})
+				k := rowKey{p.Bucket, string(p.Key)}
+				_, known := c.rows[k]
+				if _, again := rows[k]; known || again {
+					rows[k] = row{p.Value, p.Value != nil}
+				}
+				delete(c.rows, k)
 			}
 			for _, name := range e.Bumps {
+				if _, known := c.numbers[name]; known {
+					numbers[name] = counters[name]
+				}
 				delete(c.numbers, name)
 			}
 		}
 	}
-}
-
-// ended notes that the commit is done, or failed.
-func (c *cache) ended() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.turn++
+	return func(committed bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.turn++
+		if !committed {
+			return
+		}
+		for k, r := range rows {
+			if len(k.bucket)+len(k.key)+len(r.value) <= maxCachedRow {
+				c.rows[k] = r
+			}
+		}
+		maps.Copy(c.numbers, numbers)
+	}
 }
 
 func (c *cache) row(k rowKey) (r row, ok bool, turn uint64) {

@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -154,7 +155,9 @@ func TestNothingIsKeptThatWasReadAcrossACommit(t *testing.T) {
 	t.Parallel()
 	k := rowKey{"state", "one"}
 	change := []*request{{entries: []Entry{step(2)}}}
-	begin, end := func(c *cache) { c.began(change) }, func(c *cache) { c.ended() }
+	var ended func(bool)
+	begin := func(c *cache) { ended = c.begin(change, map[string]uint64{"steps": 2}) }
+	end := func(*cache) { ended(true) }
 	for name, row := range map[string]struct {
 		before, within []func(*cache)
 		kept           bool
@@ -182,6 +185,30 @@ func TestNothingIsKeptThatWasReadAcrossACommit(t *testing.T) {
 		begin(&c)
 		if _, kept, _ := c.row(k); kept {
 			t.Errorf("%s: a commit that changes the row leaves it in the cache", name)
+		}
+	}
+}
+
+// TestWhatWasKnownIsKnownAfterACommit holds that a commit puts its own values in place of those that were in the cache,
+// and a failed one none. What nobody asked for stays out.
+func TestWhatWasKnownIsKnownAfterACommit(t *testing.T) {
+	t.Parallel()
+	one, two := rowKey{"state", "one"}, rowKey{"state", "two"}
+	for _, committed := range []bool{true, false} {
+		var c cache
+		c.keep(0, func() { c.rows[one], c.numbers["steps"] = rowOf(1), 1 })
+		e := step(2)
+		e.Puts = append(e.Puts, step(3).Puts...) // the last value of a row is the one
+		c.begin([]*request{{entries: []Entry{e}}}, map[string]uint64{"steps": 2})(committed)
+		r, known, _ := c.row(one)
+		if known != committed || known && !bytes.Equal(r.value, number(3)) {
+			t.Errorf("committed %v: got %v, %x", committed, known, r.value)
+		}
+		if n, known, _ := c.number("steps"); known != committed || known && n != 2 {
+			t.Errorf("committed %v: got %v, %d", committed, known, n)
+		}
+		if _, known, _ := c.row(two); known {
+			t.Errorf("committed %v: a row is kept that nobody looked up", committed)
 		}
 	}
 }

@@ -45,6 +45,7 @@ type batch struct {
 	requests []*request
 	edge     [][]byte                  // of the tree after it
 	known    map[compact.NodeID][]byte // the edge before it and every node that it completes
+	counters map[string]uint64         // that the requests raised, and others
 	leaves   []any                     // rows
 	nodes    []any                     // rows
 	weight   int
@@ -119,9 +120,9 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 	if err != nil || len(b.requests) == 0 {
 		return b, l.undo(err)
 	}
-	l.cache.began(b.requests)
+	ended := l.cache.begin(b.requests, b.counters)
 	err = l.commit()
-	l.cache.ended()
+	ended(err == nil)
 	if err != nil {
 		return nil, l.undo(err)
 	}
@@ -187,7 +188,7 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	if err := s.write(l.db, b.requests); err != nil {
 		return nil, err
 	}
-	b.head = receipt.Head{Size: next, Time: now}
+	b.head, b.counters = receipt.Head{Size: next, Time: now}, s.counters
 	return b, l.grow(b)
 }
 
