@@ -5,13 +5,28 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale
+.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale
 
 all: build
 
 build: ## build the three binaries into bin/
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/writd
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/writ ./cmd/writ-gate
+
+PREFIX ?= /usr
+
+install: build ## install programs, manual pages, completions and systemd units below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 0755 $(BIN)/writ $(BIN)/writ-gate $(BIN)/writd $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 packaging/systemd/*.service $(DESTDIR)$(PREFIX)/lib/systemd/system
+	$(BIN)/writ man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BIN)/writ-gate man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BIN)/writd man $(DESTDIR)$(PREFIX)/share/man/man8
+	for p in writ writ-gate writd; do \
+		$(BIN)/$$p completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p && \
+		$(BIN)/$$p completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$p && \
+		$(BIN)/$$p completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$p.fish || exit 1; done
 
 deps: ## install the packages that tests and demo need
 	@test/deps/install

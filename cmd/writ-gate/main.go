@@ -17,6 +17,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/gate"
 	"github.com/governed-execution/writ/issuer/client"
@@ -44,7 +45,8 @@ const (
 	exitFault  = 125
 )
 
-var errMisuse = errors.New("misuse")
+// errMisuse marks an error in how the command was called.
+var errMisuse = command.ErrMisuse
 
 type execFlags struct {
 	config                                string
@@ -62,14 +64,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			status = exitFault
 		}
 	}()
-	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true, Version: version(),
+	root := &cobra.Command{Use: "writ-gate", Short: "Run governed programs, and nothing else", SilenceUsage: true, SilenceErrors: true, Version: command.Version(),
 		RunE: func(*cobra.Command, []string) error { return fmt.Errorf("%w: no command is given", errMisuse) },
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
-			if cmd.Name() != "exec" { // completion
+			if cmd.Name() != "exec" { // completion, manual
 				status = 0
 			}
 		}}
-	root.AddCommand(execCommand(&status))
+	root.AddCommand(execCommand(&status), command.Manual("1"))
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		help(cmd, args)
@@ -289,13 +291,4 @@ func (f *execFlags) show(stdout, stderr io.Writer, o gate.Outcome) {
 			fmt.Fprintf(stderr, "  %s\n", line)
 		}
 	}
-}
-
-// version returns the version that the Go toolchain stamped into the program.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }

@@ -9,12 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/client"
 )
@@ -34,11 +34,9 @@ const (
 )
 
 // errMisuse marks an error in how the command was called.
-var errMisuse = errors.New("misuse")
+var errMisuse = command.ErrMisuse
 
-func misuse(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errMisuse, fmt.Errorf(format, args...))
-}
+func misuse(format string, args ...any) error { return command.Misuse(format, args...) }
 
 // app is what every command shares.
 type app struct {
@@ -52,7 +50,7 @@ type app struct {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{}
-	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true, Version: version()}
+	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true, Version: command.Version()}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
 	flags.StringVar(&a.server, "server", "", "https address of the issuer")
@@ -60,9 +58,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	flags.StringVar(&a.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
 	flags.BoolVar(&a.json, "json", false, "write JSON for machines")
 	root.AddCommand(a.keyCommand(), a.signCommand(), a.publishCommand(), a.genesisCommand(), a.hostCommand(), a.initiatorCommand(), a.policyCommand(),
-		a.requestCommand(), a.rootsCommand(), a.verifyCommand(), a.revokeCommand(), a.auditCommand(), a.ceremonyCommand(), a.inspectCommand(), a.manualCommand())
+		a.requestCommand(), a.rootsCommand(), a.verifyCommand(), a.revokeCommand(), a.auditCommand(), a.ceremonyCommand(), a.inspectCommand(), command.Manual("1"))
 	root.InitDefaultCompletionCmd(args...)
-	demandSubcommand(root)
+	command.DemandSubcommand(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) }
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -81,7 +79,7 @@ func (a *app) report(err error, stdout, stderr io.Writer) int {
 	case errors.As(err, &d):
 		a.reportDenial(err, d, stdout, stderr)
 		return exitDenied
-	case errors.Is(err, errMisuse) || isUsage(err):
+	case command.IsMisuse(err):
 		fmt.Fprintf(stderr, "writ: %v\nhint: run writ --help\n", err)
 		return exitMisuse
 	}
@@ -121,16 +119,6 @@ func (a *app) reportDenial(err error, d *denial.Denial, stdout, stderr io.Writer
 	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
 }
 
-// isUsage reports whether cobra refused the command line: it has no error type for that.
-func isUsage(err error) bool {
-	for _, start := range []string{"unknown command", "required flag", "accepts ", "requires at least", "invalid argument"} {
-		if strings.HasPrefix(err.Error(), start) {
-			return true
-		}
-	}
-	return false
-}
-
 // configure reads the configuration file and sets every flag of the command that it names and the user did not.
 func (a *app) configure(cmd *cobra.Command) (err error) {
 	if a.file, err = client.ReadConfig(a.config); err != nil {
@@ -165,13 +153,4 @@ func (a *app) print(cmd *cobra.Command, v any, text string) error {
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(text, "\n"))
 	return err
-}
-
-// version returns the version that the Go toolchain stamped into the program.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }

@@ -146,6 +146,9 @@ func writeDraft(cmd *cobra.Command, g *record.Genesis, path string) error {
 		return fmt.Errorf("writing draft: %w", err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "genesis   %s drafted in %s\n", statement.DigestOf(payload), path)
+	if len(g.Roots) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), `note: tpm_roots is empty: no TPM vendor is believed. Until "writ roots publish" only hosts enrol that authorities approve with --listed`)
+	}
 	return nil
 }
 

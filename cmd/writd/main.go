@@ -8,11 +8,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 )
 
@@ -31,7 +31,7 @@ const (
 )
 
 // errMisuse marks an error in how the command was called.
-var errMisuse = errors.New("misuse")
+var errMisuse = command.ErrMisuse
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
@@ -39,13 +39,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Short:         "The Writ issuer",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       command.Version(),
 	}
 	config := root.PersistentFlags().StringP("config", "c", "/etc/writ/writd.toml", "configuration file")
 	root.PersistentFlags().Bool("json", false, "write JSON for machines")
-	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config), holdCommand(config), ceremonyCommand(config), signerCommand())
+	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config), holdCommand(config), ceremonyCommand(config), signerCommand(), command.Manual("8"))
 	root.InitDefaultCompletionCmd(args...)
-	demandSubcommand(root)
+	command.DemandSubcommand(root)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -65,46 +65,10 @@ func report(err error, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "writd: denied: %v\n", d)
 		fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
 		return exitDenied
-	case errors.Is(err, errMisuse) || isUsage(err):
+	case command.IsMisuse(err):
 		fmt.Fprintf(stderr, "writd: %v\nhint: run writd --help\n", err)
 		return exitMisuse
 	}
 	fmt.Fprintf(stderr, "writd: %v\n", err)
 	return exitFault
-}
-
-// isUsage reports whether cobra refused the command line: it has no error type for that.
-func isUsage(err error) bool {
-	for _, start := range []string{"unknown command", "required flag", "accepts ", "requires at least"} {
-		if len(err.Error()) >= len(start) && err.Error()[:len(start)] == start {
-			return true
-		}
-	}
-	return false
-}
-
-// demandSubcommand has every command that only groups others refuse to be called by itself, or with a name that is none
-// of them: cobra would show help and exit with 0, which means yes.
-func demandSubcommand(cmd *cobra.Command) {
-	for _, sub := range cmd.Commands() {
-		demandSubcommand(sub)
-	}
-	if cmd.Runnable() {
-		return
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("%w: %s has no command %q", errMisuse, cmd.CommandPath(), args[0])
-		}
-		return fmt.Errorf("%w: %s needs a command", errMisuse, cmd.CommandPath())
-	}
-}
-
-// version returns the version that the Go toolchain stamped into the program.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }

@@ -18,6 +18,7 @@ const module = "github.com/governed-execution/writ/"
 // rows is the import table: a package may import those of rows below its own, never one above and never a neighbour.
 var rows = [][]string{
 	{"cmd/writd", "cmd/writ", "cmd/writ-gate"},
+	{"cmd/command"},
 	{"issuer/server", "issuer/client", "console"},
 	{"issuer", "gate", "audit", "witness", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
 	{"decision"},
@@ -29,7 +30,7 @@ var rows = [][]string{
 
 // owners says which packages alone may import an outside module.
 var owners = map[string][]string{
-	"github.com/spf13/cobra":              {"cmd/writd", "cmd/writ", "cmd/writ-gate"},
+	"github.com/spf13/cobra":              {"cmd/writd", "cmd/writ", "cmd/writ-gate", "cmd/command"},
 	"github.com/labstack/echo/v4":         {"issuer/server"},
 	"github.com/prometheus/client_golang": {"issuer/server"},
 	"golang.org/x/time":                   {"issuer/server"},
