@@ -19,6 +19,8 @@ func roleOf(kind statement.Kind) (Role, bool) {
 		return RoleEnrolment, true
 	case statement.Revocation:
 		return RoleRevocation, true
+	case statement.BreakGlass, statement.Review:
+		return RoleBreakGlass, true
 	}
 	return "", false
 }
@@ -104,7 +106,7 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 		return nil, err
 	}
 	as := &Authorities{map[Role]statement.Keys{}, map[statement.Thumbprint]string{}, g.Quorums}
-	for _, kind := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation} {
+	for _, kind := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.BreakGlass} {
 		role, _ := roleOf(kind)
 		var keys statement.Keys
 		for _, a := range g.Authorities {
@@ -122,9 +124,12 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 	return as, nil
 }
 
+// Quorum returns who may fill a role, as genesis says; nobody where it leaves the role out.
+func (as *Authorities) Quorum(role Role) Quorum { return as.quorums[role] }
+
 // Verify checks, in this order: the kind is an act's; each statement decodes and verifies with a key of the role;
 // all claims and payloads are the same bytes (311); no key has signed twice (306); the distinct persons reach the role's threshold (403 for policies,
-// 326 otherwise).
+// 410 for break-glass, 326 otherwise).
 func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 	role, ok := roleOf(kind)
 	if !ok || as == nil {
@@ -168,10 +173,14 @@ func verifyOne(raw []byte, keys statement.Keys, kind statement.Kind) (*statement
 	return env.Verify(keys, kind)
 }
 
-// ShortOf returns why an act of the kind with too few good signatures is refused: PolicyUnsigned or ThresholdNotMet.
+// ShortOf returns why an act of the kind with too few good signatures is refused: PolicyUnsigned, BreakGlassInvalid or
+// ThresholdNotMet.
 func ShortOf(kind statement.Kind) denial.Reason {
-	if kind == statement.Policy {
+	switch kind {
+	case statement.Policy:
 		return denial.PolicyUnsigned
+	case statement.BreakGlass, statement.Review:
+		return denial.BreakGlassInvalid
 	}
 	return denial.ThresholdNotMet
 }

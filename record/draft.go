@@ -34,12 +34,13 @@ func DecodeDraft(data []byte) (*Draft, error) {
 }
 
 func (d Draft) kind() (statement.Kind, error) {
-	for _, k := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Ceremony, statement.KeyChange} {
+	for _, k := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Ceremony, statement.KeyChange,
+		statement.BreakGlass, statement.Review} {
 		if k.String() == d.Kind {
 			return k, nil
 		}
 	}
-	return 0, denial.New(denial.WrongType, "a draft is a genesis, a policy, an enrolment, a revocation, a key change or a step of a ceremony")
+	return 0, denial.New(denial.WrongType, "a draft is a genesis, a policy, an enrolment, a revocation, a key change, a step of a ceremony, a break-glass authorization or its review")
 }
 
 // Sign signs the draft as the first authority.

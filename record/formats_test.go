@@ -21,6 +21,10 @@ func TestActsFitTheirCDDL(t *testing.T) {
 		"revocation-statement": sign(t, statement.Revocation, Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n}, p.alice)[0],
 		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}, nil}, p.alice)[0],
 	}
+	glass := BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", ek, "restore"}, 1, 2, "fire",
+		[]string{"mailto:alice@example.org", "mailto:bob@example.org"}}
+	samples["break-glass-statement"] = sign(t, statement.BreakGlass, glass, p.alice)[0]
+	samples["review-statement"] = sign(t, statement.Review, Review{Version, ek, 1, true, "fire", n}, p.alice)[0]
 	ring := newRingKit(t)
 	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, newSigner(t))))[0]
 	samples["succession-statement"] = ring.announce(PurposeLog, newSigner(t)).Succession
@@ -35,6 +39,9 @@ func TestActsFitTheirCDDL(t *testing.T) {
 		t.Error("a revocation of an ancestor fits the CDDL")
 	}
 }
+
+// aScope is the encoded scope of one file to execute: what artifact.Scope.Encode writes.
+var aScope = append([]byte{0x81, 0x82, 0x67, 'f', 'i', 'l', 'e', ':', '/', 'x', 0xa2, 0x00, 0x01, 0x01, 0x81, 0x82, 0x2f, 0x58, 0x20}, make([]byte, 32)...)
 
 func TestRecordsFitTheirCDDL(t *testing.T) {
 	s := cddl.Load(t, formats, "record.cddl", "common.cddl")
@@ -56,7 +63,13 @@ func TestRecordsFitTheirCDDL(t *testing.T) {
 	birth.Event, birth.Birth = EventKey, &Birth{"log", key, map[string]string{"CKA_LOCAL": "true"}, map[string]string{"label": "x"},
 		&Ceremony{d32, d32, []string{"mailto:a@x", "mailto:b@x", "mailto:c@x"}, &HostQuote{[]byte{1}, []byte{2}, []byte{3}, "sha256", map[int64][]byte{0: d32}}}}
 	enrolled.Event, enrolled.Enrolled = EventEnrol, &Enrolled{"spiffe://x/h", []byte{1}, d32, "chain", d32, &key, d32}
-	for name, r := range map[string]*Record{"summary": valid(), "denial": denied, "end": start, "birth": birth, "enrolled": enrolled} {
+	glass, attested := valid(), valid()
+	for _, r := range []*Record{glass, attested} {
+		r.Counts, r.Since, r.CTI, r.Artifact = nil, 0, make([]byte, 16), d32
+	}
+	glass.Event, glass.Execution, glass.Glass = EventStart, start.Execution, &Glass{Waived: []string{"mailto:a@x", "mailto:b@x"}}
+	attested.Event, attested.Attested = EventAttest, &Attested{key, make([]byte, 34), d32, 9}
+	for name, r := range map[string]*Record{"break-glass": glass, "attested": attested, "summary": valid(), "denial": denied, "end": start, "birth": birth, "enrolled": enrolled} {
 		leaf, err := r.Sign(context.Background(), signer, "urn:x:1")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

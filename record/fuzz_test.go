@@ -26,6 +26,8 @@ func FuzzPayloads(f *testing.F) {
 		Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32), Labels: map[string]string{"a": "b"}}, nil, nil},
 		Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n},
 		KeyChange{Version, 1, make([]byte, 32), 1, []KeyStep{{PurposeLog, make([]byte, 32), KeyActive, KeyCompromised, 1, nil, nil}}, "x"},
+		BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", make([]byte, 32), "restore"}, 1, 2, "fire", nil},
+		Review{Version, make([]byte, 32), 1, true, "fire", n},
 		*valid(),
 		Draft{"policy", "https://x", "https://y", []byte{1}},
 	} {
@@ -53,6 +55,12 @@ func FuzzPayloads(f *testing.F) {
 		}
 		if s := new(Succession); fuzzed(t, data, s) {
 			_ = s.Check()
+		}
+		if g := new(BreakGlass); fuzzed(t, data, g) {
+			_ = g.Check()
+		}
+		if r := new(Review); fuzzed(t, data, r) {
+			_ = r.Check()
 		}
 		if r := new(Record); fuzzed(t, data, r) {
 			_ = r.Check()

@@ -17,13 +17,17 @@ type Role string
 
 // The roles of authorities.
 const (
-	RoleRoot       Role = "root"       // genesis, and the states of the issuer's keys
-	RolePolicy     Role = "policy"     // policies
-	RoleEnrolment  Role = "enrolment"  // hosts and initiators
-	RoleRevocation Role = "revocation" // revocations
+	RoleRoot       Role = "root"        // genesis, and the states of the issuer's keys
+	RolePolicy     Role = "policy"      // policies
+	RoleEnrolment  Role = "enrolment"   // hosts and initiators
+	RoleRevocation Role = "revocation"  // revocations
+	RoleBreakGlass Role = "break-glass" // break-glass authorizations and their reviews; a genesis without it has none
 )
 
-// Roles returns every role.
+// MinBreakGlass is the least number of distinct persons who must sign a break-glass authorization.
+const MinBreakGlass = 2
+
+// Roles returns every role that a genesis must fill. It may fill RoleBreakGlass beside them.
 func Roles() []Role { return []Role{RoleRoot, RolePolicy, RoleEnrolment, RoleRevocation} }
 
 // The purposes of the issuer's keys, as named in genesis.
@@ -66,7 +70,8 @@ type Quorum struct {
 }
 
 // Check refuses a genesis that is incomplete: a URI that is not absolute, a missing role or purpose, a threshold of
-// zero or above the number of persons (326), a person without a key, a key that stands twice (306).
+// zero or above the number of persons (326), for break-glass one below MinBreakGlass or that leaves nobody to review
+// (326), a person without a key, a key that stands twice (306).
 func (g *Genesis) Check() error {
 	if g.Version != Version {
 		return denial.New(denial.UnsupportedVersion, "genesis version %d", g.Version)
@@ -107,10 +112,16 @@ func (g *Genesis) checkKeys() error {
 }
 
 func (g *Genesis) checkQuorums() error {
-	if len(g.Quorums) != len(Roles()) {
+	roles := Roles()
+	if q, ok := g.Quorums[RoleBreakGlass]; ok {
+		if roles = append(roles, RoleBreakGlass); q.Threshold < MinBreakGlass || q.Threshold >= uint64(len(q.Persons)) {
+			return denial.New(denial.ThresholdNotMet, "role %s needs a threshold of at least %d and a person more, who can review", RoleBreakGlass, MinBreakGlass)
+		}
+	}
+	if len(g.Quorums) != len(roles) {
 		return denial.New(denial.ThresholdNotMet, "genesis must name each role once")
 	}
-	for _, role := range Roles() {
+	for _, role := range roles {
 		q := g.Quorums[role]
 		persons := slices.Compact(slices.Sorted(slices.Values(q.Persons)))
 		if q.Threshold == 0 || q.Threshold > uint64(len(persons)) || len(persons) != len(q.Persons) {

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -21,10 +22,12 @@ const (
 	EventEnrol   Event = 7 // an AK was activated and bound to a host
 	EventKey     Event = 10
 	EventKept    Event = 11 // payloads were deleted, or are under a legal hold
+	EventAttest  Event = 12 // a host has attested for a break-glass authorization
 )
 
 var events = map[Event]string{EventDenial: "denial", EventSummary: "summary", EventStart: "execution start",
-	EventEnd: "execution end", EventEnrol: "enrolment", EventKey: "key birth", EventKept: "retention"}
+	EventEnd: "execution end", EventEnrol: "enrolment", EventKey: "key birth", EventKept: "retention",
+	EventAttest: "break-glass attestation"}
 
 // String returns the event in words.
 func (e Event) String() string {
@@ -54,8 +57,8 @@ type Record struct {
 	Emitter      Emitter           `cbor:"5,keyasint"`
 	Previous     []byte            `cbor:"6,keyasint"`           // digest of this gate's previous record, null for the first and for the issuer
 	RequestID    []byte            `cbor:"7,keyasint,omitempty"` // 16 bytes
-	CTI          []byte            `cbor:"8,keyasint,omitempty"` // of the artifact presented
-	Artifact     []byte            `cbor:"9,keyasint,omitempty"` // its digest, 32 bytes
+	CTI          []byte            `cbor:"8,keyasint,omitempty"` // of the artifact presented, or id of the break-glass authorization
+	Artifact     []byte            `cbor:"9,keyasint,omitempty"` // its digest, 32 bytes; of such an authorization, of its payload
 	Workload     string            `cbor:"10,keyasint,omitempty"`
 	Initiator    string            `cbor:"11,keyasint,omitempty"`
 	Policy       *PolicyRef        `cbor:"12,keyasint,omitempty"`
@@ -75,6 +78,8 @@ type Record struct {
 	Birth        *Birth            `cbor:"26,keyasint,omitempty"`
 	Execution    *Execution        `cbor:"27,keyasint,omitempty"`
 	Retention    *Retention        `cbor:"28,keyasint,omitempty"`
+	Glass        *Glass            `cbor:"29,keyasint,omitempty"`
+	Attested     *Attested         `cbor:"30,keyasint,omitempty"`
 }
 
 // Emitter is who wrote a record: a URI, a random epoch of 16 bytes, and a number that rises by one within the epoch.
@@ -149,6 +154,29 @@ type Execution struct {
 	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or 128 plus the signal
 }
 
+// Glass tells that an execution starts by a break-glass authorization and not by an artifact, and what is known of the
+// host: either an attestation or who waived it.
+type Glass struct {
+	Attestation []byte   `cbor:"1,keyasint,omitempty"` // statement digest of the attestation record
+	Waived      []string `cbor:"2,keyasint,omitempty"` // attestation waived by these persons
+}
+
+// Words says for people what is known of the host.
+func (g *Glass) Words() string {
+	if len(g.Waived) > 0 {
+		return "attestation waived by " + strings.Join(g.Waived, " and ")
+	}
+	return "the host attested"
+}
+
+// Attested is what a host proved for a break-glass authorization: what an artifact would say of it.
+type Attested struct {
+	Key      statement.Key `cbor:"1,keyasint"` // confirmation key, certified by the AK
+	AK       []byte        `cbor:"2,keyasint"` // TPM Name
+	BootSeed []byte        `cbor:"3,keyasint"` // as in an artifact
+	Expires  uint64        `cbor:"4,keyasint"` // of the authorization
+}
+
 // Retention tells what has become of payloads: evidence, requests and decision inputs, which statements name by digest.
 // No statement is ever deleted.
 type Retention struct {
@@ -209,6 +237,13 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "an execution stands in start and end records only")
 	case (r.Event == EventEnrol) != (r.Enrolled != nil) || (r.Event == EventKey) != (r.Birth != nil):
 		return denial.New(denial.PayloadForm, "the record's details do not fit its event")
+	case r.Glass != nil && (r.Event != EventStart || (r.Glass.Attestation != nil) == (r.Glass.Waived != nil) ||
+		r.Glass.Attestation != nil && len(r.Glass.Attestation) != 32):
+		return denial.New(denial.PayloadForm, "a start by break-glass names either an attestation or who waived it")
+	case (r.Event == EventAttest) != (r.Attested != nil):
+		return denial.New(denial.PayloadForm, "details of an attestation stand in records of it only")
+	case r.Attested != nil && (len(r.CTI) != 16 || len(r.Artifact) != 32 || !r.Attested.Key.Valid() || len(r.Attested.AK) == 0 || len(r.Attested.BootSeed) != 32):
+		return denial.New(denial.ClaimAbsent, "an attestation names the authorization, a confirmation key, an AK and a boot")
 	case (r.Event == EventKept) != (r.Retention != nil):
 		return denial.New(denial.PayloadForm, "details of retention stand in records of it only")
 	case r.Retention != nil:

@@ -22,6 +22,8 @@ const (
 	Ceremony        // a step of a key ceremony, signed by each who takes part
 	KeyChange       // states of the issuer's keys, signed by authorities
 	Succession      // a new key of the issuer, signed by the one that it follows
+	BreakGlass      // an authorization by people in place of a decision, signed by the break-glass quorum
+	Review          // what people found of a break-glass authorization afterwards, signed by that quorum
 	kinds
 )
 
@@ -60,6 +62,8 @@ var forms = [kinds]form{
 	Ceremony:   {name: "ceremony", typ: mediaStatement, content: vendor + "ceremony+cbor", limit: 16 << 10},
 	KeyChange:  {name: "key change", typ: mediaStatement, content: vendor + "key-change+cbor", limit: 16 << 10},
 	Succession: {name: "succession", typ: mediaStatement, content: vendor + "succession+cbor", limit: 2 << 10},
+	BreakGlass: {name: "break-glass", typ: mediaStatement, content: vendor + "break-glass+cbor", limit: 16 << 10},
+	Review:     {name: "break-glass-review", typ: mediaStatement, content: vendor + "break-glass-review+cbor", limit: 16 << 10},
 }
 
 func (k Kind) form() form {
