@@ -82,26 +82,27 @@ func (t *Token) generate(session pkcs11.SessionHandle, p Purpose) (pair, error) 
 	return k, err
 }
 
+// templates says nothing of CKA_VERIFY and CKA_ENCRYPT of the public half, which is never used on the token: tpm2-pkcs11
+// takes them for the uses of the TPM's key (verify for decrypt, encrypt for sign) and refuses a template that then
+// contradicts itself with CKR_GENERAL_ERROR.
 func templates(id []byte, p Purpose) (public, private, optional []*pkcs11.Attribute) {
-	with := func(values map[uint]any) []*pkcs11.Attribute {
-		list := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, id), pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.label())}
-		for attribute, value := range values {
-			list = append(list, pkcs11.NewAttribute(attribute, value))
-		}
-		return list
+	name := func() []*pkcs11.Attribute {
+		return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, id), pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.label())}
 	}
-	public = with(map[uint]any{
-		pkcs11.CKA_TOKEN: true, pkcs11.CKA_EC_PARAMS: p256, pkcs11.CKA_VERIFY: true, pkcs11.CKA_VERIFY_RECOVER: false,
-		pkcs11.CKA_ENCRYPT: false, pkcs11.CKA_WRAP: false, pkcs11.CKA_DERIVE: false, pkcs11.CKA_MODIFIABLE: false,
-	})
-	private = with(map[uint]any{
-		pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
-		pkcs11.CKA_SIGN: true, pkcs11.CKA_SIGN_RECOVER: false, pkcs11.CKA_DECRYPT: false, pkcs11.CKA_UNWRAP: false,
-		pkcs11.CKA_DERIVE: false, pkcs11.CKA_MODIFIABLE: false,
-	})
-	optional = []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_COPYABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, pkcs11.NewAttribute(0, uint(pkcs11.CKM_ECDSA)).Value),
-	}
+	public = append(name(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256))
+	public = append(public, flags(false, pkcs11.CKA_VERIFY_RECOVER, pkcs11.CKA_WRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_MODIFIABLE)...)
+	private = append(name(), flags(true, pkcs11.CKA_TOKEN, pkcs11.CKA_PRIVATE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_SIGN)...)
+	private = append(private, flags(false, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_SIGN_RECOVER, pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP,
+		pkcs11.CKA_DERIVE, pkcs11.CKA_MODIFIABLE)...)
+	optional = append(flags(false, pkcs11.CKA_COPYABLE),
+		pkcs11.NewAttribute(pkcs11.CKA_ALLOWED_MECHANISMS, pkcs11.NewAttribute(0, uint(pkcs11.CKM_ECDSA)).Value))
 	return public, private, optional
+}
+
+// flags gives all of them one value.
+func flags(value bool, of ...uint) (list []*pkcs11.Attribute) {
+	for _, f := range of {
+		list = append(list, pkcs11.NewAttribute(f, value))
+	}
+	return list
 }
