@@ -20,7 +20,7 @@ import (
 func main() {
 	profile := flag.String("cpuprofile", "", "write a CPU profile of issuance, or of the log, to this file")
 	only := flag.String("only", "", "parts, issuance or log; default parts and issuance")
-	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone: 1, 8 or 64")
+	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone (1, 8 or 64), or of the log appends alone for this number of writers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -36,7 +36,7 @@ func main() {
 
 func run(ctx context.Context, only, profile string, clients int) (err error) {
 	if only == "log" {
-		return profiled(profile, func() error { return logFigures(ctx) })
+		return profiled(profile, func() error { return logFigures(ctx, clients) })
 	}
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")

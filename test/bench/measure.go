@@ -96,6 +96,22 @@ func median(values []float64) float64 {
 // ms writes a duration in milliseconds.
 func ms(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()*1000) }
 
+// us is a duration in microseconds.
+func us(d time.Duration) float64 { return d.Seconds() * 1e6 }
+
+// atLeast and atMost write a figure beside its aim.
+func atLeast(got, aim float64) string { return aimed(got, aim, got >= aim) }
+
+func atMost(got, aim float64) string { return aimed(got, aim, got <= aim) }
+
+func aimed(got, aim float64, met bool) string {
+	verdict := "missed"
+	if met {
+		verdict = "met"
+	}
+	return fmt.Sprintf("%.2f (aim %.3g, %s)", got, aim, verdict)
+}
+
 // machine names what everything is measured on.
 func machine() string {
 	cpu := "unknown CPU"
