@@ -2,6 +2,7 @@ package receipt
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,6 +21,15 @@ type Hash = [32]byte
 
 // LeafHash returns the RFC 6962 leaf hash of a log entry: the statement with an empty unprotected map.
 func LeafHash(entry []byte) Hash { return Hash(rfc6962.DefaultHasher.HashLeaf(entry)) }
+
+// NodeHash returns the RFC 6962 hash of a node over its two children.
+func NodeHash(left, right Hash) Hash {
+	var b [1 + 2*len(left)]byte
+	b[0] = rfc6962.RFC6962NodeHashPrefix
+	copy(b[1:], left[:])
+	copy(b[1+len(left):], right[:])
+	return sha256.Sum256(b[:])
+}
 
 // Head is the state of a log: so many entries, under this root, at this time in seconds since 1970 UTC.
 type Head struct {

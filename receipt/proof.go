@@ -70,6 +70,18 @@ func (p consistency) root(old Hash) (Hash, error) {
 	return Hash(root), proof.VerifyConsistency(rfc6962.DefaultHasher, p.From, p.To, p.Path, old[:], root)
 }
 
+// checkPlace refuses an index that is not below the size, and a path that is not exactly as long as size and index demand.
+func checkPlace(index, size uint64, path int) error {
+	if index >= size {
+		return fmt.Errorf("reading proof: entry %d of %d", index, size)
+	}
+	inner := bits.Len64(index ^ (size - 1))
+	if want := inner + bits.OnesCount64(index>>inner); path != want || path == 0 {
+		return fmt.Errorf("reading proof: %d nodes for entry %d of %d", path, index, size)
+	}
+	return nil
+}
+
 func checkPath(path [][]byte) error {
 	if len(path) == 0 {
 		return fmt.Errorf("reading proof: the path is empty")
@@ -104,13 +116,17 @@ func parseConsistency(proofs []byte) (p consistency, err error) {
 	return p, statement.Unmarshal(set.Proofs[0], &p)
 }
 
-// encode returns the map of label 396 with one proof.
-func (p inclusion) encode() ([]byte, error) {
-	enc, err := statement.Marshal(p)
-	if err != nil {
-		return nil, err
+// encodeInclusion returns the map of label 396 with one proof: what statement.Marshal makes of inclusions and inclusion.
+func encodeInclusion(index, size uint64, path []Hash) []byte {
+	const heads = 32 // of both, at most
+	proof := statement.AppendArray(make([]byte, 0, heads+len(path)*(2+len(Hash{}))), 3)
+	proof = statement.AppendUint(statement.AppendUint(proof, size), index)
+	proof = statement.AppendArray(proof, len(path))
+	for i := range path {
+		proof = statement.AppendBytes(proof, path[i][:])
 	}
-	return statement.Marshal(inclusions{[][]byte{enc}})
+	set := append(statement.AppendMap(make([]byte, 0, heads+len(proof)), 1), 0x20) // key -1
+	return statement.AppendBytes(statement.AppendArray(set, 1), proof)
 }
 
 func (p consistency) encode() ([]byte, error) {

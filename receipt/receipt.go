@@ -23,15 +23,34 @@ type Proof struct {
 // Make returns the receipt of the entry at index under a signed head of size entries: the head with an inclusion proof
 // in its unprotected header. A tree of one leaf has no receipt (RFC 9942: the path has at least one node).
 func Make(signedHead []byte, size, index uint64, path []Hash) ([]byte, error) {
-	p := inclusion{Size: size, Index: index, Path: nodes(path)}
-	if _, err := p.root(Hash{}); err != nil {
-		return nil, fmt.Errorf("making receipt: %w", err)
-	}
-	enc, err := p.encode()
+	m, err := NewMaker(signedHead, size)
 	if err != nil {
 		return nil, err
 	}
-	return statement.WithProofs(signedHead, enc)
+	return m.Make(index, path)
+}
+
+// Maker makes the receipts of many entries under one signed head, which it reads once.
+type Maker struct {
+	head *statement.Carrier
+	size uint64
+}
+
+// NewMaker reads a signed head of size entries.
+func NewMaker(signedHead []byte, size uint64) (*Maker, error) {
+	head, err := statement.NewCarrier(signedHead)
+	if err != nil {
+		return nil, fmt.Errorf("making receipt: %w", err)
+	}
+	return &Maker{head, size}, nil
+}
+
+// Make returns the receipt of the entry at index, whose path the caller has from the tree.
+func (m *Maker) Make(index uint64, path []Hash) ([]byte, error) {
+	if err := checkPlace(index, m.size, len(path)); err != nil {
+		return nil, fmt.Errorf("making receipt: %w", err)
+	}
+	return m.head.WithProofs(encodeInclusion(index, m.size, path)), nil
 }
 
 // MakeConsistency returns a consistency receipt: the signed head of to entries with the proof that the tree of from

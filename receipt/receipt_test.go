@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"testing"
 
@@ -242,6 +243,35 @@ func TestInnerNodeIsNoEntry(t *testing.T) {
 	raw := f.forged(f.signedHead(4), f.proofs(inclusion{Size: 2, Index: 0, Path: nodes(path)}))
 	_, err := Verify(raw, left, f.keys)
 	wantReason(t, err, denial.ReceiptInvalid)
+}
+
+// Make writes its proof by hand: it must be what the codec makes of it, for integers and paths of every length.
+func TestMakeEncodesAsTheCodecDoes(t *testing.T) {
+	f := newFixture(t, 2)
+	head := f.signedHead(2)
+	for _, size := range []uint64{2, 23, 25, 255, 257, 1 << 16, 1<<16 + 1, 1 << 32, 1<<32 + 1, 1<<63 + 5} {
+		for _, index := range []uint64{0, 1, size / 2, size - 2, size - 1} {
+			path := make([]Hash, bits.Len64(index^(size-1))+bits.OnesCount64(index>>bits.Len64(index^(size-1))))
+			for i := range path {
+				path[i] = Hash(bytes.Repeat([]byte{byte(i)}, len(Hash{})))
+			}
+			got, err := Make(head, size, index, path)
+			if err != nil {
+				t.Fatalf("%d of %d: %v", index, size, err)
+			}
+			if want := f.forged(head, f.proofs(inclusion{Size: size, Index: index, Path: nodes(path)})); !bytes.Equal(got, want) {
+				t.Errorf("%d of %d: got\n%x, want\n%x", index, size, got, want)
+			}
+			for _, wrong := range [][]Hash{path[1:], append(path, Hash{})} {
+				if _, err := Make(head, size, index, wrong); err == nil {
+					t.Errorf("%d of %d: a path of %d nodes, want an error", index, size, len(wrong))
+				}
+			}
+		}
+		if _, err := Make(head, size, size, make([]Hash, bits.Len64(size))); err == nil {
+			t.Errorf("entry %d of %d: want an error", size, size)
+		}
+	}
 }
 
 func TestOneLeafTreeHasNoReceipt(t *testing.T) {

@@ -259,7 +259,7 @@ func WithProofs(leaf, proofs []byte) ([]byte, error) {
 
 // withUnprotected returns the statement with one pair in its unprotected header.
 func withUnprotected(leaf []byte, label int64, value any) ([]byte, error) {
-	e, err := Decode(leaf, len(leaf))
+	c, err := NewCarrier(leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,30 @@ func withUnprotected(leaf []byte, label int64, value any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return slices.Concat(c.before, header, c.after), nil
+}
+
+// Carrier is a statement that was read once, to have one proof after the other put into its unprotected header.
+type Carrier struct {
+	before, after []byte // the unprotected header
+}
+
+// NewCarrier reads the statement.
+func NewCarrier(leaf []byte) (*Carrier, error) {
+	e, err := Decode(leaf, len(leaf))
+	if err != nil {
+		return nil, err
+	}
 	s := scanner{data: e.leaf, pos: 2}
 	s.next()
-	return slices.Concat(e.leaf[:s.pos], header, e.leaf[s.pos+1:]), nil
+	return &Carrier{e.leaf[:s.pos], e.leaf[s.pos+1:]}, nil
+}
+
+// proofsHeader is what stands in an unprotected header before the map under its one label, 396.
+var proofsHeader = []byte{0xa1, 0x19, labelProofs >> 8, labelProofs & 0xff}
+
+// WithProofs is the function WithProofs for a map of proofs that the caller encoded with the functions of this package: it
+// is not read again.
+func (c *Carrier) WithProofs(proofs []byte) []byte {
+	return slices.Concat(c.before, proofsHeader, proofs, c.after)
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"sync/atomic"
@@ -102,19 +103,21 @@ func toBeSigned(protected, payload []byte) []byte {
 }
 
 // appendHead appends the head of a byte string of n bytes.
-func appendHead(b []byte, n int) []byte { return appendMajor(b, 2<<5, n) }
+func appendHead(b []byte, n int) []byte { return appendMajor(b, 2<<5, uint64(n)) }
 
 // appendMajor appends the head of an item of a major type, which stands in the three high bits, with n.
-func appendMajor(b []byte, major byte, n int) []byte {
+func appendMajor(b []byte, major byte, n uint64) []byte {
 	switch {
 	case n < 24:
 		return append(b, major|byte(n))
 	case n < 1<<8:
 		return append(b, major|24, byte(n))
 	case n < 1<<16:
-		return append(b, major|25, byte(n>>8), byte(n))
+		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
+	case n < 1<<32:
+		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
 	}
-	return append(b, major|26, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	return binary.BigEndian.AppendUint64(append(b, major|27), n)
 }
 
 // Sign makes a statement of the kind and returns its leaf: the tagged COSE_Sign1 with an empty unprotected map. For a

@@ -122,7 +122,13 @@ func (s *Stream) copy(n uint64) error {
 
 // AppendArray appends the head of an array of n elements, and AppendMap that of a map of n pairs. The elements, each made with
 // Marshal, follow it.
-func AppendArray(b []byte, n int) []byte { return appendMajor(b, 4<<5, n) }
+func AppendArray(b []byte, n int) []byte { return appendMajor(b, 4<<5, uint64(n)) }
 
 // AppendMap is AppendArray for the pairs of a map, whose keys the caller puts in order.
-func AppendMap(b []byte, n int) []byte { return appendMajor(b, 5<<5, n) }
+func AppendMap(b []byte, n int) []byte { return appendMajor(b, 5<<5, uint64(n)) }
+
+// AppendUint appends an integer that is not negative, and AppendBytes a byte string.
+func AppendUint(b []byte, n uint64) []byte { return appendMajor(b, 0, n) }
+
+// AppendBytes is AppendUint for a byte string.
+func AppendBytes(b, content []byte) []byte { return append(appendHead(b, len(content)), content...) }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/transparency-dev/merkle/compact"
-
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 )
@@ -64,13 +62,18 @@ func (l *Log) runSigner() {
 		if b.caughtUp != nil {
 			b.caughtUp <- err
 		}
-		for _, r := range b.requests {
-			a := answer{err: err}
-			if err == nil {
-				a.appended, a.err = b.answer(r, signed)
-			}
-			r.done <- a
+		if err != nil {
+			b.refuse(err)
+		} else if len(b.requests) > 0 {
+			b.answer(signed)
 		}
+	}
+}
+
+// refuse answers the requests with an error.
+func (b *batch) refuse(err error) {
+	for _, r := range b.requests {
+		r.done <- answer{err: err}
 	}
 }
 
@@ -103,36 +106,30 @@ func (l *Log) catchUp() error {
 	return <-b.caughtUp
 }
 
-// answer makes the receipts of a request. Every node it needs is at hand: the sibling of a new node is new itself, or
-// stood at the edge of the tree before.
-func (b *batch) answer(r *request, signed []byte) ([]Appended, error) {
-	all := make([]Appended, len(r.entries))
+// answer makes the receipts of the requests under the signed head. Every node that they need is at hand.
+func (b *batch) answer(signed []byte) {
+	m, err := receipt.NewMaker(signed, b.head.Size)
+	for _, r := range b.requests {
+		a := answer{err: err}
+		if err == nil {
+			a.appended, a.err = b.receipts(m, r)
+		}
+		r.done <- a
+	}
+}
+
+func (b *batch) receipts(m *receipt.Maker, r *request) (all []Appended, err error) {
+	all = make([]Appended, len(r.entries))
 	for i := range all {
 		all[i] = Appended{Index: r.first + uint64(i), Time: b.head.Time}
 		if b.head.Size == 1 {
 			continue
 		}
-		path, err := inclusionPath(all[i].Index, b.head.Size, b.fetch)
-		if err != nil {
-			return nil, err
-		}
-		if all[i].Receipt, err = receipt.Make(signed, b.head.Size, all[i].Index, path); err != nil {
+		if all[i].Receipt, err = m.Make(all[i].Index, b.growth.path(all[i].Index)); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
-}
-
-func (b *batch) fetch(ids []compact.NodeID) ([][]byte, error) {
-	hashes := make([][]byte, len(ids))
-	for i, id := range ids {
-		hash, ok := b.known[id]
-		if !ok {
-			return nil, fmt.Errorf("computing proof: node %d of level %d is not at hand", id.Index, id.Level)
-		}
-		hashes[i] = hash
-	}
-	return hashes, nil
 }
 
 // updateHeads stores the signed heads within the writer's transaction and returns the size of the newest.

@@ -161,7 +161,7 @@ func (l *Log) Append(ctx context.Context, entries ...Entry) ([]Appended, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("appending: %w", err)
 	}
-	r := &request{ctx: ctx, entries: entries, weight: weight(entries), done: make(chan answer, 1)}
+	r := newRequest(ctx, entries)
 	if err := l.enqueue(r); err != nil {
 		return nil, err
 	}

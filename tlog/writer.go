@@ -24,10 +24,26 @@ const (
 type request struct {
 	ctx     context.Context
 	entries []Entry
+	sums    []sums // of the entries
 	weight  int
 	first   uint64 // index of the first entry
 	refused error
 	done    chan answer // buffered: a caller who gave up blocks nobody
+}
+
+// sums are the hashes over a leaf.
+type sums struct {
+	leaf   receipt.Hash // RFC 6962
+	digest statement.Digest
+}
+
+// newRequest hashes the leaves: in the goroutines of the callers, so that the writer need not.
+func newRequest(ctx context.Context, entries []Entry) *request {
+	r := &request{ctx: ctx, entries: entries, sums: make([]sums, len(entries)), weight: weight(entries), done: make(chan answer, 1)}
+	for i, e := range entries {
+		r.sums[i] = sums{receipt.LeafHash(e.Leaf), statement.DigestOf(e.Leaf)}
+	}
+	return r
 }
 
 func (r *request) changesKey() bool {
@@ -43,11 +59,8 @@ type answer struct {
 type batch struct {
 	head     receipt.Head
 	requests []*request
-	edge     [][]byte                  // of the tree after it
-	known    map[compact.NodeID][]byte // the edge before it and every node that it completes
-	counters map[string]uint64         // that the requests raised, and others
-	leaves   []any                     // rows
-	nodes    []any                     // rows
+	growth   growth
+	counters map[string]uint64 // that the requests raised, and others
 	weight   int
 	signer   statement.Signer // the log key from this batch on, if another than before
 	caughtUp chan error       // if set, the batch is empty and asks whether the backlog is signed
@@ -126,7 +139,7 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 	if err != nil {
 		return nil, l.undo(err)
 	}
-	l.tree, l.stored = tree{size: b.head.Size, edge: b.edge, time: now}, newest
+	l.tree, l.stored = tree{size: b.head.Size, edge: b.growth.edge(), time: now}, newest
 	l.heads.forget(newest)
 	if err := l.mark.write(b.head.Size, b.head.Root); err != nil {
 		return nil, l.fail(err)
@@ -164,10 +177,7 @@ func (l *Log) fail(err error) error {
 
 // stage writes every request that is not refused, the nodes that become complete and the new head.
 func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
-	b := &batch{known: map[compact.NodeID][]byte{}}
-	for i, id := range compact.RangeNodes(0, l.tree.size, nil) {
-		b.known[id] = l.tree.edge[i]
-	}
+	b := &batch{}
 	s, err := findStaged(l.db, requests)
 	if err != nil {
 		return nil, err
@@ -194,43 +204,30 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 
 // grow adds the leaves of the batch to the tree and writes leaves, nodes and head.
 func (l *Log) grow(b *batch) error {
-	edge, err := ranges.NewRange(0, l.tree.size, slices.Clone(l.tree.edge))
-	if err != nil {
-		return fmt.Errorf("reading tree edge: %w", err)
-	}
-	visit := func(id compact.NodeID, hash []byte) {
-		b.known[id] = hash
-		if id.Level > 0 {
-			b.nodes = append(b.nodes, uint64(id.Level), id.Index, hash)
-		}
-	}
+	var leaves []receipt.Hash
+	var rows []any
+	next := l.tree.size
 	for _, r := range b.requests {
-		for _, e := range r.entries {
+		for i, e := range r.entries {
 			if e.Signer != nil {
 				b.signer = e.Signer
 			}
-			hash, digest := receipt.LeafHash(e.Leaf), statement.DigestOf(e.Leaf)
-			b.leaves = append(b.leaves, edge.End(), hash[:], digest[:], e.Leaf)
-			if err := edge.Append(hash[:], visit); err != nil {
-				return fmt.Errorf("growing tree: %w", err)
-			}
+			leaves = append(leaves, r.sums[i].leaf)
+			rows = append(rows, next, r.sums[i].leaf[:], r.sums[i].digest[:], e.Leaf)
+			next++
 		}
 	}
-	b.edge = edge.Hashes()
-	if b.head.Root, err = rootOf(b.head.Size, b.edge); err != nil {
+	b.growth = grow(l.tree, leaves)
+	b.head.Root = b.growth.root()
+	if err := l.db.insert("leaves (idx, hash, digest, entry)", 4, rows, ""); err != nil {
 		return err
 	}
-	return b.insert(l.db)
-}
-
-func (b *batch) insert(db *engine) error {
-	if err := db.insert("leaves (idx, hash, digest, entry)", 4, b.leaves, ""); err != nil {
+	rows = rows[:0]
+	b.growth.completed(func(id compact.NodeID, hash receipt.Hash) { rows = append(rows, uint64(id.Level), id.Index, hash[:]) })
+	if err := l.db.insert("nodes (level, idx, hash)", 3, rows, ""); err != nil {
 		return err
 	}
-	if err := db.insert("nodes (level, idx, hash)", 3, b.nodes, ""); err != nil {
-		return err
-	}
-	_, err := db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
+	_, err := l.db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
 	return err
 }
 
