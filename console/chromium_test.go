@@ -1,9 +1,13 @@
 package console
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -17,6 +21,7 @@ import (
 
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/test/npm"
 )
 
 // chromium returns the browser, or skips.
@@ -132,4 +137,66 @@ func (s *site) auditReport(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// signInAt runs an OpenID Connect provider that others wrote, and returns the address, the authorization endpoint and the keys.
+func signInAt(t *testing.T, redirect string) (issuer, authorize string, keys []byte) {
+	t.Helper()
+	dir := npm.Install(t, filepath.Join("..", "test", "oidc"), "package.json", "provider.js")
+	run := exec.Command("node", filepath.Join(dir, "provider.js"), testClient, redirect, testSubject)
+	stdin := issuertest.Must(run.StdinPipe())(t)
+	stdout := bufio.NewReader(issuertest.Must(run.StdoutPipe())(t))
+	var said bytes.Buffer
+	run.Stderr = &said
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := run.Wait(); err != nil || t.Failed() {
+			t.Errorf("provider: %v\n%s", err, said.String())
+		}
+	})
+	var about struct {
+		Issuer, Authorize string
+		Keys              json.RawMessage
+	}
+	if err := json.Unmarshal(issuertest.Must(stdout.ReadBytes('\n'))(t), &about); err != nil {
+		t.Fatal(err)
+	}
+	return about.Issuer, about.Authorize, about.Keys
+}
+
+// TestSignInInARealBrowser: Chromium follows from the console to the provider of others and back, with its own rules for
+// cookies, redirections and forms.
+func TestSignInInARealBrowser(t *testing.T) {
+	chromium(t)
+	s := open(t)
+	g := s.openSignIn(func(address string, o *SignIn) {
+		var keys []byte
+		o.Issuer, o.Authorize, keys = signInAt(t, address+"/signin")
+		o.Keys = func() ([]byte, error) { return keys, nil }
+	})
+	s.Advance(time.Since(s.Now())) // the provider's is that of the machine
+	s.readers = []Reader{{Name: "Ada", Issuer: g.signIn.Issuer, Subject: testSubject, Roles: []Role{Auditor}}}
+	pin := pin(g.leaf)
+	document, complaints := browse(t, "--dump-dom", pin, g.signIn.Address+"/decisions")
+	if !strings.Contains(document, "Sign in") || strings.Contains(document, issuertest.Robot) || complaints != "" {
+		t.Errorf("a stranger sees %q, complaints %q", document, complaints)
+	}
+	to := g.signIn.Address + "/signin?to=/entries/" + index(s.refused) // a page that does not load itself again
+	document, complaints = browse(t, "--dump-dom", "--virtual-time-budget=20000", pin, to)
+	if !strings.Contains(document, "Ada · auditor") || !strings.Contains(document, "608 SECURE_BOOT_OFF") || complaints != "" {
+		t.Errorf("after signing in: complaints %q, document %q", complaints, document)
+	}
+	s.readers[0].Subject = "somebody else"
+	if document, _ = browse(t, "--dump-dom", "--virtual-time-budget=20000", pin, to); !strings.Contains(document, "You are not signed in") {
+		t.Errorf("somebody else sees %q", document)
+	}
+}
+
+// pin has Chromium take a certificate that no authority of its own has signed.
+func pin(c *x509.Certificate) string {
+	spki := SPKIOf(c)
+	return "--ignore-certificate-errors-spki-list=" + base64.StdEncoding.EncodeToString(spki[:])
 }

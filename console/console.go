@@ -18,6 +18,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/witness"
 )
 
 // Options are what a console needs.
@@ -29,16 +30,30 @@ type Options struct {
 	Health      func() error                                  // nil if the token signs and the log takes entries
 	Counts      func() (minted uint64, denied map[int]uint64) // since the start of the process
 	Readers     func() ([]Reader, error)                      // asked for each request
+	Witnessed   Witnessed                                     // nil: nothing is published
+	Scrubbed    func() int64                                  // when the whole log was last read and found well; 0 if not since the start; nil: not told
 	Certificate tls.Certificate
-	ClientCAs   []*x509.Certificate
-	Logger      *slog.Logger     // default: none
-	Now         func() time.Time // default time.Now
+	ClientCAs   []*x509.Certificate // of readers' certificates: one is demanded of every connection
+	SignIn      *SignIn             // instead: readers sign in with OpenID Connect
+	Logger      *slog.Logger        // default: none
+	Now         func() time.Time    // default time.Now
+}
+
+// Witnessed is what is known of the published checkpoints and of those who cosign them. A witness.Publisher is one.
+type Witnessed interface {
+	Published() receipt.Checkpoint
+	Fault() error
+	Witnesses() []witness.State
+	Threshold() int
 }
 
 // Console serves the pages.
 type Console struct {
 	o      Options
 	server *http.Server
+
+	sessions *sessions
+
 	pages  *template.Template
 	people map[string]string
 	proofs *receipt.Verifier
@@ -52,7 +67,7 @@ func New(o Options) (*Console, error) {
 	if o.Log == nil || o.Index == nil || o.Head == nil || o.Genesis == nil || o.Readers == nil || o.Counts == nil || o.Health == nil {
 		return nil, errors.New("opening console: log, index, genesis, readers, counts and health are needed")
 	}
-	config, err := tlsConfig(o.Certificate, o.ClientCAs)
+	config, err := tlsConfig(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +81,7 @@ func New(o Options) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{o: o, people: audit.PeopleOf(o.Genesis), proofs: receipt.NewVerifier(keys)}
+	c := &Console{o: o, sessions: newSessions(), people: audit.PeopleOf(o.Genesis), proofs: receipt.NewVerifier(keys)}
 	if c.pages, err = c.parse(); err != nil {
 		return nil, err
 	}
@@ -119,6 +134,10 @@ func (c *Console) routes() http.Handler {
 	for _, p := range table() {
 		mux.HandleFunc(p.pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, &p) })
 	}
+	if c.o.SignIn != nil {
+		mux.HandleFunc("/signin", c.signIn)
+		mux.HandleFunc("/signout", c.signOut)
+	}
 	mux.HandleFunc("/style.css", func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, nil) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		c.serve(w, r, &page{show: func(*Console, *http.Request, *Reader) (string, any, error) { return "", nil, nil }})
@@ -136,6 +155,10 @@ func (c *Console) routes() http.Handler {
 
 // serve answers a page. It checks, in this order: who asks (909), that it is a GET or HEAD (910), and the role (910).
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, p *page) {
+	if p == nil && c.o.SignIn != nil { // who has not signed in yet sees a page too
+		c.style(w)
+		return
+	}
 	reader, err := c.reader(r)
 	if err != nil {
 		c.refuse(w, r, nil, err)
@@ -163,7 +186,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, p *page) {
 }
 
 // refuse answers with a page that says why.
-func (c *Console) refuse(w http.ResponseWriter, _ *http.Request, reader *Reader, err error) {
+func (c *Console) refuse(w http.ResponseWriter, r *http.Request, reader *Reader, err error) {
 	d := denial.Of(err)
 	if d.Reason.Code() == denial.Internal.Code() {
 		c.o.Logger.Error("page went wrong", "error", err)
@@ -172,12 +195,17 @@ func (c *Console) refuse(w http.ResponseWriter, _ *http.Request, reader *Reader,
 	if reader != nil {
 		name = reader.Name
 	}
-	c.o.Logger.Info("page refused", "reader", name, "code", d.Reason.Code())
+	c.o.Logger.Info("page refused", "reader", name, "code", d.Reason.Code(), "why", d.Detail)
 	_, status := denial.Known(d).Encode()
 	if reader == nil {
 		_, status = denial.Stranger(d).Encode()
 	}
-	c.write(w, status, view{Name: "refused", Title: "Not shown", Reader: reader, Data: d.Reason})
+	v := view{Name: "refused", Title: "Not shown", Reader: reader, Data: d.Reason}
+	if reader == nil && c.o.SignIn != nil && denial.Is(err, denial.Unauthenticated) {
+		status = http.StatusForbidden
+		v.Name, v.Title, v.Data = "signin", "Sign in", signInData{Failed: r.Method == http.MethodPost, To: pageOf(r), Provider: c.o.SignIn.Issuer}
+	}
+	c.write(w, status, v)
 }
 
 // view is what a page is made from.
@@ -186,6 +214,8 @@ type view struct {
 	Title  string
 	Reader *Reader // nil for a stranger
 	Data   any
+
+	Session bool // the reader has signed in, and can sign out
 }
 
 // Nav returns the pages that the reader may see.
@@ -208,6 +238,7 @@ type navLink struct {
 }
 
 func (c *Console) write(w http.ResponseWriter, status int, v view) {
+	v.Session = c.o.SignIn != nil && v.Reader != nil
 	var b bytes.Buffer
 	if err := c.pages.ExecuteTemplate(&b, v.Name, v); err != nil {
 		c.o.Logger.Error("page not made", "error", err)
@@ -243,6 +274,7 @@ func (c *Console) style(w http.ResponseWriter) {
 
 func (c *Console) parse() (*template.Template, error) {
 	return template.New("console").Funcs(template.FuncMap{"when": audit.When, "short": audit.Short, "method": audit.MethodWords, "signer": c.signer,
+		"fault": faultWords, "unix": func(t time.Time) uint64 { return uint64(t.Unix()) },
 		"live": isLive, "cssstate": func(s string) string { return strings.ReplaceAll(s, " ", "-") }}).ParseFS(files, "pages/*.gohtml")
 }
 

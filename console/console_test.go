@@ -27,6 +27,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/witness"
 )
 
 // site is a console of a whole issuer behind a real listener on loopback.
@@ -35,10 +36,12 @@ type site struct {
 	console *Console
 	address string
 	server  *x509.CertPool
+	servers authority // signs certificates of servers
 	ca      authority
 	readers []Reader
 	broken  error // of the list of readers
 	sick    error // what Health says
+	unseen  error // why the newest checkpoint is not published
 	permit  *issuer.Minted
 	refused uint64 // index of a denial
 }
@@ -85,6 +88,7 @@ func open(tb testing.TB) *site {
 	s := &site{World: issuertest.New(tb), ca: newAuthority(tb)}
 	s.happen()
 	server := newAuthority(tb)
+	s.servers = server
 	s.server = x509.NewCertPool()
 	s.server.AddCert(server.cert)
 	o := s.options()
@@ -107,7 +111,22 @@ func open(tb testing.TB) *site {
 func (s *site) options() Options {
 	return Options{Log: s.Tree, Index: s.Issuer, Head: func() receipt.Head { return s.Tree.Head().Head }, Genesis: s.Issuer.Genesis(), Now: s.Now,
 		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: func() ([]Reader, error) { return s.readers, s.broken },
-		ClientCAs: []*x509.Certificate{s.ca.cert}}
+		Witnessed: s, Scrubbed: func() int64 { return s.Now().Add(-2 * time.Hour).Unix() }, ClientCAs: []*x509.Certificate{s.ca.cert}}
+}
+
+// Published, Fault, Witnesses and Threshold tell of a log that two of three witnesses cosign.
+func (s *site) Published() receipt.Checkpoint {
+	h := s.Tree.Head().Head
+	return receipt.Checkpoint{Size: h.Size, Root: h.Root, Time: h.Time, Operators: []string{"Beispiel Notariat", "Example Notary"}}
+}
+
+func (s *site) Threshold() int { return 2 }
+func (s *site) Fault() error   { return s.unseen }
+func (s *site) Witnesses() []witness.State {
+	h := s.Tree.Head().Head
+	at := time.Unix(int64(h.Time), 0)
+	return []witness.State{{Operator: "Example Notary", Name: "witness.example/one", Size: h.Size, At: at}, {Operator: "Beispiel Notariat", Name: "zeuge.example/1", Size: h.Size, At: at},
+		{Operator: "Third University", Name: "log-witness.third.example/w", Size: h.Size - 7, At: at.Add(-3 * time.Minute), Fault: errors.New("<html> of a proxy")}}
 }
 
 // happen has an execution run, and requests refused.
@@ -338,11 +357,14 @@ func TestA01_WithoutACAItDoesNotStart(t *testing.T) {
 func TestReadersAreChecked(t *testing.T) {
 	good := Reader{Name: "ada", SPKI: [32]byte{1}, Roles: []Role{Auditor}}
 	for name, list := range map[string][]Reader{
-		"no name":   {{SPKI: good.SPKI, Roles: good.Roles}},
-		"no key":    {{Name: "ada", Roles: good.Roles}},
-		"no role":   {{Name: "ada", SPKI: good.SPKI}},
-		"new role":  {{Name: "ada", SPKI: good.SPKI, Roles: []Role{"root"}}},
-		"key twice": {good, good},
+		"no name":                    {{SPKI: good.SPKI, Roles: good.Roles}},
+		"no key":                     {{Name: "ada", Roles: good.Roles}},
+		"no role":                    {{Name: "ada", SPKI: good.SPKI}},
+		"new role":                   {{Name: "ada", SPKI: good.SPKI, Roles: []Role{"root"}}},
+		"key twice":                  {good, good},
+		"A03 subject without issuer": {{Name: "ada", Subject: "1", Roles: good.Roles}},
+		"A03 issuer without subject": {{Name: "ada", SPKI: good.SPKI, Issuer: "https://login.example", Roles: good.Roles}},
+		"subject twice":              {{Name: "ada", Issuer: "i", Subject: "1", Roles: good.Roles}, {Name: "bob", Issuer: "i", Subject: "1", Roles: good.Roles}},
 	} {
 		if CheckReaders(list) == nil {
 			t.Errorf("%s passes", name)
@@ -368,7 +390,8 @@ func TestPagesTellTheLog(t *testing.T) {
 		"/hosts":                            {issuertest.HostURI, "revoked", "approved only", "enrolled", "Secure Boot on"},
 		"/policies":                         {"in force", "superseded", "withdrawn", issuertest.Bob, "revocation of the host"},
 		"/keys":                             {"artifact", "extractable = false"},
-		"/log":                              {"Root", "608", "Newest tree head"},
+		"/log": {"Root", "608", "Newest tree head", "cosignatures of 2 distinct operators", "Example Notary", "log-witness.third.example/w", "not cosigning",
+			"does not answer as a witness does", "every hash as it must be"},
 	} {
 		status, body, header := s.ask(via, "GET", path)
 		if status != http.StatusOK {
@@ -401,6 +424,13 @@ func TestPagesTellTheLog(t *testing.T) {
 	s.sick = denial.New(denial.AuditUnavailable, "the store has failed")
 	if _, body, _ := s.ask(via, "GET", "/log"); !strings.Contains(body, "Unhealthy") || !strings.Contains(body, "902") {
 		t.Error("a failed store is not told")
+	}
+	s.unseen = denial.New(denial.ThresholdNotMet, "1 of 2 operators of witnesses have cosigned")
+	if _, body, _ := s.ask(via, "GET", "/log"); !strings.Contains(body, "The newest checkpoint is not published") || !strings.Contains(body, "326 THRESHOLD_NOT_MET") {
+		t.Error("a checkpoint that is not published is not told")
+	}
+	if _, body, _ := s.ask(via, "GET", "/log"); strings.Contains(body, "of a proxy") {
+		t.Error("what a witness's machine said is on the page")
 	}
 }
 

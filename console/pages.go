@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"html/template"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/witness"
 )
 
 // The sizes of lists.
@@ -327,6 +329,13 @@ type logData struct {
 	Minted  uint64
 	Denied  []count
 	Total   uint64 // of Denied
+
+	Publishes bool
+	Published receipt.Checkpoint // zero before there is one
+	Threshold int                // operators that must cosign; 0: no witnesses
+	Failing   string             // why the newest head is not published; empty: it is
+	Witnesses []witness.State
+	Scrubbed  uint64 // 0: not since the start
 }
 
 // count is how often a reason was given since the start.
@@ -347,8 +356,32 @@ func (c *Console) logData() logData {
 	for code, n := range denied {
 		d.Denied, d.Total = append(d.Denied, count{denial.Reason(code), n}), d.Total+n
 	}
+	if c.o.Scrubbed != nil {
+		d.Scrubbed = uint64(c.o.Scrubbed())
+	}
+	c.tellWitnesses(&d)
 	slices.SortFunc(d.Denied, func(a, b count) int { return cmp.Or(cmp.Compare(b.N, a.N), cmp.Compare(a.Reason, b.Reason)) })
 	return d
+}
+
+func (c *Console) tellWitnesses(d *logData) {
+	w := c.o.Witnessed
+	if w == nil {
+		return
+	}
+	d.Publishes, d.Published, d.Threshold, d.Witnesses = true, w.Published(), w.Threshold(), w.Witnesses()
+	if err := w.Fault(); err != nil {
+		d.Failing = faultWords(err)
+	}
+}
+
+// faultWords tells why a checkpoint was not published or a witness did not cosign. What other machines said is not in it.
+func faultWords(err error) string {
+	var d *denial.Denial
+	if errors.As(err, &d) {
+		return fmt.Sprintf("%d %s: %s", d.Reason.Code(), d.Reason, d.Detail)
+	}
+	return "it does not answer as a witness does"
 }
 
 func (c *Console) health(*http.Request, *Reader) (string, any, error) { return "log", c.logData(), nil }

@@ -42,6 +42,16 @@ type Publisher struct {
 	at      time.Time  // of the last one
 	current atomic.Pointer[published]
 	fault   atomic.Pointer[error]
+	states  []atomic.Pointer[State] // of each witness
+}
+
+// State is how it stands with one witness.
+type State struct {
+	Operator string
+	Name     string
+	Size     uint64    // of the newest checkpoint that it cosigned since the start; 0 if none
+	At       time.Time // when it did
+	Fault    error     // why it did not at the last attempt; nil if it did, or was not asked yet
 }
 
 type published struct {
@@ -70,6 +80,10 @@ func New(ctx context.Context, o Options) (*Publisher, error) {
 		}
 		if err := p.demand.Check(); err != nil {
 			return nil, err
+		}
+		p.states = make([]atomic.Pointer[State], len(o.Witnesses))
+		for i, w := range o.Witnesses {
+			p.states[i].Store(&State{Operator: w.Operator, Name: w.Key.Name()})
 		}
 	}
 	if err := p.recall(ctx); err != nil {
@@ -196,6 +210,7 @@ func (p *Publisher) cosign(ctx context.Context, head receipt.Head, raw []byte) (
 	against := map[string]error{}
 	whole := raw
 	for i, w := range p.asked {
+		p.note(i, head.Size, errs[i])
 		if denial.Is(errs[i], denial.StateRollback) || denial.Is(errs[i], denial.LogInconsistent) {
 			against[w.Operator] = errs[i]
 		}
@@ -217,6 +232,31 @@ func (p *Publisher) cosign(ctx context.Context, head receipt.Head, raw []byte) (
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	return whole, nil
+}
+
+// note remembers what came of asking a witness.
+func (p *Publisher) note(i int, size uint64, err error) {
+	next := *p.states[i].Load()
+	if next.Fault = err; err == nil {
+		next.Size, next.At = size, p.o.Now()
+	}
+	p.states[i].Store(&next)
+}
+
+// Witnesses returns how it stands with each witness, in the order of Options.
+func (p *Publisher) Witnesses() (all []State) {
+	for i := range p.states {
+		all = append(all, *p.states[i].Load())
+	}
+	return all
+}
+
+// Threshold returns how many distinct operators must cosign; 0 without witnesses.
+func (p *Publisher) Threshold() int {
+	if p.demand == nil {
+		return 0
+	}
+	return p.demand.Threshold
 }
 
 // keep replaces a file durably, so that after a crash either the old or the new one is there, whole.

@@ -54,6 +54,15 @@ func TestACheckpointIsPublishedWithTheCosignaturesOfAllWhoAnswer(t *testing.T) {
 			t.Errorf("got %+v of %d entries", c, n)
 		}
 	}
+	for i, want := range []string{"a", "b", "c"} {
+		w := p.Witnesses()[i]
+		if w.Operator != want || want == "c" && (w.Fault == nil || w.Size != 0 || !w.At.IsZero()) || want != "c" && (w.Fault != nil || w.Size != s.log.Head().Size || w.At.IsZero()) {
+			t.Errorf("of witness %s is known %+v", want, w)
+		}
+	}
+	if p.Threshold() != 2 {
+		t.Errorf("got a threshold of %d", p.Threshold())
+	}
 	kept, err := os.ReadFile(s.path + ".checkpoint")
 	if err != nil || !bytes.Equal(kept, p.Checkpoint()) {
 		t.Errorf("kept %q, %v", kept, err)

@@ -138,7 +138,7 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 	ctx, stop := context.WithCancel(cmd.Context())
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { c.upkeep(ctx, s, publisher, log) })
-	err = c.besideConsole(ctx, s, log, func(ctx context.Context) error { return srv.Serve(ctx, public, admin) })
+	err = c.besideConsole(ctx, s, publisher, log, func(ctx context.Context) error { return srv.Serve(ctx, public, admin) })
 	stop()
 	upkeep.Wait()
 	return err

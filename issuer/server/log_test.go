@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/witness"
 )
 
 // get asks one of the handlers of the site.
@@ -36,6 +38,11 @@ func get(t *testing.T, web *http.Client, url string) (status int, header http.He
 type published struct{ raw []byte }
 
 func (p published) Checkpoint() []byte { return p.raw }
+func (p published) Threshold() int     { return 2 }
+func (p published) Witnesses() []witness.State {
+	return []witness.State{{Operator: "a", Name: "one", At: time.Unix(9, 0)}, {Operator: "a", Name: "one", At: time.Unix(7, 0)}, {Operator: "b", Name: "two"}}
+}
+
 func (p published) Published() receipt.Checkpoint {
 	return receipt.Checkpoint{Size: 7, Time: 8, Operators: []string{"a", "b"}}
 }
@@ -221,7 +228,8 @@ func TestWithoutACheckpointThereIsNone(t *testing.T) {
 
 func TestMetricsTellOfLogAndWitnesses(t *testing.T) {
 	s, _ := logSite(t, false)
-	want := []string{"writ_log_healthy 1", "writ_checkpoint_entries 7", "writ_checkpoint_cosigned_seconds 8", "writ_checkpoint_operators 2", "writ_checkpoint_failing 1"}
+	want := []string{"writ_log_healthy 1", "writ_checkpoint_entries 7", "writ_checkpoint_cosigned_seconds 8", "writ_checkpoint_operators 2", "writ_checkpoint_failing 1",
+		"writ_checkpoint_operators_demanded 2", `writ_witness_cosigned_seconds{operator="a",witness="one"} 9`, `writ_witness_cosigned_seconds{operator="b",witness="two"} 0`}
 	body := string(s.admin("/metrics").body)
 	for _, line := range want {
 		if !strings.Contains(body, line+"\n") {

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -15,6 +16,7 @@ type collector struct {
 	server                                         *Server
 	minted, denied, entries, clock, healthy        *prometheus.Desc
 	published, cosigned, operators, failing, scrub *prometheus.Desc
+	demanded, witness                              *prometheus.Desc
 }
 
 func metrics(s *Server) http.HandlerFunc {
@@ -31,6 +33,8 @@ func metrics(s *Server) http.HandlerFunc {
 		cosigned:  prometheus.NewDesc("writ_checkpoint_cosigned_seconds", "When as many operators as are demanded had cosigned it; 0 without witnesses.", nil, nil),
 		operators: prometheus.NewDesc("writ_checkpoint_operators", "Operators of witnesses that cosigned it.", nil, nil),
 		failing:   prometheus.NewDesc("writ_checkpoint_failing", "1 if the last attempt to publish a checkpoint failed.", nil, nil),
+		demanded:  prometheus.NewDesc("writ_checkpoint_operators_demanded", "Operators of witnesses that must cosign a checkpoint.", nil, nil),
+		witness:   prometheus.NewDesc("writ_witness_cosigned_seconds", "When a witness of the configuration last cosigned; 0 if not since the start.", []string{"operator", "witness"}, nil),
 		scrub:     prometheus.NewDesc("writ_log_scrubbed_seconds", "When the whole log was last read and found as it must be; 0 if not since the start.", nil, nil),
 	})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP
@@ -38,7 +42,7 @@ func metrics(s *Server) http.HandlerFunc {
 
 // Describe sends the descriptions of all metrics.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub} {
+	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub, c.demanded, c.witness} {
 		ch <- d
 	}
 }
@@ -63,7 +67,24 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.cosigned, float64(published.Time))
 		gauge(c.operators, float64(len(published.Operators)))
 		gauge(c.failing, one(p.Fault() != nil))
+		gauge(c.demanded, float64(p.Threshold()))
+		newest := map[[2]string]float64{} // one operator may call two witnesses the same
+		for _, w := range p.Witnesses() {
+			label := [2]string{w.Operator, w.Name}
+			newest[label] = max(newest[label], float64(unix(w.At)))
+		}
+		for label, at := range newest {
+			ch <- prometheus.MustNewConstMetric(c.witness, prometheus.GaugeValue, at, label[:]...)
+		}
 	}
+}
+
+// unix returns seconds since 1970 UTC; 0 for the zero time.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 func one(yes bool) float64 {

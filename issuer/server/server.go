@@ -18,6 +18,7 @@ import (
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/witness"
 )
 
 // Options are what a server needs.
@@ -38,6 +39,8 @@ type Publisher interface {
 	Checkpoint() []byte
 	Published() receipt.Checkpoint
 	Fault() error
+	Witnesses() []witness.State
+	Threshold() int
 }
 
 // Server is an HTTP front of an issuer.

@@ -134,6 +134,8 @@ type later struct {
 
 func (l *later) Checkpoint() []byte            { return l.of.Load().Checkpoint() }
 func (l *later) Published() receipt.Checkpoint { return l.of.Load().Published() }
+func (l *later) Witnesses() []witness.State    { return l.of.Load().Witnesses() }
+func (l *later) Threshold() int                { return l.of.Load().Threshold() }
 func (l *later) Fault() error                  { return l.of.Load().Fault() }
 
 // flipping changes the last bit of the first write but one byte.

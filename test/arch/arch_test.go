@@ -33,6 +33,8 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/writd", "cmd/writ", "cmd/writ-gate", "cmd/command"},
 	"github.com/labstack/echo/v4":         {"issuer/server"},
 	"github.com/prometheus/client_golang": {"issuer/server"},
+	"github.com/coreos/go-oidc/v3":        {"console"},
+	"github.com/go-jose/go-jose/v4":       {"console"},
 	"golang.org/x/time":                   {"issuer/server"},
 	"cel.dev/cel-go":                      {"firmware-policy"},
 	"github.com/google/go-tpm":            {"attest", "attest/attester"},

@@ -9,87 +9,23 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/npm"
 )
 
 // files are what an installation consists of, besides the packages.
 var files = []string{"package.json", "verify.js"}
 
-const installTime = 120 * time.Second
-
-// missing skips the test for want of a tool, or fails it where every tool is required.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("REQUIRE_ALL") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// install returns a directory of the user's cache that holds verify.js and the packages that package.json pins. Its
-// name is the digest of both, so that an installation is made once and never changed.
+// install returns a directory with the other library.
 func install(t *testing.T) string {
 	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing(t, "%s is not installed", tool)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		missing(t, "no cache directory: %v", err)
-	}
-	hash := sha256.New()
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hash.Write(data)
-	}
-	dir := filepath.Join(cache, "writ-interop", hex.EncodeToString(hash.Sum(nil)[:8]))
-	if _, err := os.Stat(dir); err == nil {
-		return dir
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		missing(t, "no cache directory: %v", err)
-	}
-	fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(fresh)
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(fresh, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), installTime)
-	defer cancel()
-	npm := exec.CommandContext(ctx, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional")
-	npm.Dir = fresh
-	if out, err := npm.CombinedOutput(); err != nil {
-		missing(t, "installing the COSE library: %v\n%s", err, out)
-	}
-	if err := os.Rename(fresh, dir); err != nil {
-		if _, missed := os.Stat(dir); missed != nil { // no other run was faster
-			t.Fatal(err)
-		}
-	}
-	return dir
+	return npm.Install(t, ".", files...)
 }
 
 // question is one statement for the other library, with the answer that it must give.
@@ -118,7 +54,7 @@ func ask(t *testing.T, dir string, questions []question) []answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), installTime)
+	ctx, cancel := context.WithTimeout(context.Background(), npm.Patience)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", filepath.Join(dir, "verify.js"))
 	node.Stdin, node.Stderr = bytes.NewReader(input), os.Stderr
