@@ -12,6 +12,7 @@ package custody
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"sync"
@@ -177,7 +178,7 @@ func (p *Process) makeKey(ctx context.Context, op op, purpose hsm.Purpose, prese
 // Keys lists the keys of all purposes with what the token states about them.
 func (p *Process) Keys(ctx context.Context) ([]hsm.Attributes, error) {
 	var keys []wireKey
-	if err := p.list(ctx, opKeys, &keys); err != nil {
+	if err := p.tell(ctx, opKeys, nil, &keys); err != nil {
 		return nil, err
 	}
 	all := make([]hsm.Attributes, len(keys))
@@ -208,15 +209,25 @@ func (p *Process) Attributes(ctx context.Context, thumbprint statement.Thumbprin
 
 // Info returns what the module and the token say of themselves.
 func (p *Process) Info(ctx context.Context) (info hsm.Info, err error) {
-	return info, p.list(ctx, opInfo, &info)
+	return info, p.tell(ctx, opInfo, nil, &info)
 }
 
-func (p *Process) list(ctx context.Context, op op, into any) error {
+// Probe asks the module what it can do: see hsm.Token.Probe.
+func (p *Process) Probe(ctx context.Context) (probe hsm.Probe, err error) {
+	return probe, p.tell(ctx, opProbe, nil, &probe)
+}
+
+// Try has a key made, tried and destroyed: see hsm.Token.Try. It takes a little more than twice as long as told.
+func (p *Process) Try(ctx context.Context, each time.Duration) (trial hsm.Trial, err error) {
+	return trial, p.tell(ctx, opTry, binary.BigEndian.AppendUint32(nil, uint32(each.Milliseconds())), &trial)
+}
+
+func (p *Process) tell(ctx context.Context, op op, body []byte, into any) error {
 	l, err := p.current()
 	if err != nil {
 		return err
 	}
-	raw, err := l.ask(ctx, op, nil)
+	raw, err := l.ask(ctx, op, body)
 	if err != nil {
 		return err
 	}

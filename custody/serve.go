@@ -3,6 +3,7 @@ package custody
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
@@ -117,10 +119,16 @@ func (v *vault) do(f frame) ([]byte, error) {
 		return v.list(ctx)
 	case opInfo:
 		info, err := v.token.Info()
-		if err != nil {
-			return nil, err
+		return encoded(info, err)
+	case opProbe:
+		probe, err := v.token.Probe(ctx)
+		return encoded(probe, err)
+	case opTry:
+		if len(f.body) != 4 {
+			return nil, errFrame
 		}
-		return json.Marshal(info)
+		trial, err := v.token.Try(ctx, time.Duration(binary.BigEndian.Uint32(f.body))*time.Millisecond)
+		return encoded(trial, err)
 	}
 	return nil, errFrame
 }
@@ -181,6 +189,18 @@ func (v *vault) makeKey(ctx context.Context, op op, body []byte) ([]byte, error)
 	return key.COSE(), nil
 }
 
+// encoded returns the value for the answer, unless there was an error.
+func encoded(value any, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encoding answer: %w", err)
+	}
+	return raw, nil
+}
+
 func (v *vault) list(ctx context.Context) ([]byte, error) {
 	keys, err := v.token.Keys(ctx)
 	if err != nil {
@@ -191,9 +211,5 @@ func (v *vault) list(ctx context.Context) ([]byte, error) {
 		out[i] = wireKey{COSE: a.Key.COSE(), Attributes: a}
 		out[i].Attributes.Key = statement.Key{}
 	}
-	raw, err := json.Marshal(out)
-	if err != nil {
-		return nil, fmt.Errorf("encoding keys: %w", err)
-	}
-	return raw, nil
+	return encoded(out, nil)
 }

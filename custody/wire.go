@@ -28,6 +28,8 @@ const (
 	opRotate
 	opKeys
 	opInfo
+	opProbe
+	opTry // a key of no purpose, for as many milliseconds as the body says
 )
 
 // maxFrame is more than the greatest statement, a capsule.

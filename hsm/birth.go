@@ -10,7 +10,7 @@ import (
 // Birth returns the facts in words, as they stand in a record.
 func (a Attributes) Birth() record.Birth {
 	b := strconv.FormatBool
-	return record.Birth{Purpose: a.Purpose.String(), Key: a.Key,
+	birth := record.Birth{Purpose: a.Purpose.String(), Key: a.Key,
 		Attributes: map[string]string{
 			"CKA_TOKEN": b(a.OnToken), "CKA_PRIVATE": b(a.Private), "CKA_SENSITIVE": b(a.Sensitive),
 			"CKA_ALWAYS_SENSITIVE": b(a.AlwaysSensitive), "CKA_NEVER_EXTRACTABLE": b(a.NeverExtractable),
@@ -20,4 +20,8 @@ func (a Attributes) Birth() record.Birth {
 		},
 		Token: map[string]string{"module": a.Token.Module, "library": a.Token.Library, "label": a.Token.Label,
 			"serial": a.Token.Serial, "manufacturer": a.Token.Manufacturer, "model": a.Token.Model}}
+	for n, v := range a.Token.Validations {
+		birth.Token["validation "+strconv.Itoa(n+1)] = v.String()
+	}
+	return birth
 }

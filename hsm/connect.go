@@ -14,12 +14,13 @@ import (
 
 // Info describes a module and a token, in their own words.
 type Info struct {
-	Module       string // path of the library
-	Library      string // manufacturer, description and version of the library
-	Label        string
-	Serial       string
-	Manufacturer string
-	Model        string
+	Module       string       `json:"module"`  // path of the library
+	Library      string       `json:"library"` // manufacturer, description and version of the library
+	Label        string       `json:"label"`
+	Serial       string       `json:"serial"`
+	Manufacturer string       `json:"manufacturer"`
+	Model        string       `json:"model"`
+	Validations  []Validation `json:"validations,omitempty"` // examinations of the module by others, read with the keys
 }
 
 // Info returns what the module and the token say of themselves.

@@ -47,7 +47,7 @@ func (t *Token) create(ctx context.Context, p Purpose, allowed func([]pair) erro
 			return none, fmt.Errorf("opening session: %w", err)
 		}
 		defer t.mod.CloseSession(rw)
-		made, err := t.generate(rw, p)
+		made, err := t.generate(rw, p.label())
 		if err != nil {
 			return none, fmt.Errorf("making %s key: %w", p, err)
 		}
@@ -62,10 +62,10 @@ func (t *Token) create(ctx context.Context, p Purpose, allowed func([]pair) erro
 
 // generate makes a key pair that can sign and nothing else. Attributes that a token may not know are left out if it
 // refuses them; what the key then is, the caller reads back and judges.
-func (t *Token) generate(session pkcs11.SessionHandle, p Purpose) (pair, error) {
+func (t *Token) generate(session pkcs11.SessionHandle, label string) (pair, error) {
 	k := pair{id: make([]byte, 16)}
 	rand.Read(k.id)
-	public, private, optional := templates(k.id, p)
+	public, private, optional := templates(k.id, label)
 	mech := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)}
 	var err error
 	k.public, k.private, err = t.mod.GenerateKeyPair(session, mech, public, append(private, optional...))
@@ -85,9 +85,9 @@ func (t *Token) generate(session pkcs11.SessionHandle, p Purpose) (pair, error) 
 // templates says nothing of CKA_VERIFY and CKA_ENCRYPT of the public half, which is never used on the token: tpm2-pkcs11
 // takes them for the uses of the TPM's key (verify for decrypt, encrypt for sign) and refuses a template that then
 // contradicts itself with CKR_GENERAL_ERROR.
-func templates(id []byte, p Purpose) (public, private, optional []*pkcs11.Attribute) {
+func templates(id []byte, label string) (public, private, optional []*pkcs11.Attribute) {
 	name := func() []*pkcs11.Attribute {
-		return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, id), pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.label())}
+		return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, id), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}
 	}
 	public = append(name(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256))
 	public = append(public, flags(false, pkcs11.CKA_VERIFY_RECOVER, pkcs11.CKA_WRAP, pkcs11.CKA_DERIVE, pkcs11.CKA_MODIFIABLE)...)

@@ -169,7 +169,7 @@ func generateWith(t testing.TB, tk *Token, p Purpose, id string, attribute uint,
 	t.Helper()
 	var key statement.Key
 	readWrite(t, tk, func(session pkcs11.SessionHandle) {
-		public, private, _ := templates([]byte(id), p)
+		public, private, _ := templates([]byte(id), p.label())
 		mech := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)}
 		object, _, err := tk.mod.GenerateKeyPair(session, mech, public, set(set(private, pkcs11.CKA_COPYABLE, false), attribute, value))
 		if err != nil {

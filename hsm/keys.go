@@ -47,13 +47,17 @@ func (t *Token) Attributes(ctx context.Context, thumbprint statement.Thumbprint)
 // Keys lists the keys of all purposes with what the token states about them, fit for use or not.
 func (t *Token) Keys(ctx context.Context) ([]Attributes, error) {
 	return call(ctx, t, func(c *conn, session pkcs11.SessionHandle) (all []Attributes, err error) {
+		info := c.info
+		if info.Validations, err = t.validations(session); err != nil {
+			return nil, err
+		}
 		for _, p := range Purposes() {
 			pairs, err := t.pairs(session, p)
 			if err != nil {
 				return nil, err
 			}
 			for _, pair := range pairs {
-				a, err := t.attributes(session, pair, p, c.info)
+				a, err := t.attributes(session, pair, p, info)
 				if err != nil {
 					return nil, err
 				}

@@ -339,7 +339,7 @@ func importPublic(t testing.TB, tk *Token, session pkcs11.SessionHandle, pub *ec
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, _, _ := templates([]byte(id), p)
+	public, _, _ := templates([]byte(id), p.label())
 	public = set(set(public, pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC)
 	if _, err := tk.mod.CreateObject(session, set(public, pkcs11.CKA_EC_POINT, point)); err != nil {
 		t.Fatal(err)
@@ -352,7 +352,7 @@ func importPrivate(t testing.TB, tk *Token, session pkcs11.SessionHandle, priv *
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, private, _ := templates([]byte(id), p)
+	_, private, _ := templates([]byte(id), p.label())
 	private = set(set(private, pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC)
 	private = set(set(private, pkcs11.CKA_EC_PARAMS, p256), pkcs11.CKA_VALUE, value)
 	if _, err := tk.mod.CreateObject(session, private); err != nil {

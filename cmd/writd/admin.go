@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,90 +77,6 @@ func viewKey(k hsm.Attributes) keyView {
 		v.Good, v.Problem = false, denial.Of(err).Detail
 	}
 	return v
-}
-
-func doctorCommand(path *string) *cobra.Command {
-	var retryPIN bool
-	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Look for what would keep the issuer from serving, and say what to do",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(*path)
-			if err != nil {
-				return err
-			}
-			return examine(cmd, c, retryPIN)
-		},
-	}
-	cmd.Flags().BoolVar(&retryPIN, "retry-pin", false, "try the PIN although the token says that the last try was wrong: you have corrected it")
-	return cmd
-}
-
-// finding is one thing that doctor looked at.
-type finding struct {
-	What string `json:"what"`
-	Good bool   `json:"good"`
-	Note string `json:"note,omitempty"`
-}
-
-func examine(cmd *cobra.Command, c *config, retryPIN bool) error {
-	var all []finding
-	look := func(what string, check func() error) {
-		f := finding{What: what, Good: true}
-		if err := check(); err != nil {
-			f.Good, f.Note = false, err.Error()
-			var d *denial.Denial
-			if errors.As(err, &d) {
-				f.Note += ". " + d.Reason.Hint()
-			}
-		}
-		all = append(all, f)
-	}
-	look("TLS certificate and key", func() error { _, err := loadTLS(c); return err })
-	look("TLS key is private", func() error { return private(c.TLSKey) })
-	look("TPM roots", func() error { _, err := c.roots(); return err })
-	look("log and genesis", func() error { _, err := c.readGenesis(cmd.Context()); return err })
-	look("token, PIN and keys", func() error { return c.examineToken(cmd, retryPIN) })
-	text, bad := "", 0
-	for _, f := range all {
-		word := "ok "
-		if !f.Good {
-			word = "BAD"
-			bad++
-		}
-		text += fmt.Sprintf("%s %s %s\n", word, f.What, f.Note)
-	}
-	if err := output(cmd, all, text); err != nil {
-		return err
-	}
-	if bad > 0 {
-		return denial.New(denial.SelfTestFailed, "%d of %d findings are bad", bad, len(all))
-	}
-	return nil
-}
-
-func private(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("checking %s: others can read it; run chmod 600", path)
-	}
-	return err
-}
-
-// examineToken logs in once and has every key that genesis names sign once.
-func (c *config) examineToken(cmd *cobra.Command, retryPIN bool) error {
-	token, err := c.openToken(cmd.Context(), retryPIN)
-	if err != nil {
-		return err
-	}
-	defer token.Close()
-	g, err := c.readGenesis(cmd.Context())
-	if err != nil {
-		return err
-	}
-	_, err = signers(cmd.Context(), token, g.Keys)
-	return err
 }
 
 func fsckCommand(path *string) *cobra.Command {

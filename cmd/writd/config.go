@@ -25,6 +25,7 @@ type config struct {
 	TLSCert     string        `toml:"tls_cert"`     // PEM chain
 	TLSKey      string        `toml:"tls_key"`      // PEM key, readable by the owner alone
 	TPMRoots    []string      `toml:"tpm_roots"`    // PEM files of TPM vendor roots; only those named in genesis count
+	Profile     string        `toml:"profile"`      // "regulated" refuses tokens that do not keep keys in hardware; default none
 	Token       tokenConfig   `toml:"token"`
 	Limits      limitsConfig  `toml:"limits"`
 	Console     consoleConfig `toml:"console"` // pages for people; default none
@@ -57,6 +58,9 @@ func loadConfig(path string) (*config, error) {
 		if need[1] == "" {
 			return nil, fmt.Errorf("%w: %s needs the key %s", errMisuse, path, need[0])
 		}
+	}
+	if c.Profile != "" && c.Profile != regulated {
+		return nil, fmt.Errorf("%w: %s: profile is %q, and the only one is %q", errMisuse, path, c.Profile, regulated)
 	}
 	if err := c.Token.check(path, "token"); err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ func report(err error, stderr io.Writer) int {
 	case err == nil:
 		return exitYes
 	case errors.As(err, &d):
-		fmt.Fprintf(stderr, "writd: denied: %v\n", d)
+		fmt.Fprintf(stderr, "writd: denied: %v\n", err) // what is for the operator too
 		fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
 		return exitDenied
 	case command.IsMisuse(err):

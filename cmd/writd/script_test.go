@@ -27,17 +27,21 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"writd": main, "sign": signMain})
 }
 
-// TestScripts runs the scripts with a token and the keys of three people.
+// TestScripts runs the scripts with two tokens and the keys of four people.
 func TestScripts(t *testing.T) {
-	soft, err := softhsm.Init(t.TempDir())
-	if err != nil && os.Getenv("REQUIRE_ALL") == "1" {
-		t.Fatal(err)
-	}
 	files := map[string][]byte{}
-	if err == nil { // or else the scripts that need a token skip
-		files["token.toml"] = fmt.Appendf(nil, "url = \"https://issuer.example:8443\"\nlisten = \"127.0.0.1:0\"\nlog = \"log.db\"\n"+
+	for _, name := range []string{"token", "second"} { // scripts run at the same time
+		soft, err := softhsm.Init(t.TempDir())
+		if err != nil && os.Getenv("REQUIRE_ALL") == "1" {
+			t.Fatal(err)
+		}
+		if err != nil {
+			break // the scripts that need a token skip
+		}
+		files[name+".toml"] = fmt.Appendf(nil, "url = \"https://issuer.example:8443\"\nlisten = \"127.0.0.1:0\"\nlog = \"log.db\"\n"+
 			"tls_cert = \"tls.pem\"\ntls_key = \"tls.key\"\n[token]\nmodule = %q\ntoken = %q\npin_file = %q\nenvironment = [%q]\n",
 			soft.Module, soft.Label, soft.PINFile, soft.Env()[0])
+		files["regulated.toml"] = append([]byte("profile = \"regulated\"\n"), files[name+".toml"]...) // the last of them
 	}
 	for _, name := range []string{"alice", "bob", "wendy", "mallory"} {
 		public, private, err := ed25519.GenerateKey(rand.Reader)

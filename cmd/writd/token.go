@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/custody"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/statement"
 )
@@ -50,8 +52,30 @@ func (t *tokenConfig) custody(retryPIN bool) custody.Config {
 	return c
 }
 
-// openToken starts the signer process of each token and has it log in.
+// regulated is the profile of an installation whose keys must be in hardware.
+const regulated = "regulated"
+
+// openToken opens every token, and holds each against the profile: in a regulated installation one that does not keep its keys in
+// hardware is refused (H20).
 func (c *config) openToken(ctx context.Context, retryPIN bool) (*custody.Group, error) {
+	group, err := c.openTokens(ctx, retryPIN)
+	if err != nil || c.Profile != regulated {
+		return group, err
+	}
+	for _, p := range group.Members() {
+		probe, err := p.Probe(ctx)
+		if why := probe.Software(); err == nil && why != "" {
+			err = denial.New(denial.SelfTestFailed, "profile is %q, and token %q does not keep its keys in hardware: %s", regulated, probe.Info.Label, why)
+		}
+		if err != nil {
+			return nil, errors.Join(err, group.Close())
+		}
+	}
+	return group, nil
+}
+
+// openTokens starts the signer process of each token and has it log in.
+func (c *config) openTokens(ctx context.Context, retryPIN bool) (*custody.Group, error) {
 	var others []custody.Config
 	if c.Token.Standby != nil {
 		others = append(others, c.Token.Standby.custody(retryPIN))

@@ -20,7 +20,8 @@
  *     swap LABEL    do it with the private key that has the label; for C_SignInit
  *
  * The directive "pin-tries N" gives the token a user PIN that locks after N wrong ones in a row, with the flags that
- * tell of it. The count is kept beside the script, since a token keeps it too. */
+ * tell of it. The count is kept beside the script, since a token keeps it too. The directive "validation" gives the token a
+ * validation object, as tokens of Cryptoki 3.2 may have. */
 
 #define CK_PTR *
 #define CK_DEFINE_FUNCTION(type, name) type name
@@ -54,7 +55,7 @@ static CK_FUNCTION_LIST table;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, turn = PTHREAD_MUTEX_INITIALIZER;
 static struct rule rules[MAX_RULES];
 static int rule_count;
-static long generation = -1, pin_tries;
+static long generation = -1, pin_tries, validation;
 
 static void beside(char *path, size_t size, const char *suffix)
 {
@@ -76,12 +77,16 @@ static void read_script(void)
     if (number != generation) {
         generation = number;
         rule_count = 0;
-        pin_tries = 0;
+        pin_tries = validation = 0;
         while (rule_count < MAX_RULES && fgets(line, sizeof line, f)) {
             struct rule *r = &rules[rule_count];
             memset(r, 0, sizeof *r);
             if (sscanf(line, "pin-tries %ld", &pin_tries) == 1)
                 continue;
+            if (strcmp(line, "validation\n") == 0) {
+                validation = 1;
+                continue;
+            }
             if (sscanf(line, "%39s %ld %ld %15s %39s", r->function, &r->skip, &r->times, r->action, r->argument) >= 4)
                 rule_count++;
         }
@@ -222,14 +227,83 @@ PASS(GetMechanismInfo, (CK_SLOT_ID a, CK_MECHANISM_TYPE b, CK_MECHANISM_INFO_PTR
 PASS(OpenSession, (CK_SLOT_ID a, CK_FLAGS b, CK_VOID_PTR c, CK_NOTIFY d, CK_SESSION_HANDLE_PTR e), (a, b, c, d, e))
 PASS(CloseSession, (CK_SESSION_HANDLE a), (a))
 PASS(DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b))
-PASS(GetAttributeValue, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE_PTR c, CK_ULONG d), (a, b, c, d))
-PASS(FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE_PTR b, CK_ULONG c), (a, b, c))
-PASS(FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE_PTR b, CK_ULONG c, CK_ULONG_PTR d), (a, b, c, d))
 PASS(FindObjectsFinal, (CK_SESSION_HANDLE a), (a))
 PASS(GenerateKeyPair,
      (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_ATTRIBUTE_PTR c, CK_ULONG d, CK_ATTRIBUTE_PTR e, CK_ULONG f,
       CK_OBJECT_HANDLE_PTR g, CK_OBJECT_HANDLE_PTR h),
      (a, b, c, d, e, f, g, h))
+
+/* The validation object has a handle that no token gives, and is found by its class alone. */
+#define VALIDATION 0x7a11da7e
+#define CKO_VALIDATION 0xa
+static int finding_validation;
+
+static CK_RV f_FindObjectsInit(CK_SESSION_HANDLE session, CK_ATTRIBUTE_PTR template, CK_ULONG n)
+{
+    struct rule r;
+    CK_RV rv;
+    if (before("C_FindObjectsInit", &r, &rv))
+        return after("C_FindObjectsInit", &r, rv);
+    finding_validation = validation && n == 1 && template->type == CKA_CLASS && *(CK_ULONG *)template->pValue == CKO_VALIDATION;
+    return after("C_FindObjectsInit", &r, real->C_FindObjectsInit(session, template, n));
+}
+
+static CK_RV f_FindObjects(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE_PTR objects, CK_ULONG max, CK_ULONG_PTR n)
+{
+    struct rule r;
+    CK_RV rv;
+    if (before("C_FindObjects", &r, &rv))
+        return after("C_FindObjects", &r, rv);
+    rv = real->C_FindObjects(session, objects, max, n);
+    if (rv == CKR_OK && *n < max && finding_validation) {
+        objects[(*n)++] = VALIDATION;
+        finding_validation = 0;
+    }
+    return after("C_FindObjects", &r, rv);
+}
+
+/* say answers a question for an attribute, or for its length. */
+static CK_RV say(CK_ATTRIBUTE_PTR a, const void *value, CK_ULONG len)
+{
+    if (a->pValue && a->ulValueLen < len)
+        return CKR_BUFFER_TOO_SMALL;
+    if (a->pValue)
+        memcpy(a->pValue, value, len);
+    a->ulValueLen = len;
+    return CKR_OK;
+}
+
+static CK_RV say_validation(CK_ATTRIBUTE_PTR a)
+{
+    CK_ULONG hardware = 2, level = 3, cmvp = 1;
+    switch (a->type) {
+    case 0x61f:
+        return say(a, &hardware, sizeof hardware);
+    case 0x621:
+        return say(a, &level, sizeof level);
+    case 0x622:
+        return say(a, "Example HSM 7", 13);
+    case 0x624:
+        return say(a, &cmvp, sizeof cmvp);
+    case 0x626:
+        return say(a, "4711", 4);
+    }
+    a->ulValueLen = CK_UNAVAILABLE_INFORMATION;
+    return CKR_ATTRIBUTE_TYPE_INVALID;
+}
+
+static CK_RV f_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PTR a, CK_ULONG n)
+{
+    struct rule r;
+    CK_RV rv;
+    if (before("C_GetAttributeValue", &r, &rv))
+        return after("C_GetAttributeValue", &r, rv);
+    if (object != VALIDATION)
+        return after("C_GetAttributeValue", &r, real->C_GetAttributeValue(session, object, a, n));
+    for (rv = CKR_OK; rv == CKR_OK && n > 0; n--)
+        rv = say_validation(a++);
+    return after("C_GetAttributeValue", &r, rv);
+}
 
 static CK_RV f_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
 {
