@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -333,4 +334,32 @@ func TestClosedLogRefuses(t *testing.T) {
 	if err := s.log.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
+}
+
+// Callers who have work of their own between two entries come one by one. On one core the log must not commit for each.
+func TestCallersWhoCompeteForTheCoreShareCommits(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s := newSite(t)
+	s.append(leaf("genesis"))
+	before := s.token.signed.Load()
+	const callers, rounds = 32, 8
+	var wg sync.WaitGroup
+	for caller := range callers {
+		wg.Go(func() {
+			work := make([]byte, 64<<10)
+			for round := range rounds {
+				for range 24 { // about a millisecond
+					statement.DigestOf(work)
+				}
+				if _, err := s.log.Append(context.Background(), leaf(fmt.Sprintf("entry %d.%d", caller, round))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, most := s.token.signed.Load()-before, int64(callers*rounds/8); got > most {
+		t.Errorf("%d entries took %d commits, want at most %d", callers*rounds, got, most)
+	}
+	s.check()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -74,8 +75,11 @@ func (l *Log) runWriter() {
 	}
 }
 
-// gather takes what waits in the queue besides the first request.
+// gather takes what waits in the queue besides the first request. Before that it gives way: callers who could run have
+// their turn, and what they ask for is in the same transaction. Else a writer that is woken by each of many callers, who
+// share few cores, would commit for nearly each of them. Where nobody else can run it costs nothing.
 func (l *Log) gather(first *request) []*request {
+	runtime.Gosched()
 	requests, bytes := []*request{first}, first.weight
 	for len(requests) < maxBatch && bytes < maxBatchBytes {
 		select {
