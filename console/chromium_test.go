@@ -178,7 +178,9 @@ func TestSignInInARealBrowser(t *testing.T) {
 		o.Keys = func() ([]byte, error) { return keys, nil }
 	})
 	s.Advance(time.Since(s.Now())) // the provider's is that of the machine
+	s.mu.Lock()
 	s.readers = []Reader{{Name: "Ada", Issuer: g.signIn.Issuer, Subject: testSubject, Roles: []Role{Auditor}}}
+	s.mu.Unlock()
 	pin := pin(g.leaf)
 	document, complaints := browse(t, "--dump-dom", pin, g.signIn.Address+"/decisions")
 	if !strings.Contains(document, "Sign in") || strings.Contains(document, issuertest.Robot) || complaints != "" {
@@ -189,7 +191,9 @@ func TestSignInInARealBrowser(t *testing.T) {
 	if !strings.Contains(document, "Ada · auditor") || !strings.Contains(document, "608 SECURE_BOOT_OFF") || complaints != "" {
 		t.Errorf("after signing in: complaints %q, document %q", complaints, document)
 	}
+	s.mu.Lock()
 	s.readers[0].Subject = "somebody else"
+	s.mu.Unlock()
 	if document, _ = browse(t, "--dump-dom", "--virtual-time-budget=20000", pin, to); !strings.Contains(document, "You are not signed in") {
 		t.Errorf("somebody else sees %q", document)
 	}

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type site struct {
 	server  *x509.CertPool
 	servers authority // signs certificates of servers
 	ca      authority
+	mu      sync.Mutex // held while readers changes beside a browser, which the race detector does not see through
 	readers []Reader
 	broken  error // of the list of readers
 	sick    error // what Health says
@@ -110,8 +112,14 @@ func open(tb testing.TB) *site {
 
 func (s *site) options() Options {
 	return Options{Log: s.Tree, Index: s.Issuer, Head: func() receipt.Head { return s.Tree.Head().Head }, Genesis: s.Issuer.Genesis(), Now: s.Now,
-		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: func() ([]Reader, error) { return s.readers, s.broken },
+		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: s.list,
 		Witnessed: s, Scrubbed: func() int64 { return s.Now().Add(-2 * time.Hour).Unix() }, ClientCAs: []*x509.Certificate{s.ca.cert}}
+}
+
+func (s *site) list() ([]Reader, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.readers), s.broken
 }
 
 // Published, Fault, Witnesses and Threshold tell of a log that two of three witnesses cosign.
