@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"net/url"
 	"path/filepath"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 	_ "modernc.org/sqlite" // the engine of package tlog
@@ -29,33 +31,38 @@ const sessions = 16
 // bare is the work that an artifact cannot be had without, and nothing around it: no encoding, no checks, no queue but
 // that of the batch. All of it is the machine's and the libraries' own speed.
 type bare struct {
-	public   *ecdsa.PublicKey
-	digest   [32]byte
-	sig      []byte // ASN.1
-	module   *pkcs11.Ctx
-	key      pkcs11.ObjectHandle
-	signer   *ecdsa.PublicKey // of key
-	sessions chan pkcs11.SessionHandle
-	db       *sql.DB
-	queue    chan waiting
-	ended    chan struct{}
+	strangers []signed // by turns what is verified
+	turn      atomic.Uint64
+	digest    [32]byte
+	module    *pkcs11.Ctx
+	key       pkcs11.ObjectHandle
+	signer    *ecdsa.PublicKey // of key
+	sessions  chan pkcs11.SessionHandle
+	db        *sql.DB
+	queue     chan waiting
+	ended     chan struct{}
 }
 
 // newBare uses the same token, module and login as the site, and a database beside its log with the same settings.
 func newBare(ctx context.Context, s *site) (*bare, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	b := &bare{public: &key.PublicKey, digest: sha256.Sum256([]byte("an attestation")), queue: make(chan waiting, 1024), ended: make(chan struct{})}
-	if b.sig, err = ecdsa.SignASN1(rand.Reader, key, b.digest[:]); err != nil {
-		return nil, err
+	b := &bare{digest: sha256.Sum256([]byte("an attestation")), queue: make(chan waiting, 1024), ended: make(chan struct{})}
+	for range maxHosts {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		sig, err := ecdsa.SignASN1(rand.Reader, key, b.digest[:])
+		if err != nil {
+			return nil, err
+		}
+		b.strangers = append(b.strangers, signed{&key.PublicKey, sig})
 	}
 	if err := b.openToken(s); err != nil {
 		return nil, err
 	}
 	pragmas := []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)"}
 	dsn := url.URL{Scheme: "file", Path: filepath.Join(s.dir, "bare.db"), RawQuery: url.Values{"mode": {"rwc"}, "_pragma": pragmas}.Encode()}
+	var err error
 	if b.db, err = sql.Open("sqlite", dsn.String()); err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
@@ -63,7 +70,7 @@ func newBare(ctx context.Context, s *site) (*bare, error) {
 	if _, err := b.db.ExecContext(ctx, "CREATE TABLE leaves (idx INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT"); err != nil {
 		return nil, errors.Join(fmt.Errorf("making table: %w", err), b.db.Close())
 	}
-	go b.runWriter()
+	go aside(b.runWriter)
 	return b, nil
 }
 
@@ -73,7 +80,7 @@ func (b *bare) openToken(s *site) error {
 	if !ok {
 		return errors.New("finding key: it is not ECDSA")
 	}
-	b.signer, b.module, b.sessions = public, pkcs11.New(s.soft.Module), make(chan pkcs11.SessionHandle, sessions)
+	b.signer, b.module, b.sessions = public, pkcs11.New(s.token.module), make(chan pkcs11.SessionHandle, sessions)
 	slots, err := b.module.GetSlotList(true)
 	if err != nil {
 		return fmt.Errorf("listing slots: %w", err)
@@ -99,10 +106,17 @@ func (b *bare) openToken(s *site) error {
 	return b.module.FindObjectsFinal(session)
 }
 
-// verify is n ECDSA P-256 verifications, one after the other.
+// signed is a signature, in ASN.1, over the digest.
+type signed struct {
+	by  *ecdsa.PublicKey
+	sig []byte
+}
+
+// verify is n ECDSA P-256 verifications, one after the other, each of another key's signature than the one before.
 func (b *bare) verify(n int) error {
 	for range n {
-		if !ecdsa.VerifyASN1(b.public, b.digest[:], b.sig) {
+		of := b.strangers[b.turn.Add(1)%uint64(len(b.strangers))]
+		if !ecdsa.VerifyASN1(of.by, b.digest[:], of.sig) {
 			return errors.New("verifying: the signature does not verify")
 		}
 	}
@@ -111,20 +125,37 @@ func (b *bare) verify(n int) error {
 
 // sign is one signature by the token and its check.
 func (b *bare) sign() error {
-	session := <-b.sessions
-	defer func() { b.sessions <- session }()
-	if err := b.module.SignInit(session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, b.key); err != nil {
-		return fmt.Errorf("signing: %w", err)
-	}
-	sig, err := b.module.Sign(session, b.digest[:])
+	sig, err := b.tokenSigns()
 	if err != nil {
-		return fmt.Errorf("signing: %w", err)
+		return err
 	}
 	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])})
 	if err == nil && !ecdsa.VerifyASN1(b.signer, b.digest[:], der) {
 		err = errors.New("signing: the signature does not verify")
 	}
 	return err
+}
+
+// rawSign is one signature by the token.
+func (b *bare) rawSign() error {
+	_, err := b.tokenSigns()
+	return err
+}
+
+func (b *bare) tokenSigns() ([]byte, error) {
+	session := <-b.sessions
+	defer func() { b.sessions <- session }()
+	if err := b.module.SignInit(session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, b.key); err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	sig, err := b.module.Sign(session, b.digest[:])
+	if err == nil && len(sig) != 64 {
+		err = errors.New("the signature does not have 64 bytes")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	return sig, nil
 }
 
 // softSign is one signature by a software key and its check.
@@ -153,6 +184,7 @@ func (b *bare) commit(seal bool) error {
 func (b *bare) runWriter() {
 	defer close(b.ended)
 	for first := range b.queue {
+		runtime.Gosched() // as the writer of package tlog: whoever can run has its turn
 		batch := []waiting{first}
 		for len(b.queue) > 0 && len(batch) < 256 {
 			batch = append(batch, <-b.queue)

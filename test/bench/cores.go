@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -40,5 +41,6 @@ func settle(hosts bool) error {
 			return fmt.Errorf("choosing cores: %w", err)
 		}
 	}
+	runtime.SetDefaultGOMAXPROCS() // as many as it has cores
 	return nil
 }

@@ -1,8 +1,8 @@
 // Command bench measures what the path costs, each figure beside the bare work that it cannot do without, measured in
 // the same run. It makes its own token, log, TPMs in software, roots and keys; nothing else believes them.
 //
-// The issuer runs in this process and the hosts in a second one, so that the CPU time of each is known. Each has cores of
-// its own (see settle).
+// The issuer runs in this process, its signer process is a child of it, and the hosts run in a third one, so that the CPU
+// time of each is known. Issuer and hosts have cores of their own (see settle).
 package main
 
 import (
@@ -15,18 +15,26 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"time"
+
+	"github.com/governed-execution/writ/custody"
 )
 
 func main() {
-	profile := flag.String("cpuprofile", "", "write a CPU profile of issuance, or of the log, to this file")
+	var profiles profiles
+	flag.StringVar(&profiles.cpu, "cpuprofile", "", "write a CPU profile of issuance, or of the log, to this file")
+	flag.StringVar(&profiles.memory, "memprofile", "", "write a profile of all allocations to this file")
 	only := flag.String("only", "", "parts, issuance or log; default parts and issuance")
 	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone (1, 8 or 64), or of the log appends alone for this number of writers")
+	kind := flag.String("token", "softhsm", "kind of token that has the keys")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	do := func() error { return run(ctx, *only, *profile, *clients) }
-	if flag.Arg(0) == hostsCommand {
+	do := func() error { return run(ctx, *only, *kind, profiles, *clients) }
+	switch flag.Arg(0) {
+	case hostsCommand:
 		do = func() error { return errors.Join(settle(true), serveOrders(ctx, os.Stdin, os.Stdout)) }
+	case signerCommand:
+		do = custody.Serve
 	}
 	if err := do(); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
@@ -34,9 +42,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only, profile string, clients int) (err error) {
+func run(ctx context.Context, only, kind string, profiles profiles, clients int) (err error) {
 	if only == "log" {
-		return profiled(profile, func() error { return logFigures(ctx, clients) })
+		return profiles.of(func() error { return logFigures(ctx, clients) })
 	}
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")
@@ -53,7 +61,7 @@ func run(ctx context.Context, only, profile string, clients int) (err error) {
 		return err
 	}
 	debug.SetGCPercent(400) // as writd serve
-	site, err := newSite(ctx, dir, hosts.made)
+	site, err := newSite(ctx, dir, kind, hosts.made)
 	if err != nil {
 		return err
 	}
@@ -73,7 +81,7 @@ func run(ctx context.Context, only, profile string, clients int) (err error) {
 		}
 	}
 	if only != "parts" {
-		if err := profiled(profile, func() error { return issuance(ctx, site, hosts, work, clients) }); err != nil {
+		if err := profiles.of(func() error { return issuance(ctx, site, hosts, work, clients) }); err != nil {
 			return err
 		}
 	}
@@ -81,19 +89,35 @@ func run(ctx context.Context, only, profile string, clients int) (err error) {
 	return nil
 }
 
-// profiled runs f, under the profiler if there is a file to write to.
-func profiled(path string, f func() error) (err error) {
-	if path == "" {
-		return f()
+// profiles are the files to write profiles to; empty: none.
+type profiles struct{ cpu, memory string }
+
+// of runs f under the profilers that there is a file for.
+func (p profiles) of(f func() error) (err error) {
+	if p.cpu != "" {
+		file, err := os.Create(p.cpu)
+		if err != nil {
+			return fmt.Errorf("making profile: %w", err)
+		}
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return errors.Join(fmt.Errorf("making profile: %w", err), file.Close())
+		}
+		defer func() {
+			pprof.StopCPUProfile()
+			err = errors.Join(err, file.Close())
+		}()
 	}
-	file, err := os.Create(path)
+	if err := f(); err != nil || p.memory == "" {
+		return err
+	}
+	file, err := os.Create(p.memory)
 	if err != nil {
 		return fmt.Errorf("making profile: %w", err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := pprof.StartCPUProfile(file); err != nil {
-		return fmt.Errorf("making profile: %w", err)
-	}
-	defer pprof.StopCPUProfile()
-	return f()
+	return errors.Join(pprof.Lookup("allocs").WriteTo(file, 0), file.Close())
+}
+
+// aside runs f so that a profile tells it, and what it starts, from the issuer: go tool pprof -tagignore bare FILE.
+func aside(f func()) {
+	pprof.Do(context.Background(), pprof.Labels("work", "bare"), func(context.Context) { f() })
 }

@@ -14,9 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/governed-execution/writ/artifact"
@@ -28,7 +26,6 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
-	"github.com/governed-execution/writ/test/softhsm"
 	"github.com/governed-execution/writ/test/softtpm"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -43,12 +40,12 @@ const (
 	program   = "file:/usr/bin/report"
 )
 
-// site is an issuer on real parts: keys on a SoftHSM token, the log in SQLite, TLS 1.3 on loopback.
+// site is an issuer on real parts: keys on a PKCS#11 token, the log in SQLite, TLS 1.3 on loopback.
 type site struct {
 	dir     string
-	soft    *softhsm.Token
-	token   *hsm.Token
-	signers map[hsm.Purpose]*counted
+	kind    string // of token
+	token   *token
+	signers map[hsm.Purpose]*switched
 	genesis *record.Genesis
 	log     *tlog.Log
 	others  []*tlog.Log // of the parts
@@ -60,18 +57,12 @@ type site struct {
 	served  chan error
 }
 
-// newSite makes keys, genesis and log, admits the hosts and their initiator, publishes both policies and listens.
-func newSite(ctx context.Context, dir string, hosts made) (*site, error) {
-	s := &site{dir: dir, signers: map[hsm.Purpose]*counted{}, served: make(chan error, 1)}
+// newSite makes keys on a token of a kind, genesis and log, admits the hosts and their initiator, publishes both policies
+// and listens.
+func newSite(ctx context.Context, dir, kind string, hosts made) (*site, error) {
+	s := &site{dir: dir, kind: kind, signers: map[hsm.Purpose]*switched{}, served: make(chan error, 1)}
 	var err error
-	if s.soft, err = softhsm.Init(filepath.Join(dir, "token")); err != nil {
-		return nil, err
-	}
-	if err := os.Setenv("SOFTHSM2_CONF", s.soft.ConfPath); err != nil {
-		return nil, err
-	}
-	s.token, err = hsm.Open(ctx, hsm.Config{Module: s.soft.Module, Token: s.soft.Label, PIN: hsm.PINFromFile(s.soft.PINFile)})
-	if err != nil {
+	if s.token, err = openToken(ctx, kind, dir); err != nil {
 		return nil, err
 	}
 	person, err := newPerson()
@@ -135,16 +126,11 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 		g.Quorums[role] = record.Quorum{Threshold: 1, Persons: []string{personURI}}
 	}
 	for _, p := range hsm.Purposes() {
-		key, err := s.token.Create(ctx, p)
+		signer, err := s.token.make(ctx, p)
 		if err != nil {
 			return err
 		}
-		g.Keys[p.String()] = key
-		signer, err := s.token.Signer(ctx, p, key.Thumbprint())
-		if err != nil {
-			return err
-		}
-		s.signers[p] = &counted{Signer: signer}
+		g.Keys[p.String()], s.signers[p] = signer.Key(), signer
 	}
 	act, err := sign(ctx, person, statement.Genesis, logURI, g)
 	if err != nil {
@@ -156,18 +142,6 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 	}
 	_, err = issuer.Bootstrap(ctx, s.log, act, s.signers[hsm.Record], nil, time.Now())
 	return err
-}
-
-// counted counts the signatures of a key on the token.
-type counted struct {
-	statement.Signer
-	signatures atomic.Int64
-}
-
-// Sign has the token sign.
-func (c *counted) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error) {
-	c.signatures.Add(1)
-	return c.Signer.Sign(ctx, tbs)
 }
 
 // signatures returns how many the token has made, of all and of them tree heads: as many as there were commits.
@@ -335,7 +309,7 @@ func (s *site) close() error {
 	for _, l := range s.others {
 		err = errors.Join(err, l.Close())
 	}
-	return errors.Join(err, s.token.Close())
+	return errors.Join(err, s.token.close())
 }
 
 // selfSigned makes a TLS certificate for loopback, for an hour.
