@@ -28,5 +28,6 @@
 // receipt finding out.
 //
 // RFC 6962 gives the tree; its nodes are stored as they become complete, so opening reads none of the entries and a
-// proof reads a few dozen rows.
+// proof reads a few dozen rows. Entries are found by digest in sorted runs (see run), each in the block of a run where
+// it would stand.
 package tlog

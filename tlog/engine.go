@@ -74,8 +74,8 @@ func (e *engine) prepareTables(path string) error {
 		return e.createTables(path)
 	case app != applicationID:
 		return denial.New(denial.StoreFault, "the database is not a log")
-	case version == 1:
-		return e.script(fmt.Sprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT", migrate, schemaVersion))
+	case version == 1 || version == 2:
+		return e.migrate(version)
 	case version != schemaVersion:
 		return denial.New(denial.UnsupportedVersion, "the log has schema version %d, this program knows %d", version, schemaVersion)
 	}

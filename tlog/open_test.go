@@ -55,7 +55,7 @@ func TestOpenRefusesWhatDoesNotFit(t *testing.T) {
 		"time changed":           {"UPDATE heads SET time = time - 1 WHERE size = 7", denial.LogInconsistent},
 		"signature changed":      {"UPDATE heads SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'00' AS BLOB) WHERE size = 7", denial.LogInconsistent},
 		"head of another size":   {"UPDATE heads SET signed = (SELECT signed FROM heads WHERE size = 6) WHERE size = 7", denial.LogInconsistent},
-		"later version":          {"PRAGMA user_version = 3", denial.UnsupportedVersion},
+		"later version":          {"PRAGMA user_version = 4", denial.UnsupportedVersion},
 		"another program's":      {"PRAGMA application_id = 7", denial.StoreFault},
 		"table gone":             {"DROP TABLE nodes", denial.StoreFault},
 	} {

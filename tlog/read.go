@@ -51,19 +51,29 @@ type lookups struct {
 
 // QueryRowContext asks for one row.
 func (l *lookups) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	l.mu.RLock()
-	s := l.prepared[query]
-	l.mu.RUnlock()
-	if s == nil {
-		var err error
-		if s, err = l.prepare(ctx, query); err != nil {
-			return l.DB.QueryRowContext(ctx, query, args...)
-		}
+	s, err := l.prepare(ctx, query)
+	if err != nil {
+		return l.DB.QueryRowContext(ctx, query, args...)
 	}
 	return s.QueryRowContext(ctx, args...)
 }
 
+// QueryContext asks for rows.
+func (l *lookups) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	s, err := l.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
 func (l *lookups) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	l.mu.RLock()
+	s := l.prepared[query]
+	l.mu.RUnlock()
+	if s != nil {
+		return s, nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.prepared[query]; s != nil {
@@ -174,12 +184,6 @@ func (r Reader) LoggedAt(ctx context.Context, index uint64) (time uint64, err er
 		err = ErrNotFound
 	}
 	return time, err
-}
-
-// Find returns the least index of an entry by its digest. It reports whether there is one.
-func (r Reader) Find(ctx context.Context, digest statement.Digest) (index uint64, ok bool, err error) {
-	ok, err = r.one(ctx, []any{&index}, "SELECT idx FROM leaves WHERE digest = ? ORDER BY idx LIMIT 1", digest[:])
-	return index, ok, err
 }
 
 // Leaf returns the entry at index, or ErrNotFound.

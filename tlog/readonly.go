@@ -16,7 +16,8 @@ type ReadOnly struct {
 	db *sql.DB
 }
 
-// OpenReadOnly opens a log that exists; STORE_FAULT if there is none at the path, or none that can be read.
+// OpenReadOnly opens a log that exists; STORE_FAULT if there is none at the path, or none that can be read;
+// UNSUPPORTED_VERSION if its tables are of another version: Open brings earlier ones to this one.
 func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -30,6 +31,11 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	if _, err := r.size(ctx); err != nil {
 		db.Close()
 		return nil, because(denial.StoreFault, "there is no log at "+path, err)
+	}
+	var version int64
+	if _, err := r.one(ctx, []any{&version}, "PRAGMA user_version"); err != nil || version != schemaVersion {
+		db.Close()
+		return nil, because(denial.UnsupportedVersion, fmt.Sprintf("the log has schema version %d, this program knows %d", version, schemaVersion), err)
 	}
 	return r, nil
 }

@@ -92,18 +92,62 @@ func TestSizeAtIsOfTheTimeBefore(t *testing.T) {
 	}
 }
 
-// A log of the version before opens, and what it held is never deleted, because nobody knows which entry brought it.
-func TestR18_ALogOfTheVersionBeforeIsTakenOver(t *testing.T) {
+// asVersion makes of a closed log one as earlier versions wrote it.
+func (s *site) asVersion(version int) {
+	s.t.Helper()
+	script := "DROP TABLE digests; CREATE INDEX leaves_digest ON leaves (digest);"
+	if version == 1 {
+		script += "ALTER TABLE blobs DROP COLUMN idx;"
+	}
+	s.tamper(script + fmt.Sprintf("PRAGMA user_version = %d", version))
+}
+
+// A log of the first version opens, and what it held is never deleted, because nobody knows which entry brought it.
+func TestR18_ALogOfTheFirstVersionIsTakenOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.append(Entry{Leaf: []byte("a"), Blobs: [][]byte{[]byte("x")}})
 	s.appendN(3)
 	s.close()
-	s.tamper(fmt.Sprintf(`ALTER TABLE blobs DROP COLUMN idx; PRAGMA user_version = %d`, schemaVersion-1))
+	s.asVersion(1)
 	s.open()
 	s.append(Entry{Leaf: []byte("b"), Purge: 4})
 	if !s.has("x") {
 		t.Error("the payload is gone")
 	}
 	s.check()
+}
+
+// The index of a log of version 2 is made anew. Before that, who only reads it is told that it is of another version.
+func TestALogOfVersionTwoGetsItsIndex(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, groupSize, 7*groupSize + 5} {
+		s := newSite(t)
+		if n > 0 {
+			s.append(numbered(0, n)...)
+		}
+		s.close()
+		s.asVersion(2)
+		_, err := OpenReadOnly(t.Context(), s.path)
+		wantReason(t, err, denial.UnsupportedVersion)
+		s.open()
+		s.wantFound(n)
+		s.append(numbered(n, groupSize)...)
+		s.wantFound(n + groupSize)
+		s.check()
+		s.close()
+	}
+}
+
+// What is missing is found out before anything is changed.
+func TestALogOfVersionTwoThatIsDamagedStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.append(numbered(0, groupSize)...)
+	s.close()
+	s.asVersion(2)
+	s.tamper("DELETE FROM leaves WHERE idx = 7")
+	_, err := Open(t.Context(), s.options())
+	wantReason(t, err, denial.StoreFault)
+	s.tamper("SELECT digest FROM leaves INDEXED BY leaves_digest WHERE digest = x''; PRAGMA user_version = 2")
 }

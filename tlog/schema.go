@@ -1,10 +1,23 @@
 package tlog
 
+import (
+	"errors"
+	"fmt"
+)
+
 // applicationID marks a SQLite file as a log of Writ; schemaVersion is the version of the tables.
 const (
 	applicationID = 0x57524954 // "WRIT"
-	schemaVersion = 2
+	schemaVersion = 3
 )
+
+// digestsTable is the index of entries by digest: see run.
+const digestsTable = `
+CREATE TABLE digests (
+	key   INTEGER PRIMARY KEY, -- level << 56, and the block
+	block BLOB NOT NULL        -- first 8 bytes of digest, place in the run (4 bytes); sorted
+) STRICT;
+`
 
 // schema holds the tables. The log is leaves, nodes and heads. The others are projections: what an entry consumes once
 // (spent), rows of state, counters, and data that entries name by digest (blobs).
@@ -15,8 +28,7 @@ CREATE TABLE leaves (
 	digest BLOB NOT NULL,  -- SHA-256 of the entry
 	entry  BLOB NOT NULL
 ) STRICT;
-CREATE INDEX leaves_digest ON leaves (digest);
-
+` + digestsTable + `
 CREATE TABLE nodes (       -- complete inner nodes; level 1 is above the leaves
 	level INTEGER NOT NULL,
 	idx   INTEGER NOT NULL,
@@ -57,9 +69,46 @@ CREATE TABLE blobs (
 ) STRICT;
 `
 
-// migrate brings the tables of version 1 to version 2. Which entries brought a blob was not written down then, so those
+// keepBlobs brings the tables of version 1 to version 2. Which entries brought a blob was not written down then, so those
 // that are there are never deleted.
-const migrate = "ALTER TABLE blobs ADD COLUMN idx INTEGER NOT NULL DEFAULT 9223372036854775807;"
+const keepBlobs = "ALTER TABLE blobs ADD COLUMN idx INTEGER NOT NULL DEFAULT 9223372036854775807;"
+
+// migrate brings the tables of an earlier version to this one. From version 2 to 3 an index of SQLite gave way to runs.
+func (e *engine) migrate(from int64) error {
+	if err := e.script("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := e.convert(from)
+	if err == nil {
+		err = e.script("COMMIT")
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("bringing the log to this version: %w", err), e.rollback())
+	}
+	return nil
+}
+
+func (e *engine) convert(from int64) error {
+	script := "DROP INDEX leaves_digest;" + digestsTable + fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)
+	if from == 1 {
+		script = keepBlobs + script
+	}
+	if err := e.script(script); err != nil {
+		return err
+	}
+	var size uint64
+	if err := e.row(&size, "SELECT coalesce(max(idx) + 1, 0) FROM leaves"); err != nil {
+		return err
+	}
+	for at := uint64(0); at < size; { // run by run, because one has a million entries at most
+		next := min(size, at-at%(run{level: topLevel}).size()+(run{level: topLevel}).size())
+		if err := e.extendIndex(at, next); err != nil {
+			return err
+		}
+		at = next
+	}
+	return nil
+}
 
 // forEver is the idx of a blob that is never deleted.
 const forEver = 1<<63 - 1

@@ -13,7 +13,7 @@ import (
 )
 
 // Scrub reads everything and computes it again. It checks, in this order: the tables and indices fit each other; each
-// entry has its place, its leaf hash and its digest; each node is that of its leaves, and there are no others; each head
+// entry has its place, its leaf hash, its digest and its place in the index; each node is that of its leaves, and there are no others; each head
 // has the root of the tree of its size, no earlier time than the one before it, and a signature of the log key or an
 // earlier one if it is stored signed; each blob has its digest. What does not fit is StoreFault, or LogInconsistent for a
 // head, and then nothing more is appended or signed until the log is opened again.
@@ -110,9 +110,12 @@ func (r scrubber) scrubTree(ctx context.Context, size uint64) (map[uint64]receip
 		return nil, err
 	}
 	var inner, stored uint64
-	tree := ranges.NewEmptyRange(0)
+	tree, index := ranges.NewEmptyRange(0), r.scrubIndex(size)
 	if err := r.each(ctx, func(scan func(...any) error) error {
-		created, err := scrubLeaf(scan, tree)
+		created, digest, err := scrubLeaf(scan, tree)
+		if err == nil {
+			err = index.add(ctx, digest)
+		}
 		if err != nil {
 			return err
 		}
@@ -133,7 +136,7 @@ func (r scrubber) scrubTree(ctx context.Context, size uint64) (map[uint64]receip
 	if tree.End() != size || stored != inner {
 		return nil, denial.New(denial.StoreFault, "the log has entries or nodes too many or too few")
 	}
-	return roots, nil
+	return roots, index.end(ctx)
 }
 
 type node struct {
@@ -141,19 +144,19 @@ type node struct {
 	hash []byte
 }
 
-// scrubLeaf checks one row and appends it to the tree. It returns the leaf and the nodes that it completes.
-func scrubLeaf(scan func(...any) error, tree *compact.Range) (created []node, err error) {
+// scrubLeaf checks one row and appends it to the tree. It returns the leaf and the nodes that it completes, and the digest.
+func scrubLeaf(scan func(...any) error, tree *compact.Range) (created []node, digest []byte, err error) {
 	var index uint64
-	var hash, digest, entry []byte
+	var hash, entry []byte
 	if err := scan(&index, &hash, &digest, &entry); err != nil {
-		return nil, readFault(err)
+		return nil, nil, readFault(err)
 	}
 	wantHash, wantDigest := receipt.LeafHash(entry), statement.DigestOf(entry)
 	if index != tree.End() || !bytes.Equal(hash, wantHash[:]) || !bytes.Equal(digest, wantDigest[:]) {
-		return nil, denial.New(denial.StoreFault, "entry %d is missing or damaged", tree.End())
+		return nil, nil, denial.New(denial.StoreFault, "entry %d is missing or damaged", tree.End())
 	}
 	err = tree.Append(hash, func(id compact.NodeID, hash []byte) { created = append(created, node{id, hash}) })
-	return created, err
+	return created, digest, err
 }
 
 // compare compares nodes with what is stored.

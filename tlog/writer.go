@@ -206,7 +206,7 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	return b, l.grow(b)
 }
 
-// grow adds the leaves of the batch to the tree and writes leaves, nodes and head.
+// grow adds the leaves of the batch to the tree and writes leaves, nodes, index and head.
 func (l *Log) grow(b *batch) error {
 	var leaves []receipt.Hash
 	var rows []any
@@ -229,6 +229,9 @@ func (l *Log) grow(b *batch) error {
 	rows = rows[:0]
 	b.growth.completed(func(id compact.NodeID, hash receipt.Hash) { rows = append(rows, uint64(id.Level), id.Index, hash[:]) })
 	if err := l.db.insert("nodes (level, idx, hash)", 3, rows, ""); err != nil {
+		return err
+	}
+	if err := l.db.extendIndex(l.tree.size, b.head.Size); err != nil {
 		return err
 	}
 	_, err := l.db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
