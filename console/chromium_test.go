@@ -40,8 +40,11 @@ func chromium(t *testing.T) string {
 }
 
 // front answers a browser, which has no client certificate, on loopback, and asks the console with one.
-func (s *site) front(cert *tls.Certificate) string {
-	target := &url.URL{Scheme: "https", Host: s.address}
+func (s *site) front(cert *tls.Certificate) string { return s.frontOf(s.address, cert) }
+
+func (s *site) frontOf(address string, cert *tls.Certificate) string {
+	s.Helper()
+	target := &url.URL{Scheme: "https", Host: address}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: s.client(cert).Transport}
 	srv := httptest.NewServer(proxy)
 	s.Cleanup(srv.Close)
@@ -100,13 +103,15 @@ func TestScreenshots(t *testing.T) {
 	for name, shot := range map[string]struct{ url, size string }{
 		"console-overview":  {base + "/", "1280,860"},
 		"console-decisions": {base + "/decisions", "1280,640"},
-		"console-denied":    {base + "/entries/" + index(s.refused), "1280,1340"},
+		"console-denied":    {base + "/entries/" + index(s.refused), "1280,1460"},
 		"console-permitted": {base + "/entries/" + index(s.permit.Index), "1280,1480"},
-		"console-lineage":   {base + "/lineage/" + s.execution(), "1960,1120"},
+		"console-lineage":   {base + "/lineage/" + s.execution(), "1960,1290"},
 		"console-hosts":     {base + "/hosts", "1280,480"},
-		"console-policies":  {base + "/policies", "1280,840"},
-		"console-log":       {base + "/log", "1280,740"},
-		"report":            {"file://" + s.auditReport(t), "1180,3000"},
+		"console-policies":  {base + "/policies", "1280,1010"},
+		"console-keys":      {base + "/keys", "1280,460"},
+		"console-signin":    {s.frontOf(s.openSignIn(nil).address, nil) + "/decisions", "1280,420"},
+		"console-log":       {base + "/log", "1280,1110"},
+		"report":            {"file://" + s.auditReport(t), "1180,4700"},
 	} {
 		path := filepath.Join(dir, name+".png")
 		browse(t, "--window-size="+shot.size, "--screenshot="+path, shot.url)
