@@ -2,8 +2,10 @@ package custody
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -424,4 +426,51 @@ func TestCloseEndsTheProcess(t *testing.T) {
 	refused(t, p.Healthy(), denial.HSMUnavailable)
 	_, err := p.Keys(t.Context())
 	refused(t, err, denial.HSMUnavailable)
+}
+
+// TestH14_HelpersRunWhileTheProcessSigns: the issuer may start whatever it likes while its signer process signs; that one stays the same,
+// and the helpers inherit neither its socket nor the PIN.
+func TestH14_HelpersRunWhileTheProcessSigns(t *testing.T) {
+	soft := softhsm.New(t)
+	cfg := config(soft)
+	cfg.PIN, cfg.PINFile = must(os.Open(soft.PINFile))(t), ""
+	p := open(t, cfg)
+	s := newSigner(t, p, hsm.Log)
+	pid := p.pid(t)
+	helpers := make(chan error)
+	go func() {
+		var err error
+		for range 100 {
+			out, e := exec.Command("ls", "-l", "/proc/self/fd").Output()
+			err = errors.Join(err, e)
+			if strings.Contains(string(out), "socket:") || strings.Contains(string(out), "pin") {
+				err = errors.Join(err, fmt.Errorf("a helper inherits: %s", out))
+			}
+		}
+		helpers <- err
+	}()
+	for signatures := 0; ; signatures++ {
+		select {
+		case err := <-helpers:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if signatures < 100 || p.pid(t) != pid || p.Starts() != 1 || p.Orphans() != 0 {
+				t.Errorf("got %d signatures beside 100 helpers, %d starts, %d orphans", signatures, p.Starts(), p.Orphans())
+			}
+			return
+		default:
+			signs(t, s, statement.Receipt)
+		}
+	}
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
 }

@@ -100,7 +100,9 @@ func tokenTable(columns []column) string {
 	for _, a := range slices.Sorted(maps.Keys(columns[0].trial.Attributes)) {
 		row("states `"+a+"`", func(c column) string { return c.trial.Attributes[a] })
 	}
-	row("such a key is fit (904)", func(c column) string { return map[bool]string{true: "yes", false: "no: " + c.trial.Unfit}[c.trial.Unfit == ""] })
+	row("such a key is fit (904)", func(c column) string {
+		return map[bool]string{true: "yes", false: "no: " + c.trial.Unfit}[c.trial.Unfit == ""]
+	})
 	for _, a := range abuses {
 		row("refuses, to who has the PIN, that "+a, func(c column) string {
 			return map[bool]string{true: "no", false: "yes"}[slices.Contains(c.trial.Allowed, a)]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"sync"
@@ -417,6 +418,38 @@ func waitFor(t *testing.T, holds func() bool) {
 		case <-tick.C:
 		case <-limit:
 			t.Fatal("it does not hold after 5 s")
+		}
+	}
+}
+
+// TestH14_HelpersRunWhileTheTokenSigns: a process that has initialized the module starts helper processes all the while that it signs.
+// Go has each exec at once, so that no child ever calls the module; nothing crashes, and nothing is lost.
+func TestH14_HelpersRunWhileTheTokenSigns(t *testing.T) {
+	tk := open(t)
+	s := newSigner(t, tk, Log)
+	helpers := make(chan error)
+	go func() {
+		var err error
+		for range 100 {
+			err = errors.Join(err, exec.Command("true").Run())
+		}
+		helpers <- err
+	}()
+	signatures := 0
+	for {
+		select {
+		case err := <-helpers:
+			if err != nil {
+				t.Fatal(err)
+			}
+			signs(t, s, statement.Receipt)
+			if signatures < 100 || tk.Healthy() != nil || tk.Orphans() != 0 {
+				t.Errorf("got %d signatures beside 100 helpers, %v, %d orphans", signatures, tk.Healthy(), tk.Orphans())
+			}
+			return
+		default:
+			signs(t, s, statement.Receipt)
+			signatures++
 		}
 	}
 }

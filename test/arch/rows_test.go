@@ -23,7 +23,6 @@ var untested = map[string]string{
 	"A17": "acts sign exact bytes, but have no expiry",
 	"A18": "an act is good once; it has no sequence",
 	"F19": "open", "F21": "open: a plaintext session with the TPM is not refused",
-	"H14": "the signer is a process of its own and starts none; no test starts one while it signs",
 	"H18": "parts are tested where they are made; no test searches a whole run",
 	"K21": "open: two channels with one AK are not told apart",
 	"L17": "there is no workaround that invents events", "L21": "open: no list of test keys", "L23": "booted in test/vm as rollback",

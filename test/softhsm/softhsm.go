@@ -62,9 +62,8 @@ func Init(dir string) (*Token, error) {
 	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making token directory: %w", err)
 	}
-	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", t.Dir)
-	if err := os.WriteFile(t.ConfPath, []byte(conf), 0o600); err != nil {
-		return nil, fmt.Errorf("writing SoftHSM configuration: %w", err)
+	if err := t.configure(); err != nil {
+		return nil, err
 	}
 	pin := rand.Text()
 	if err := os.WriteFile(t.PINFile, []byte(pin+"\n"), 0o600); err != nil {
@@ -79,6 +78,14 @@ func Init(dir string) (*Token, error) {
 	return t, nil
 }
 
+func (t *Token) configure() error {
+	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", t.Dir)
+	if err := os.WriteFile(t.ConfPath, []byte(conf), 0o600); err != nil {
+		return fmt.Errorf("writing SoftHSM configuration: %w", err)
+	}
+	return nil
+}
+
 // find returns the path of the module, if its tool is installed too.
 func find() (string, error) {
 	if _, err := exec.LookPath("softhsm2-util"); err != nil {
@@ -90,4 +97,15 @@ func find() (string, error) {
 		}
 	}
 	return "", fmt.Errorf("finding SoftHSM: libsofthsm2.so is not installed; run: apt-get install softhsm2")
+}
+
+// Copy makes a second token that holds the same keys, in a directory of its own: what vendors of hardware call cloning, and
+// what is nothing but a copy of files here.
+func (t *Token) Copy(dir string) (*Token, error) {
+	c := *t
+	c.ConfPath, c.Dir = filepath.Join(dir, "softhsm2.conf"), filepath.Join(dir, "tokens")
+	if err := os.CopyFS(c.Dir, os.DirFS(t.Dir)); err != nil {
+		return nil, fmt.Errorf("copying token: %w", err)
+	}
+	return &c, c.configure()
 }
