@@ -8,11 +8,14 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
+
+	"github.com/governed-execution/writ/record"
 )
 
 // authorizationBody is the content of an authorization policy.
 type authorizationBody struct {
-	Rules []rule `cbor:"1,keyasint"`
+	Rules      []rule `cbor:"1,keyasint"`
+	BreakGlass []rule `cbor:"2,keyasint,omitempty"` // what the break-glass quorum may allow, and nothing beside it
 }
 
 type rule struct {
@@ -26,6 +29,7 @@ type rule struct {
 	Depth      uint64            `cbor:"8,keyasint"`
 	Scope      []scope           `cbor:"9,keyasint"`
 	When       string            `cbor:"10,keyasint,omitempty"`
+	Waive      bool              `cbor:"11,keyasint,omitempty"` // break-glass: the quorum may waive attestation
 }
 
 type scope struct {
@@ -57,24 +61,60 @@ func (b *authorizationBody) check() error {
 	if b == nil || len(b.Rules) == 0 || len(b.Rules) > maxRules {
 		return refuse("a policy has 1 to %d rules", maxRules)
 	}
+	if len(b.BreakGlass) > maxRules {
+		return refuse("a policy has at most %d [[break_glass]]", maxRules)
+	}
+	if err := checkRules("rule", b.Rules, (*rule).check); err != nil {
+		return err
+	}
+	return checkRules("break_glass", b.BreakGlass, (*rule).checkBreakGlass)
+}
+
+func checkRules(kind string, rules []rule, check func(r *rule, what string) error) error {
 	names := map[string]bool{}
-	for i := range b.Rules {
-		r := &b.Rules[i]
-		if err := checkName("rule", r.Name); err != nil {
+	for i := range rules {
+		r := &rules[i]
+		if err := checkName(kind, r.Name); err != nil {
 			return err
 		}
 		if names[r.Name] {
-			return refuse("rule %q stands twice", r.Name)
+			return refuse("%s %q stands twice", kind, r.Name)
 		}
 		names[r.Name] = true
-		if err := r.check("rule " + r.Name); err != nil {
+		if err := check(r, kind+" "+r.Name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// checkBreakGlass refuses a break-glass rule that is not narrow: it names hosts, allows one use for at most an hour, and of
+// each target exactly which bytes may run with which arguments.
+func (r *rule) checkBreakGlass(what string) error {
+	if err := r.check(what); err != nil {
+		return err
+	}
+	switch {
+	case r.Lifetime > record.MaxBreakGlass:
+		return refuse("%s: lifetime is at most %s", what, span(record.MaxBreakGlass))
+	case r.Uses != 1 || r.Depth != 0:
+		return refuse("%s: it allows one use and no delegation", what)
+	case len(r.Hosts) == 0 && len(r.HostIDs) == 0:
+		return refuse("%s: hosts or host_ids must name the hosts", what)
+	}
+	for i := range r.Scope {
+		s := &r.Scope[i]
+		if strings.HasSuffix(s.Target, "*") || !slices.Equal(s.Operations, []string{"execute"}) || len(s.Code) == 0 || len(s.Parameters) == 0 {
+			return refuse("%s: scope %s must name one file to execute, with code and parameters", what, s.Target)
+		}
+	}
+	return nil
+}
+
 func (r *rule) check(what string) error {
+	if r.Waive && !strings.HasPrefix(what, "break_glass ") {
+		return refuse("%s: attestation is never waived but under break-glass", what)
+	}
 	if err := checkURIs(what+": initiators", r.Initiators); err != nil {
 		return err
 	}
@@ -181,6 +221,7 @@ type Authorization struct {
 	hash    Hash
 	adapter types.Adapter
 	when    []*program // one for each rule, nil where a rule has no condition
+	glass   []*program // of the break-glass rules
 }
 
 func compileAuthorization(b *authorizationBody, h Hash) (*Authorization, error) {
@@ -194,16 +235,27 @@ func compileAuthorization(b *authorizationBody, h Hash) (*Authorization, error) 
 	if err != nil {
 		return nil, refuse("preparing the expression language: %v", err)
 	}
-	a := &Authorization{body: b, hash: h, adapter: e.CELTypeAdapter(), when: make([]*program, len(b.Rules))}
-	for i, r := range b.Rules {
+	a := &Authorization{body: b, hash: h, adapter: e.CELTypeAdapter()}
+	if a.when, err = compileRules(e, "rule ", b.Rules); err == nil {
+		a.glass, err = compileRules(e, "break_glass ", b.BreakGlass)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func compileRules(e *cel.Env, kind string, rules []rule) (_ []*program, err error) {
+	when := make([]*program, len(rules))
+	for i, r := range rules {
 		if r.When == "" {
 			continue
 		}
-		if a.when[i], err = compile(e, "rule "+r.Name, r.When); err != nil {
+		if when[i], err = compile(e, kind+r.Name, r.When); err != nil {
 			return nil, err
 		}
 	}
-	return a, nil
+	return when, nil
 }
 
 // Hash returns the identity of the policy, zero if there is none.

@@ -88,6 +88,29 @@ func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
 	return nil, best.At(denial.StageAuthorization)
 }
 
+// BreakGlass checks an ask, with the people in place of the policy's rules, against the break-glass rule of that name: that
+// and no other declares what they may allow. It reports whether the rule lets them waive attestation. Whatever it refuses is
+// BreakGlassInvalid (410), but for no policy (108) and a condition that cannot be evaluated (407).
+func (a *Authorization) BreakGlass(name string, ask Ask) (waivable bool, err error) {
+	if a == nil || a.body == nil {
+		return false, denial.New(denial.NoActivePolicy, "there is no authorization policy")
+	}
+	i := slices.IndexFunc(a.body.BreakGlass, func(r rule) bool { return r.Name == name })
+	if i < 0 || len(a.glass) != len(a.body.BreakGlass) {
+		return false, denial.New(denial.BreakGlassInvalid, "the policy declares no such break-glass rule")
+	}
+	r := &a.body.BreakGlass[i]
+	ask.Scope = withDirectories(ask.Scope)
+	_, d := r.refuses(&ask, a.glass[i], &askVars{ask: a.adapter.NativeToValue(&ask)})
+	switch {
+	case d == nil:
+		return r.Waive, nil
+	case d.Reason == denial.PolicyError:
+		return false, d
+	}
+	return false, denial.New(denial.BreakGlassInvalid, "%s", d.Detail)
+}
+
 // refuses returns the first check that the ask fails, with how many it passed before, or nil if the rule allows it.
 func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *denial.Denial) {
 	checks := []struct {

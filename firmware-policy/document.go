@@ -140,8 +140,14 @@ func (b *body) normalise() {
 	if b.Authorization == nil {
 		return
 	}
-	for i := range b.Authorization.Rules {
-		r := &b.Authorization.Rules[i]
+	for _, rules := range [][]rule{b.Authorization.Rules, b.Authorization.BreakGlass} {
+		normaliseRules(rules)
+	}
+}
+
+func normaliseRules(rules []rule) {
+	for i := range rules {
+		r := &rules[i]
 		slices.Sort(r.Initiators)
 		slices.Sort(r.HostIDs)
 		slices.Sort(r.Audiences)

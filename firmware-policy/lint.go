@@ -49,6 +49,7 @@ func Lint(d *Document, now uint64) []Finding {
 	}
 	if d.authorization != nil {
 		l.authorization(d.authorization)
+		l.breakGlass(d.authorization.body.BreakGlass)
 	}
 	if d.anchors != nil {
 		l.anchors(d.anchors, now)
@@ -160,6 +161,15 @@ func (l *linter) authorization(a *Authorization) {
 			if scheme, below, _ := strings.Cut(s.Target, ":"); strings.Trim(below, "/") == "*" {
 				l.warn("rule %s allows every target of scheme %s", r.Name, scheme)
 			}
+		}
+	}
+}
+
+// breakGlass warns of what a quorum may do without the state of the host being known.
+func (l *linter) breakGlass(rules []rule) {
+	for _, r := range rules {
+		if r.Waive {
+			l.warn("break_glass %s lets the quorum waive attestation: it may then run on a host in any state", r.Name)
 		}
 	}
 }

@@ -52,6 +52,14 @@ func (b *authorizationBody) form(h tomlHeader) any {
 		}
 		t.Rules = append(t.Rules, out)
 	}
+	for _, r := range b.BreakGlass {
+		out := tomlGlass{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
+			Lifetime: span(r.Lifetime), Waive: r.Waive, When: r.When}
+		for _, s := range r.Scope {
+			out.Scope = append(out.Scope, tomlScope(s))
+		}
+		t.BreakGlass = append(t.BreakGlass, out)
+	}
 	return t
 }
 

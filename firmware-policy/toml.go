@@ -48,7 +48,19 @@ type (
 	}
 	tomlAuthorization struct {
 		tomlHeader
-		Rules []tomlRule `toml:"rule"`
+		Rules      []tomlRule  `toml:"rule"`
+		BreakGlass []tomlGlass `toml:"break_glass,omitempty"`
+	}
+	tomlGlass struct {
+		Name       string            `toml:"name"`
+		Initiators []string          `toml:"initiators,multiline"`
+		Hosts      map[string]string `toml:"hosts,omitempty,inline"`
+		HostIDs    []string          `toml:"host_ids,omitempty,multiline"`
+		Audiences  []string          `toml:"audiences,multiline"`
+		Lifetime   string            `toml:"lifetime"`
+		Waive      bool              `toml:"waive_attestation,omitempty"`
+		When       string            `toml:"when,omitempty"`
+		Scope      []tomlScope       `toml:"scope"`
 	}
 	tomlRule struct {
 		Name       string            `toml:"name"`
@@ -216,6 +228,18 @@ func readAuthorization(data []byte) (*authorizationBody, error) {
 			out.Scope = append(out.Scope, scope(s))
 		}
 		b.Rules = append(b.Rules, out)
+	}
+	for _, r := range t.BreakGlass {
+		life, err := seconds("break_glass "+r.Name+": lifetime", r.Lifetime)
+		if err != nil {
+			return nil, err
+		}
+		out := rule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
+			Lifetime: life, Uses: 1, When: r.When, Waive: r.Waive}
+		for _, s := range r.Scope {
+			out.Scope = append(out.Scope, scope(s))
+		}
+		b.BreakGlass = append(b.BreakGlass, out)
 	}
 	return b, nil
 }
