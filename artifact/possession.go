@@ -67,10 +67,24 @@ func SignPossession(ctx context.Context, s statement.Signer, p Possession) ([]by
 // one encoding; holder, audience, artifact, nonce and parameters are the expected ones; iat is within PossessionWindow
 // of now. The gate must issue each nonce once and use it once.
 func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Digest, now time.Time) error {
-	if a == nil || len(a.leaf) == 0 || nonce == (GateNonce{}) {
-		return denial.New(denial.KeyBinding, "no verified artifact, or no nonce, to prove possession for")
+	if a == nil || len(a.leaf) == 0 {
+		return denial.New(denial.KeyBinding, "no verified artifact to prove possession for")
 	}
-	v, err := a.verifyHolder(raw)
+	return holder{a.claims.Confirmation.Key, a.claims.Subject, a.claims.Audience, a.Digest()}.verify(raw, nonce, parameters, now)
+}
+
+// holder is who must prove possession, of which key, for what.
+type holder struct {
+	key               statement.Key
+	subject, audience string
+	digest            statement.Digest
+}
+
+func (h holder) verify(raw []byte, nonce GateNonce, parameters Digest, now time.Time) error {
+	if nonce == (GateNonce{}) {
+		return denial.New(denial.KeyBinding, "no nonce to prove possession for")
+	}
+	v, err := h.signed(raw)
 	if err != nil {
 		return denial.New(denial.KeyBinding, "not a proof of possession by the confirmation key (%d %s)", denial.Of(err).Reason.Code(), denial.Of(err).Reason)
 	}
@@ -78,15 +92,14 @@ func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Diges
 	if err := decodeStrict(v.Payload(), &c); err != nil {
 		return denial.New(denial.KeyBinding, "the proof of possession is malformed")
 	}
-	digest := a.Digest()
 	t, ok := seconds(now)
 	const window = uint64(PossessionWindow / time.Second)
 	switch {
-	case v.Claims() != statement.Claims{Issuer: a.claims.Subject, Subject: a.claims.Subject}:
+	case v.Claims() != statement.Claims{Issuer: h.subject, Subject: h.subject}:
 		return denial.New(denial.KeyBinding, "the proof is by another holder")
-	case c.Audience != a.claims.Audience:
+	case c.Audience != h.audience:
 		return denial.New(denial.KeyBinding, "the proof is for another gate")
-	case !bytes.Equal(c.Artifact, digest[:]):
+	case !bytes.Equal(c.Artifact, h.digest[:]):
 		return denial.New(denial.KeyBinding, "the proof is for another artifact")
 	case !bytes.Equal(c.Nonce, nonce[:]):
 		return denial.New(denial.KeyBinding, "the proof answers another nonce")
@@ -98,13 +111,13 @@ func VerifyPossession(raw []byte, a *Artifact, nonce GateNonce, parameters Diges
 	return nil
 }
 
-func (a *Artifact) verifyHolder(raw []byte) (*statement.Verified, error) {
+func (h holder) signed(raw []byte) (*statement.Verified, error) {
 	env, err := statement.Decode(raw, maxPossession)
 	if err != nil {
 		return nil, err
 	}
 	var keys statement.Keys
-	if err := keys.Add(a.claims.Confirmation.Key, statement.Possession); err != nil {
+	if err := keys.Add(h.key, statement.Possession); err != nil {
 		return nil, err
 	}
 	return env.Verify(keys, statement.Possession)

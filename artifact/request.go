@@ -35,6 +35,7 @@ type RequestClaims struct {
 	Limits       *Limits        `cbor:"-90006,keyasint,omitempty"` // uses, delegation depth and session asked for
 	Parents      []ParentDigest `cbor:"-90007,keyasint"`           // artifacts that this one would descend from
 	Lifetime     uint64         `cbor:"-90008,keyasint"`           // seconds asked for
+	BreakGlass   []byte         `cbor:"-90011,keyasint,omitempty"` // not an artifact is asked for, but an attestation for the break-glass authorization whose payload has this digest
 }
 
 // Thumbprint is the cnf claim with a key thumbprint (RFC 9679, section 5.6).
@@ -86,6 +87,8 @@ func (c *RequestClaims) check() error {
 	switch {
 	case len(c.ID) != 16 || c.Lifetime == 0 || c.Lifetime > maxTime:
 		return denial.New(denial.PayloadForm, "a request needs an id of 16 bytes and a lifetime")
+	case c.BreakGlass != nil && len(c.BreakGlass) != 32:
+		return denial.New(denial.PayloadForm, "a break-glass authorization is named by a digest of 32 bytes")
 	case len(c.Confirmation.Key) != 32:
 		return denial.New(denial.KeyBinding, "the request names no confirmation key")
 	}

@@ -105,7 +105,7 @@ func TestRequestRefuses(t *testing.T) {
 		{"C30 iat in the future", edit(func(c *RequestClaims) { c.IssuedAt, c.Expires = uint64(t0.Unix())+61, uint64(t0.Unix())+90 }), denial.NotYetValid},
 		{"C31 audience absent", patched(claimAud, ""), denial.AudienceMismatch},
 		{"C31 audience array", patched(claimAud, "8161"+"61"), denial.AudienceMismatch},
-		{"C32 unknown claim", patched(-90011, "00"), denial.UnsupportedVersion},
+		{"C32 unknown claim", patched(-90012, "00"), denial.UnsupportedVersion},
 		{"C32 another profile", edit(func(c *RequestClaims) { c.Profile = Profile }), denial.UnsupportedVersion},
 		{"initiator no URI", edit(func(c *RequestClaims) { c.Initiator = "ada" }), denial.ClaimAbsent},
 		{"id too short", edit(func(c *RequestClaims) { c.ID = fill(15, 1) }), denial.PayloadForm},

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -13,6 +14,7 @@ const (
 	MaxRevocationAge     = 15 * time.Minute
 	DefaultLifetime      = time.Hour
 	MaxLifetime          = 24 * time.Hour
+	MaxBreakGlass        = record.MaxBreakGlass * time.Second
 )
 
 // Purpose is what an issuer's key is for.
@@ -40,6 +42,15 @@ type Trust struct {
 	Keys          []TrustKey
 	Policies      []Pin
 	TPMRoots      []TPMRoot
+	BreakGlass    *Emergency // nil: no break-glass authorization is accepted here
+}
+
+// Emergency is what a gate accepts of break-glass authorizations, on top of what signed policy declares. It stands in the
+// trust file of a gate, and nothing else turns it on.
+type Emergency struct {
+	Targets  []string      // exactly these, ascending
+	Lifetime time.Duration // greatest exp-iat, at most MaxBreakGlass
+	Waive    bool          // also one whose quorum has waived attestation
 }
 
 // TrustKey is a pinned key of the issuer. It is valid in [NotBefore, NotAfter); a zero time is no bound.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,13 @@ type trustFile struct {
 	Keys          []keyEntry  `toml:"key"`
 	Policies      []pinEntry  `toml:"policy"`
 	TPMRoots      []rootEntry `toml:"tpm_root,omitempty"`
+	BreakGlass    *glassEntry `toml:"break_glass,omitempty"`
+}
+
+type glassEntry struct {
+	Targets  []string `toml:"targets" comment:"exactly these may run by break-glass"`
+	Lifetime duration `toml:"max_lifetime,omitempty" comment:"greatest lifetime of such an authorization; default and greatest 1h"`
+	Waive    bool     `toml:"waive_attestation,omitempty" comment:"also where the quorum has waived attestation"`
 }
 
 type keyEntry struct {
@@ -151,6 +159,13 @@ func (f *trustFile) trust() (*Trust, error) {
 	for _, e := range f.TPMRoots {
 		t.TPMRoots = append(t.TPMRoots, TPMRoot(e))
 	}
+	if e := f.BreakGlass; e != nil {
+		t.BreakGlass = &Emergency{Targets: e.Targets, Lifetime: time.Duration(e.Lifetime), Waive: e.Waive}
+		if e.Lifetime == 0 {
+			t.BreakGlass.Lifetime = MaxBreakGlass
+		}
+		slices.Sort(t.BreakGlass.Targets)
+	}
 	return t, nil
 }
 
@@ -248,6 +263,20 @@ func (t *Trust) checkPins() error {
 			return fmt.Errorf("tpm_root %d: either file or pem is needed", i+1)
 		}
 	}
+	return t.BreakGlass.check()
+}
+
+func (e *Emergency) check() error {
+	switch {
+	case e == nil:
+		return nil
+	case len(e.Targets) == 0 || len(e.Targets) > MaxPermissions || !ascending(e.Targets, strings.Compare):
+		return fmt.Errorf("break_glass: targets names 1 to %d files, each once", MaxPermissions)
+	case slices.ContainsFunc(e.Targets, func(s string) bool { return !isURI(s) || !cleanFile(s) || strings.Contains(s, "*") }):
+		return errors.New("break_glass: each target is the URI of one file, such as file:/usr/bin/restore")
+	case e.Lifetime < time.Second || e.Lifetime > MaxBreakGlass:
+		return fmt.Errorf("break_glass: max_lifetime must be within 1s and %s", MaxBreakGlass)
+	}
 	return nil
 }
 
@@ -271,6 +300,9 @@ func (t *Trust) Marshal() ([]byte, error) {
 	}
 	for _, r := range t.TPMRoots {
 		f.TPMRoots = append(f.TPMRoots, rootEntry(r))
+	}
+	if e := t.BreakGlass; e != nil {
+		f.BreakGlass = &glassEntry{Targets: e.Targets, Lifetime: duration(e.Lifetime), Waive: e.Waive}
 	}
 	out, err := toml.Marshal(f)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
-// 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
+// 410, 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
 // and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host was
 // signed later than the one in force (402), which it ends; an opening of personal data opens a commitment of the enrolment (325), of
 // a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102).
@@ -34,6 +34,10 @@ func (v *verifier) act(group []*entry) error {
 		return v.world.policy(act)
 	case statement.Enrolment:
 		return v.enrolment(act, e.index)
+	case statement.BreakGlass:
+		return v.breakGlass(act, e)
+	case statement.Review:
+		return v.review(act, e)
 	}
 	return v.world.revocation(act)
 }

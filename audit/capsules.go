@@ -35,7 +35,7 @@ func partsOf(e *entry) (p parts, ok bool) {
 	case e.record.Enrolled != nil:
 		p.chain = sum(e.record.Enrolled.Request)
 		return p, true
-	case e.record.Event != record.EventDenial:
+	case e.record.Event != record.EventDenial && e.record.Event != record.EventAttest:
 		return p, false
 	}
 	r := e.record

@@ -49,7 +49,7 @@ func readEntry(index uint64, leaf []byte) (*entry, error) {
 // isContext reports whether later statements are verified with this one.
 func (e *entry) isContext() bool {
 	switch e.kind {
-	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation:
+	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.BreakGlass, statement.Review:
 		return true
 	case statement.Record:
 		return e.record.Event == record.EventEnrol || e.record.Event == record.EventKey
@@ -148,7 +148,10 @@ func (s *selection) execution(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if c == nil {
+		if c == nil { // perhaps a break-glass authorization, which has the id of its execution
+			if err := s.follow(ctx, walk{string(s.query.Execution), false}); err != nil {
+				return err
+			}
 			continue
 		}
 		for _, down := range []bool{false, true} {

@@ -95,6 +95,9 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 	if v.world.uses.add(keyOf(string(r.CTI), numbered(r.Execution.Use)...)) {
 		return denial.New(denial.ArtifactReplayed, "an earlier start has the same use of the artifact")
 	}
+	if b := v.world.glassOf[string(r.CTI)]; b != nil || r.Glass != nil {
+		return v.underGlass(e, r, g, b, f)
+	}
 	p, err := v.permitOf(r.CTI)
 	if err != nil {
 		return err

@@ -50,11 +50,23 @@ type Item struct {
 	Counts    []Count    `json:"counts,omitempty"` // of a summary
 	Since     uint64     `json:"since,omitempty"`
 	Kept      *Kept      `json:"kept,omitempty"`
+	Glass     *GlassSeen `json:"break_glass,omitempty"`
 
 	input     []byte // SHA-256 of the decision input
 	started   string // of an end: statement digest of its start
 	enrolment string // statement digest of the host's enrolment record
 	registry  string // payload digest of the initiator's enrolment
+}
+
+// GlassSeen is what a statement tells of a break-glass authorization.
+type GlassSeen struct {
+	Act       string   `json:"act"`                 // SHA-256 of the payload of the authorization
+	Why       string   `json:"why,omitempty"`       // of the authorization, for people
+	Waived    []string `json:"waived,omitempty"`    // persons who waive attestation
+	Rule      string   `json:"rule,omitempty"`      // of the policy
+	Justified *bool    `json:"justified,omitempty"` // of a review
+	Finding   string   `json:"finding,omitempty"`   // of a review, for people
+	Host      string   `json:"host,omitempty"`      // of a start: what is known of the host
 }
 
 // Kept is what has become of payloads.
@@ -237,6 +249,12 @@ func (it *Item) tell(r *record.Record) {
 	if k := r.Retention; k != nil {
 		it.Kept = &Kept{What: k.Words(), Hold: k.Name, Reason: k.Reason, Lifted: k.Act == record.Released}
 	}
+	if r.Glass != nil {
+		it.Glass = &GlassSeen{Act: hex.EncodeToString(r.Artifact), Waived: r.Glass.Waived, Host: r.Glass.Words()}
+	}
+	if r.Attested != nil {
+		it.Glass = &GlassSeen{Act: hex.EncodeToString(r.Artifact)}
+	}
 	if b := r.Birth; b != nil {
 		it.Birth = &BirthSeen{b.Purpose, b.Key.Thumbprint().String(), b.Attributes, b.Token}
 	}
@@ -313,7 +331,34 @@ func (it *Item) act(e *entry) error {
 		}
 		it.Time, it.Act.ID, it.Act.Cause, it.Act.Why = r.Time, r.Target, r.Cause.String(), r.Why
 		it.Act.What = "revocation of the " + r.Cause.String()
+	case statement.BreakGlass:
+		var g record.BreakGlass
+		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {
+			return err
+		}
+		return it.breakGlass(&g)
+	case statement.Review:
+		var r record.Review
+		if err := statement.Unmarshal(e.env.Payload(), &r); err != nil {
+			return err
+		}
+		it.Time, it.Act.ID, it.Act.Why, it.Act.What = r.Time, hex.EncodeToString(r.Act), r.Finding, "break-glass review: "+r.Words()
+		it.Glass = &GlassSeen{Act: it.Act.ID, Justified: &r.Justified, Finding: r.Finding}
 	}
+	return nil
+}
+
+func (it *Item) breakGlass(g *record.BreakGlass) error {
+	scope, err := artifact.DecodeScope(g.Scope)
+	if err != nil {
+		return err
+	}
+	id := hex.EncodeToString(g.ID)
+	it.Time, it.Host, it.Gate, it.Initiator, it.Artifact, it.Execution = g.IssuedAt, g.Host, g.Audience, g.Initiator, id, id
+	it.Scope, it.Expires, it.Uses = scopeWords(scope), g.Expires, 1
+	it.Policy = &PolicyID{g.Policy.ID, g.Policy.Version, hex.EncodeToString(g.Policy.Hash)}
+	it.Act.ID, it.Act.Why, it.Act.What = id, g.Why, "break-glass authorization"
+	it.Glass = &GlassSeen{Act: it.Act.Payload, Why: g.Why, Waived: g.Waived, Rule: g.Policy.Rule}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 )
 
 // Lineage is where one execution comes from and what came of it. Origin leads from each of its artifacts back to the
@@ -40,11 +41,13 @@ type weave struct {
 	enrolments map[string][]*Item // enrolment records, by host
 	initiators map[string]string  // payload digest of the enrolment, by initiator
 	policies   map[string]string  // payload digest of the act, by hash of the policy
+	reviews    map[string][]*Item // of break-glass, by payload digest of the authorization
 }
 
 func newWeave(items []*Item, people map[string]string) *weave {
 	w := &weave{people: people, byDigest: map[string]*Item{}, permits: map[string]*Item{}, execution: map[string][]*Item{}, records: map[string][]*Item{},
-		children: map[string][]*Item{}, acts: map[string][]*Item{}, enrolments: map[string][]*Item{}, initiators: map[string]string{}, policies: map[string]string{}}
+		children: map[string][]*Item{}, acts: map[string][]*Item{}, enrolments: map[string][]*Item{}, initiators: map[string]string{}, policies: map[string]string{},
+		reviews: map[string][]*Item{}}
 	for _, it := range items {
 		w.byDigest[it.Digest] = it
 		switch {
@@ -54,6 +57,16 @@ func newWeave(items []*Item, people map[string]string) *weave {
 			for _, p := range it.Parents {
 				w.children[p] = append(w.children[p], it)
 			}
+		case it.Kind == statement.BreakGlass.String() && it.Act != nil:
+			if w.acts[it.Act.Payload] == nil { // one for all who signed
+				w.execution[it.Execution] = append(w.execution[it.Execution], it)
+			}
+			w.acts[it.Act.Payload] = append(w.acts[it.Act.Payload], it)
+		case it.Kind == statement.Review.String() && it.Glass != nil:
+			if w.acts[it.Act.Payload] == nil {
+				w.reviews[it.Glass.Act] = append(w.reviews[it.Glass.Act], it)
+			}
+			w.acts[it.Act.Payload] = append(w.acts[it.Act.Payload], it)
 		case it.Act != nil:
 			w.acts[it.Act.Payload] = append(w.acts[it.Act.Payload], it)
 			if it.Act.Policy != nil {
@@ -93,6 +106,14 @@ func Trace(items []*Item, people map[string]string, id string) (*Lineage, error)
 	}
 	l, seen := &Lineage{Execution: id, Origin: []*Node{}, Derived: []*Node{}}, map[string]bool{}
 	for _, it := range found {
+		if it.Act != nil {
+			l.Origin = append(l.Origin, w.breakGlass(it))
+			l.Derived = append(l.Derived, w.derived(it, map[string]bool{})...)
+			for _, r := range w.reviews[it.Act.Payload] {
+				l.Derived = append(l.Derived, w.review(r))
+			}
+			continue
+		}
 		if !it.Permitted() {
 			l.Derived = append(l.Derived, w.event(it))
 			continue
@@ -141,6 +162,33 @@ func (w *weave) origin(it *Item, seen map[string]bool) *Node {
 		}
 	}
 	return n
+}
+
+// breakGlass leads back from a break-glass authorization.
+func (w *weave) breakGlass(it *Item) *Node {
+	signed := w.acts[it.Act.Payload]
+	detail := []string{"justification: " + it.Glass.Why, "issued " + instant(it.Time) + ", until " + instant(it.Expires), strings.Join(it.Scope, "; "),
+		"for gate " + it.Gate + ", declared by rule " + it.Glass.Rule}
+	if len(it.Glass.Waived) > 0 {
+		detail = append(detail, "attestation waived by "+strings.Join(it.Glass.Waived, " and "))
+	}
+	n := node("artifact", "allowed by break-glass authorization "+it.Artifact+", signed by "+strings.Join(w.signers(signed), ", "), detail, signed...)
+	initiator := node("initiator", "to be used by "+it.Initiator, nil)
+	initiator.Next = w.act(w.initiators[it.Initiator])
+	host := it
+	for _, r := range w.records[it.Artifact] {
+		if r.Event == record.EventAttest.String() {
+			host = r
+		}
+	}
+	n.Next = []*Node{initiator, w.policy("authorization", it.Policy), w.host(host)}
+	return n
+}
+
+// review describes the review of a break-glass authorization.
+func (w *weave) review(it *Item) *Node {
+	signed := w.acts[it.Act.Payload]
+	return node("act", it.Act.What+", signed by "+strings.Join(w.signers(signed), ", "), []string{instant(it.Time), "finding: " + it.Act.Why}, signed...)
 }
 
 func (w *weave) initiator(it *Item) *Node {
@@ -262,11 +310,19 @@ func (w *weave) event(it *Item) *Node {
 		why := []string{instant(it.Time), it.Refusal.Detail}
 		return node("denial", fmt.Sprintf("denied: %d %s", it.Refusal.Code, it.Refusal.Name), slices.DeleteFunc(why, func(s string) bool { return s == "" }), it)
 	case it.Event == record.EventStart.String():
-		return node("start", fmt.Sprintf("started, use %d, at gate %s", it.Uses, it.Gate), []string{instant(it.Time), "code SHA-256 " + it.Program}, it)
+		return node("start", fmt.Sprintf("started, use %d, at gate %s", it.Uses, it.Gate), w.startDetail(it), it)
 	case it.Event == record.EventEnd.String():
 		return node("end", fmt.Sprintf("ended with status %d", *it.Exit), []string{instant(it.Time)}, it)
 	}
 	return node("record", it.Name(), []string{instant(it.Time)}, it)
+}
+
+func (w *weave) startDetail(it *Item) []string {
+	detail := []string{instant(it.Time), "code SHA-256 " + it.Program}
+	if it.Glass != nil {
+		detail = append(detail, "by break-glass: "+it.Glass.Host)
+	}
+	return detail
 }
 
 // Text returns the lineage as a tree for people.

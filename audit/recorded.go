@@ -43,6 +43,8 @@ func (v *verifier) recorded(e *entry, f *Finding) error {
 		return v.denied(e, r, f)
 	case record.EventEnrol:
 		return v.activation(e, r, f)
+	case record.EventAttest:
+		return v.attestation(e, r, f)
 	case record.EventSummary:
 		f.leave("counts of refused strangers are the issuer's signed word")
 		return nil

@@ -35,9 +35,12 @@ type Report struct {
 	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
 	Statements []Finding `json:"statements"`       // by index; empty if Options.Brief, or if the bundle is refuted before they are read
 	Counts     []Count   `json:"counts"`
-	Lacks      []Lack    `json:"lacks"`  // parts that the issuer no longer has
-	Absent     []Absent  `json:"absent"` // parts of the layout that no bundle of this issuer has
-	Limits     []string  `json:"limits"` // what no check of this bundle can show
+
+	BreakGlass []GlassCase `json:"break_glass,omitempty"` // authorizations by people up to the end of the bundle
+
+	Lacks  []Lack   `json:"lacks"`  // parts that the issuer no longer has
+	Absent []Absent `json:"absent"` // parts of the layout that no bundle of this issuer has
+	Limits []string `json:"limits"` // what no check of this bundle can show
 
 	tallies tallies
 }
@@ -168,6 +171,9 @@ func (r *Report) Text() string {
 	}
 	r.tally(&b)
 	r.details(&b)
+	for i := range r.BreakGlass {
+		fmt.Fprintf(&b, "break-glass: %s\n", r.BreakGlass[i].words())
+	}
 	for _, l := range r.Lacks {
 		fmt.Fprintf(&b, "gap: entry %d has no %s: %s\n", l.Index, l.Part, l.Reason)
 	}

@@ -88,6 +88,7 @@ func (v *verifier) run(r io.Reader) (*Report, error) {
 	if err != nil {
 		v.report.Bundle.refute(denial.Of(err))
 	}
+	v.report.BreakGlass = v.cases()
 	v.report.conclude()
 	return v.report, nil
 }

@@ -81,7 +81,8 @@ func isFault(err error) bool {
 }
 
 func isAct(k statement.Kind) bool {
-	return k == statement.Genesis || k == statement.Policy || k == statement.Enrolment || k == statement.Revocation
+	return k == statement.Genesis || k == statement.Policy || k == statement.Enrolment || k == statement.Revocation ||
+		k == statement.BreakGlass || k == statement.Review
 }
 
 // sameAct reports whether two statements are of one act: it is the payload that makes an act.

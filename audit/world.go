@@ -34,6 +34,9 @@ type world struct {
 	uses        seen                        // of artifacts
 	emitted     seen                        // numbers of records of the issuer
 	clocks      map[string]attest.Clock     // by EK digest, the furthest
+	glass       map[statement.Digest]*glass // break-glass authorizations, by digest of the payload
+	glassOf     map[string]*glass           // the same, by id
+	attested    map[statement.Digest]*glass // by digest of the attestation record
 }
 
 type published struct {
@@ -85,7 +88,7 @@ func newWorld() *world {
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
 		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},
 		starts: map[statement.Digest]uint64{}, emitted: seen{},
-		clocks: map[string]attest.Clock{},
+		clocks: map[string]attest.Clock{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},
 	}
 }
 

@@ -22,7 +22,22 @@ type Decision struct {
 	live    bool
 	denied  *denial.Denial
 	claims  artifact.Claims
+	glass   *record.BreakGlass // in place of the claims: what the host attested for
+	proved  record.Attested
 }
+
+// Attestation is what may be recorded of a host that attested for a break-glass authorization. Only Decision.Attestation makes
+// it. It is no Permit, and leads to no artifact.
+type Attestation struct {
+	glass  record.BreakGlass
+	proved record.Attested
+}
+
+// BreakGlass returns the authorization.
+func (a Attestation) BreakGlass() record.BreakGlass { return a.glass }
+
+// Attested returns what the host proved.
+func (a Attestation) Attested() record.Attested { return a.proved }
 
 // Permit is what may be minted. Only Decision.Permit makes it; the zero Permit has no claims and cannot be signed.
 type Permit struct{ claims artifact.Claims }
@@ -49,7 +64,30 @@ func (d Decision) Permit() (Permit, error) {
 	if !d.live {
 		return Permit{}, denial.New(denial.Internal, "a decision that was made again permits nothing")
 	}
+	if d.glass != nil {
+		return Permit{}, denial.New(denial.WrongType, "a decision about a break-glass authorization permits no artifact")
+	}
 	return Permit{d.claims}, nil
+}
+
+// Attestation returns what a decision about a break-glass authorization came to, if it allows and was made on live facts.
+func (d Decision) Attestation() (Attestation, error) {
+	if err := d.Denied(); err != nil {
+		return Attestation{}, err
+	}
+	if d.glass == nil || !d.live {
+		return Attestation{}, denial.New(denial.WrongType, "the decision is about no break-glass authorization, or was made again")
+	}
+	return Attestation{*d.glass, d.proved}, nil
+}
+
+// Attested returns the authorization that the decision is about and what the host proved, for comparison with the record in
+// the log; nil if it is about none.
+func (d Decision) Attested() (*record.BreakGlass, *record.Attested) {
+	if d.glass == nil {
+		return nil, nil
+	}
+	return d.glass, &d.proved
 }
 
 // Claims returns the claims of the artifact that the decision leads to, for comparison with the one in the log.
@@ -61,7 +99,8 @@ func (d Decision) Claims() artifact.Claims { return d.claims }
 //   - facts: the TPM's counters have not gone back (507);
 //   - revocation: host 803, initiator 805, policies 804;
 //   - appraisal: the policy has not expired (206), the evidence is young enough (205), every requirement holds;
-//   - authorization and lineage: the policy has not expired (206), the request has no parents (406), a rule allows it.
+//   - authorization and lineage: the policy has not expired (206), the request has no parents (406), a rule allows it; or,
+//     of a request that names a break-glass authorization, all of permittedByPeople.
 //
 // Each denial names its stage.
 func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
@@ -79,6 +118,9 @@ func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
 		if err := s.check(); err != nil {
 			return Decision{denied: denial.Of(err).At(s.stage)}
 		}
+	}
+	if in.Request.BreakGlass != nil {
+		return attested(in)
 	}
 	claims, err := claimsOf(in)
 	if err != nil {
@@ -181,6 +223,9 @@ func authorize(in *Input, doc *firmwarepolicy.Document) error {
 	if len(in.Request.Parents) > 0 {
 		return denial.New(denial.DelegationExceeded, "delegation is not part of this version")
 	}
+	if in.Request.BreakGlass != nil || in.BreakGlass != nil {
+		return permittedByPeople(in, p)
+	}
 	_, err = p.Authorize(askOf(in))
 	return err
 }
@@ -194,7 +239,12 @@ func askOf(in *Input) firmwarepolicy.Ask {
 	if r.Limits != nil {
 		ask.Depth = r.Limits.Depth
 	}
-	for _, p := range r.Scope {
+	ask.Scope = askScope(r.Scope)
+	return ask
+}
+
+func askScope(scope artifact.Scope) (asked []firmwarepolicy.AskScope) {
+	for _, p := range scope {
 		s := firmwarepolicy.AskScope{Target: p.Target, Operations: strings.Split(p.Terms.Operations.String(), "+")}
 		for _, d := range p.Terms.Code {
 			s.Code = append(s.Code, hex.EncodeToString(d.Value))
@@ -205,9 +255,9 @@ func askOf(in *Input) firmwarepolicy.Ask {
 		if c := p.Terms.Constraints; c != nil {
 			s.Env, s.Directory = c.Env, c.Directory
 		}
-		ask.Scope = append(ask.Scope, s)
+		asked = append(asked, s)
 	}
-	return ask
+	return asked
 }
 
 // claimsOf writes the claims of the artifact. They hold nothing that the input does not.

@@ -34,7 +34,8 @@ type Input struct {
 	ID            []byte                 `cbor:"17,keyasint"`           // cti of the artifact, if it is permitted: 16 random bytes
 	StatusIndex   uint64                 `cbor:"18,keyasint"`
 	StatusURI     string                 `cbor:"19,keyasint"`
-	Challenged    uint64                 `cbor:"20,keyasint"` // when the challenge was given out, seconds since 1970 UTC
+	Challenged    uint64                 `cbor:"20,keyasint"`           // when the challenge was given out, seconds since 1970 UTC
+	BreakGlass    []byte                 `cbor:"21,keyasint,omitempty"` // payload of the break-glass authorization that the request names, if the log has it
 
 	live bool // made from verified facts, not read back
 }

@@ -84,6 +84,12 @@ func GateOrder() Order {
 		StagePins, StageGateRevocation, StageScope, StagePossession, StageUses, StageStartRecord, StageRun}
 }
 
+// BreakGlassOrder returns the check order of a gate for a break-glass authorization. It has no status list to look at:
+// whether it was revoked is asked of the issuer with the start record, in the transaction that takes its one use.
+func BreakGlassOrder() Order {
+	return slices.DeleteFunc(GateOrder(), func(s Stage) bool { return s == StageGateRevocation })
+}
+
 // State is what became of one check: the registered values of the EAT claim measres (RFC 9711, section 4.2.17).
 type State uint8
 

@@ -88,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Gate, error) {
 
 // Command is one thing to run. Its standard input is always empty, and it gets no descriptor but the two named here.
 type Command struct {
-	Artifact []byte        // with its receipt; empty is NO_ARTIFACT
+	Artifact []byte        // with its receipt, or a break-glass file; empty is NO_ARTIFACT
 	CNF      *attester.Key // the confirmation key that the host holds
 	Path     string        // absolute, without symbolic links; also argv[0]
 	Args     []string      // after argv[0]
@@ -115,12 +115,13 @@ type Outcome struct {
 // Exec checks the command in denial.GateOrder, runs it and waits for it. The checks, in order:
 //
 //  1. all of artifact.Check up to the audience and the pins; then revocation, with a status list that is fetched now, is
-//     fresh (806) and not older than one seen (508);
+//     fresh (806) and not older than one seen (508). For a break-glass authorization: all of artifact.CheckBreakGlass, and
+//     whether it is revoked is asked with the start record;
 //  2. scope: the scope names the path (404); the file is regular and reached without symbolic links (616); its bytes,
 //     sealed in memory, and its arguments are allowed (404, 616, 619); a script's interpreter likewise (404, 616, 619);
 //     what runs is an ELF program (619);
 //  3. possession: AK and boot of this host are those of the artifact (701), and its TPM lets the confirmation key sign
-//     over a nonce (702);
+//     over a nonce (702), unless the quorum of a break-glass authorization has waived attestation;
 //  4. uses: one is left (504, 505) in an undamaged journal (508), and is now consumed;
 //  5. start record: the issuer took it, consuming the use there too (504, 505, 508, 801 to 805, ...), and its receipt is
 //     one of the pinned log (902);
@@ -134,7 +135,7 @@ func (g *Gate) Exec(ctx context.Context, cmd Command) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer unlock()
-	s := &session{Gate: g, cmd: cmd, run: denial.GateOrder().Begin()}
+	s := &session{Gate: g, cmd: cmd, run: order(cmd.Artifact).Begin()}
 	defer s.close()
 	wait, err := s.start(ctx)
 	if err != nil {

@@ -22,6 +22,7 @@ type session struct {
 	claims     artifact.Claims // unverified until artifact is set: good for the record of a denial only
 	digest     statement.Digest
 	artifact   *artifact.Artifact
+	glass      *artifact.Glass // in place of an artifact
 	launch     launch
 	permission artifact.Permission // for the file that the command names
 	use        uint64
@@ -60,9 +61,43 @@ func (s *session) start(ctx context.Context) (wait func() exitStatus, err error)
 	return wait, nil
 }
 
-// verify checks the artifact up to revocation. Its status list is fetched only once everything before has passed, so
-// that nobody makes the gate ask for, or remember, a list that no genuine artifact names.
+// order returns the order of checks for what is presented. The form decides between an artifact and a break-glass
+// authorization, neither of which can be read as the other (C16).
+func order(presented []byte) denial.Order {
+	if artifact.IsGlassFile(presented) {
+		return denial.BreakGlassOrder()
+	}
+	return denial.GateOrder()
+}
+
+// verify checks what is presented up to the pins or to revocation.
 func (s *session) verify(ctx context.Context) error {
+	if artifact.IsGlassFile(s.cmd.Artifact) {
+		return s.verifyGlass()
+	}
+	return s.verifyArtifact(ctx)
+}
+
+// verifyGlass checks a break-glass authorization. The rest of the session knows it by the claims that an artifact would have.
+func (s *session) verifyGlass() error {
+	g, err := artifact.CheckBreakGlass(s.run, s.cmd.Artifact, artifact.Want{Trust: s.o.Trust, Now: s.o.Now(), Audience: s.o.Audience})
+	if err != nil {
+		return err
+	}
+	p := g.Payload()
+	s.glass, s.digest = g, g.Digest()
+	s.claims = artifact.Claims{Subject: p.Host, Audience: p.Audience, Expires: p.Expires, ID: p.ID, Scope: g.Scope(),
+		Execution: artifact.Execution{ID: p.ID}, Initiator: artifact.Initiator{Principal: p.Initiator},
+		Policy: artifact.PolicyRef{ID: p.Policy.ID, Hash: artifact.Digest{Algorithm: artifact.SHA256, Value: p.Policy.Hash}}}
+	if a := g.Attested(); a != nil {
+		s.claims.Environment.AK.Name, s.claims.BootSeed = a.AK, a.BootSeed
+	}
+	return nil
+}
+
+// verifyArtifact checks the artifact up to revocation. Its status list is fetched only once everything before has passed, so
+// that nobody makes the gate ask for, or remember, a list that no genuine artifact names.
+func (s *session) verifyArtifact(ctx context.Context) error {
 	if c, digest, err := artifact.Inspect(s.cmd.Artifact); err == nil {
 		s.claims, s.digest = c, digest
 	}
@@ -143,8 +178,12 @@ func (s *session) admit(path string, argv []string) (*program, artifact.Permissi
 }
 
 // possession checks that this is the host and the boot that the artifact was issued to, and that its TPM lets the
-// confirmation key sign: which it refuses if a PCR that the key is bound to has changed.
+// confirmation key sign: which it refuses if a PCR that the key is bound to has changed. Where a quorum has waived
+// attestation there is no such key: the host is then the one whose gate key signs the start record, as the issuer checks.
 func (s *session) possession(ctx context.Context) error {
+	if s.glass != nil && s.glass.Attested() == nil {
+		return nil
+	}
 	public, err := s.o.TPM.AK(ctx)
 	if err != nil {
 		return err
@@ -184,6 +223,9 @@ func (s *session) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.glass != nil {
+		return s.glass.VerifyPossession(proof, nonce, params, s.o.Now())
+	}
 	return artifact.VerifyPossession(proof, s.artifact, nonce, params, s.o.Now())
 }
 
@@ -216,6 +258,9 @@ func (s *session) startRecord(ctx context.Context) error {
 		script := s.launch.script.digest
 		r.Execution.Script = script[:]
 	}
+	if s.glass != nil {
+		r.Glass = s.glass.Start()
+	}
 	sent, err := s.send(ctx, r)
 	if err != nil {
 		return err
@@ -241,7 +286,7 @@ func (s *session) newRecord(e record.Event) *record.Record {
 		digest := s.digest
 		r.CTI, r.Artifact = s.claims.ID, digest[:]
 	}
-	if s.artifact != nil {
+	if s.artifact != nil || s.glass != nil {
 		r.Workload, r.Initiator = s.claims.Subject, s.claims.Initiator.Principal
 		r.Policy = &record.PolicyRef{ID: s.claims.Policy.ID, Hash: s.claims.Policy.Hash.Value}
 	}

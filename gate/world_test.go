@@ -35,6 +35,8 @@ const (
 	gateURI   = "https://gate.example/"
 	robotURI  = "spiffe://example/robot"
 	alice     = "mailto:alice@example.org"
+	bob       = "mailto:bob@example.org"
+	carol     = "mailto:carol@example.org"
 	whatURI   = "https://issuer.example/policy/appraisal"
 	whoURI    = "https://issuer.example/policy/authorization"
 )
@@ -68,7 +70,7 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// world is an issuer with a log of its own, one authority, one initiator, both policies, and a machine's boot.
+// world is an issuer with a log of its own, one authority for all but break-glass, one initiator, both policies, and a machine's boot.
 type world struct {
 	tb     testing.TB
 	clock  clock
@@ -78,7 +80,9 @@ type world struct {
 	issuer *issuer.Issuer
 	vendor *softtpm.Vendor
 	boot   *bootlog.Boot
-	root   statement.Digest // genesis
+	root   statement.Digest // of the payload of genesis
+
+	genesis record.Bundle
 
 	codes, directories []string // that the authorization policy allows
 	version            uint64   // of that policy
@@ -88,13 +92,15 @@ func newWorld(tb testing.TB, roots ...*x509.Certificate) *world {
 	tb.Helper()
 	w := &world{tb: tb, people: map[string]statement.Signer{}, keys: map[string]statement.Signer{}, vendor: softtpm.NewVendor(tb),
 		boot: bootlog.New(bootlog.Options{})}
-	for _, name := range []string{alice, robotURI} {
+	for _, name := range []string{alice, bob, carol, robotURI} {
 		_, w.people[name] = newKey(tb)
 	}
 	roots = append(roots, w.vendor.Root)
 	g := &record.Genesis{Version: record.Version, Issuer: issuerURI, Log: logURI, Time: w.seconds(), Epoch: nonce(tb),
-		Authorities: []record.Authority{{Person: alice, Key: w.people[alice].Key()}},
-		Quorums:     map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}}
+		Quorums: map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}}
+	for _, name := range []string{alice, bob, carol} {
+		g.Authorities = append(g.Authorities, record.Authority{Person: name, Key: w.people[name].Key()})
+	}
 	for _, r := range roots {
 		sum := sha256.Sum256(r.Raw)
 		g.Roots = append(g.Roots, sum[:])
@@ -102,12 +108,14 @@ func newWorld(tb testing.TB, roots ...*x509.Certificate) *world {
 	for _, r := range record.Roles() {
 		g.Quorums[r] = record.Quorum{Threshold: 1, Persons: []string{alice}}
 	}
+	g.Quorums[record.RoleBreakGlass] = record.Quorum{Threshold: 2, Persons: []string{alice, bob, carol}}
 	for _, p := range record.Purposes() {
 		_, w.keys[p] = newKey(tb)
 		g.Keys[p] = w.keys[p].Key()
 	}
 	act := w.act(statement.Genesis, g)
-	w.root = statement.DigestOf(act[0])
+	w.genesis = act
+	w.root = statement.DigestOf(must(statement.Marshal(g))(tb))
 	ctx := context.Background() // not tb.Context, which has ended when the log is closed
 	w.log = must(tlog.Open(ctx, tlog.Options{Path: filepath.Join(tb.TempDir(), "log"), Signer: w.keys[record.PurposeLog],
 		Issuer: issuerURI, LogID: logURI, Now: w.clock.now}))(tb)

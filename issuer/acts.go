@@ -11,9 +11,10 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// Apply takes an act of the authorities: a policy, an enrolment or a revocation. It checks, in this order: the
+// Apply takes an act of the authorities: a policy, an enrolment, a revocation, a break-glass authorization or the review of
+// one. It checks, in this order: the
 // signatures and the threshold; the act is for this issuer (706); the payload, and what the kind demands (see
-// policyEffect, enrolmentEffect, revocationEffect); each opening that the act carries opens a commitment in it (see opened); the
+// policyEffect, enrolmentEffect, revocationEffect, glassEffect, reviewEffect); each opening that the act carries opens a commitment in it (see opened); the
 // act has had no effect before (509). Then all statements of the
 // act and its effect are one transaction. It returns the transparent statements.
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
@@ -96,8 +97,12 @@ func (i *Issuer) effectOf(ctx context.Context, act *record.Act) (tlog.Entry, err
 		return i.enrolmentEffect(ctx, act)
 	case statement.Revocation:
 		return i.revocationEffect(ctx, act)
+	case statement.BreakGlass:
+		return i.glassEffect(ctx, act)
+	case statement.Review:
+		return i.reviewEffect(ctx, act)
 	}
-	return tlog.Entry{}, denial.New(denial.WrongType, "an act is a policy, an enrolment or a revocation")
+	return tlog.Entry{}, denial.New(denial.WrongType, "an act is a policy, an enrolment, a revocation, a break-glass authorization or its review")
 }
 
 // opened returns the openings of personal data that an act carries, to be stored beside the log. It refuses one that opens no

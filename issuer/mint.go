@@ -41,7 +41,8 @@ func int64s(in []int) []int64 {
 	return out
 }
 
-// Minted is an artifact as it leaves: with its receipt.
+// Minted is what leaves for a request, with its receipt: an artifact, or the attestation record for a break-glass
+// authorization.
 type Minted struct {
 	Artifact []byte
 	Index    uint64 // of its leaf
@@ -73,15 +74,29 @@ type minting struct {
 	clock      clock
 	guards     []tlog.Guard // what the last decision was made on
 	minted     *Minted
+	glass      bool // an attestation for a break-glass authorization is asked for, and no artifact
 }
 
 // Mint answers a request with an artifact or a *Refusal. The order of its checks is denial.IssuanceOrder; this is the
 // only user of the artifact key. The artifact leaves with its receipt, after the transaction that consumed the request
 // id and compared the versions decided on.
 func (i *Issuer) Mint(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte) (*Minted, error) {
-	conn.minting.Lock()
-	defer conn.minting.Unlock()
 	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence}
+	return m.pass(ctx)
+}
+
+// Attest answers a request that names a break-glass authorization with a record of what the host has proved, or a *Refusal.
+// All checks are those of Mint, but that people have authorized it in place of the policy's rules (see decision.Decide). No
+// artifact comes of it, and the artifact key is not used.
+func (i *Issuer) Attest(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte) (*Minted, error) {
+	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence, glass: true}
+	return m.pass(ctx)
+}
+
+// pass takes a request through all checks.
+func (m *minting) pass(ctx context.Context) (*Minted, error) {
+	m.conn.minting.Lock()
+	defer m.conn.minting.Unlock()
 	err := m.steps(ctx)
 	if err == nil {
 		err = m.run.Allowed()
@@ -89,7 +104,9 @@ func (i *Issuer) Mint(ctx context.Context, conn *Connection, exporter [32]byte, 
 	if err != nil {
 		return nil, m.refused(ctx, denial.Of(err))
 	}
-	i.minted.Add(1)
+	if !m.glass {
+		m.Issuer.minted.Add(1)
+	}
 	return m.minted, nil
 }
 
@@ -174,6 +191,8 @@ func (m *minting) caller(ctx context.Context) error {
 		return denial.New(denial.IdentityConflict, "the key belongs to another initiator")
 	case c.Host != m.host.ID:
 		return denial.New(denial.HostMismatch, "the request is for another host than the AK's")
+	case m.glass != (c.BreakGlass != nil):
+		return denial.New(denial.WrongType, "a request for an artifact names no break-glass authorization, one for an attestation does")
 	}
 	return nil
 }
@@ -231,11 +250,14 @@ func (m *minting) decideAndCommit(ctx context.Context) error {
 			}
 		}
 		again = true
-		permit, err := m.decide(ctx)
+		d, err := m.decide(ctx)
 		if err != nil {
 			return err
 		}
-		return m.commit(ctx, permit.Claims())
+		if m.glass {
+			return m.commitAttestation(ctx, d)
+		}
+		return m.commitPermit(ctx, d)
 	})
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
@@ -245,25 +267,28 @@ func (m *minting) decideAndCommit(ctx context.Context) error {
 
 // decide makes a decision on the state as it is now. The counters are read first: what is read after them is at least as
 // new, and the transaction compares them.
-func (m *minting) decide(ctx context.Context) (permit decision.Permit, err error) {
+func (m *minting) decide(ctx context.Context) (d decision.Decision, err error) {
 	if m.force, err = m.policies.current(ctx, m.log); err != nil {
-		return permit, denial.Of(err).At(denial.StageRevocation)
+		return d, denial.Of(err).At(denial.StageRevocation)
 	}
 	revoked, err := m.log.Counter(ctx, counterRevoked)
 	if err != nil {
-		return permit, denial.Of(err).At(denial.StageRevocation)
+		return d, denial.Of(err).At(denial.StageRevocation)
 	}
 	m.guards = []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}, {Counter: counterRevoked, Value: revoked},
 		{Counter: counterEnrolment, Value: m.enrolment}}
 	in, err := m.newInput(ctx)
 	if err != nil {
-		return permit, denial.Of(err).At(denial.StageRevocation)
+		return d, denial.Of(err).At(denial.StageRevocation)
 	}
-	d := decision.Decide(in, m.force.appraisal, m.force.authorization)
+	d = decision.Decide(in, m.force.appraisal, m.force.authorization)
 	if m.input, err = in.Encode(); err != nil {
-		return permit, err
+		return d, err
 	}
-	return d.Permit()
+	if err := d.Denied(); err != nil {
+		return d, err
+	}
+	return d, nil
 }
 
 // newInput reads the state that the decision depends on.
@@ -275,7 +300,9 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 	if m.clock, err = m.readClock(ctx, m.host.EK); err != nil {
 		return nil, err
 	}
-	m.index = m.indices.take()
+	if !m.glass {
+		m.index = m.indices.take()
+	}
 	key := m.initiator.Key.Thumbprint()
 	in := &decision.Input{
 		Issuer: m.genesis.Issuer, Time: uint64(m.now().Unix()), Exporter: m.exporter[:], ID: random(16),
@@ -288,6 +315,11 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 		StatusURI:     m.StatusURI(m.index / ListSize), StatusIndex: m.index % ListSize,
 	}
 	in.Attach(m.facts, m.verified)
+	if m.glass {
+		if in.BreakGlass, err = m.glassPayload(ctx, m.verified.Claims().BreakGlass); err != nil {
+			return nil, err
+		}
+	}
 	in.Revoked, err = m.revocationView(ctx, in)
 	return in, err
 }
@@ -319,11 +351,16 @@ func (m *minting) revocationView(ctx context.Context, in *decision.Input) ([]uin
 	return view, nil
 }
 
-// commit signs the artifact and appends it in one transaction with all that it changes. Without a signature there is
+// commitPermit signs the artifact and appends it in one transaction with all that it changes. Without a signature there is
 // nothing to append, so that too is a failure of the transaction.
-func (m *minting) commit(ctx context.Context, c artifact.Claims) error {
+func (m *minting) commitPermit(ctx context.Context, d decision.Decision) error {
 	ctx, cancel := settled(ctx)
 	defer cancel()
+	permit, err := d.Permit()
+	if err != nil {
+		return denial.Of(err).At(denial.StageTransaction)
+	}
+	c := permit.Claims()
 	leaf, err := artifact.Sign(ctx, m.artifact, c)
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
@@ -332,6 +369,11 @@ func (m *minting) commit(ctx context.Context, c artifact.Claims) error {
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}
+	return m.commit(ctx, leaf, entry)
+}
+
+// commit appends what the decision came to.
+func (m *minting) commit(ctx context.Context, leaf []byte, entry tlog.Entry) error {
 	done, err := m.log.Append(ctx, entry)
 	switch {
 	case errors.Is(err, tlog.ErrStale):

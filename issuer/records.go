@@ -19,7 +19,7 @@ const RecordSkew = 300
 // (104, 312, 911), of a kind that gates write and by that gate (910), whose host is enrolled with it (910); a start is of now (205); the host is not revoked
 // (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
 // this gate (411), not revoked (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
-// (504). It returns the transparent statement.
+// (504). One by break-glass says so (311), and passes consumeGlass. It returns the transparent statement.
 func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 	v, gate, err := i.verifyGate(ctx, raw)
 	if err != nil {
@@ -189,6 +189,14 @@ func (i *Issuer) consumeUse(ctx context.Context, rec *record.Record, gate gateSt
 	}
 	if err := i.permitRevoked(ctx, permit); err != nil {
 		return err
+	}
+	if permit.Glass != (rec.Glass != nil) {
+		return denial.New(denial.WrongType, "an artifact and a break-glass authorization are not each other")
+	}
+	if permit.Glass {
+		if err := i.consumeGlass(ctx, rec, gate, permit, entry); err != nil {
+			return err
+		}
 	}
 	switch n := rec.Execution.Use; {
 	case max(rec.Time, uint64(i.now().Unix())) >= permit.Expires: // neither clock revives an artifact

@@ -12,34 +12,42 @@ import (
 // The buckets of the projection. Every value in them follows from statements in the log and is written in the same
 // transaction as the statement that it follows from.
 const (
-	bucketGenesis    = "genesis"    // "act" -> genesis act
-	bucketHost       = "host"       // host URI -> hostState
-	bucketAK         = "ak"         // AK name -> host URI
-	bucketApproved   = "approved"   // EK digest -> enrolment payload that awaits or had its activation
-	bucketGate       = "gate"       // gate key thumbprint -> gateState
-	bucketInitiator  = "initiator"  // key thumbprint -> initiatorState
-	bucketPolicy     = "policy"     // policy kind -> policyState
-	bucketPublished  = "published"  // hash in hexadecimal of each policy that ever was in force -> its URI
-	bucketRevoked    = "revoked"    // cause || target -> payload of the revocation
-	bucketPermit     = "permit"     // status index, big endian -> permitState
-	bucketPermitOf   = "permit-of"  // cti -> status index
-	bucketHighWater  = "high-water" // AK name -> attest.Clock
-	counterPolicy    = "policy"     // raised by each policy act
-	counterRevoked   = "revocation" // raised by each revocation
-	counterEnrolment = "enrolment"  // raised when a host is approved anew or gets another AK
-	counterClock     = "clock/"     // and AK name in hexadecimal: raised with its high-water mark
-	counterChain     = "gate/"      // and gate key thumbprint: raised by each of its records
+	bucketGenesis    = "genesis"            // "act" -> genesis act
+	bucketHost       = "host"               // host URI -> hostState
+	bucketAK         = "ak"                 // AK name -> host URI
+	bucketApproved   = "approved"           // EK digest -> enrolment payload that awaits or had its activation
+	bucketGate       = "gate"               // gate key thumbprint -> gateState
+	bucketInitiator  = "initiator"          // key thumbprint -> initiatorState
+	bucketPolicy     = "policy"             // policy kind -> policyState
+	bucketPublished  = "published"          // hash in hexadecimal of each policy that ever was in force -> its URI
+	bucketRevoked    = "revoked"            // cause || target -> payload of the revocation
+	bucketPermit     = "permit"             // status index, big endian -> permitState
+	bucketPermitOf   = "permit-of"          // cti -> status index
+	bucketHighWater  = "high-water"         // AK name -> attest.Clock
+	bucketGlass      = "break-glass"        // digest of the act's payload -> glassState
+	bucketUnreviewed = "break-glass-open"   // the same, of those without a review -> when it is due, seconds since 1970 UTC
+	bucketAttested   = "break-glass-proof"  // statement digest of an attestation record -> digest of the act's payload
+	counterPolicy    = "policy"             // raised by each policy act
+	counterRevoked   = "revocation"         // raised by each revocation
+	counterEnrolment = "enrolment"          // raised when a host is approved anew or gets another AK
+	counterClock     = "clock/"             // and AK name in hexadecimal: raised with its high-water mark
+	counterGlass     = "break-glass"        // raised by each break-glass authorization
+	counterReview    = "break-glass-review" // raised by each review of one
+	counterGlassUse  = "break-glass-use"    // raised by each start by one
+	counterChain     = "gate/"              // and gate key thumbprint: raised by each of its records
 )
 
 // The sets of things that are consumed once, for ever.
 const (
-	onceAct     = "act"     // digest of an act's payload
-	onceRequest = "request" // initiator URI || 0 || request id
-	onceHost    = "host"    // host URI, bound to its first EK
-	onceEK      = "ek"      // EK digest, bound to its first host
-	onceStatus  = "status"  // status index
-	onceKey     = "key"     // thumbprint of an initiator key
-	onceUse     = "use"     // cti || use number
+	onceAct     = "act"                // digest of an act's payload
+	onceRequest = "request"            // initiator URI || 0 || request id
+	onceHost    = "host"               // host URI, bound to its first EK
+	onceEK      = "ek"                 // EK digest, bound to its first host
+	onceStatus  = "status"             // status index
+	onceKey     = "key"                // thumbprint of an initiator key
+	onceUse     = "use"                // cti || use number
+	onceGlass   = "break-glass"        // id of a break-glass authorization
+	onceReview  = "break-glass-review" // digest of the payload of the act that is reviewed
 )
 
 // hostState is an activated host.
@@ -91,6 +99,13 @@ type permitState struct {
 	Uses      uint64   `cbor:"6,keyasint"`
 	Gate      string   `cbor:"7,keyasint"`
 	Digest    []byte   `cbor:"8,keyasint"`
+	Glass     bool     `cbor:"9,keyasint,omitempty"` // it is a break-glass authorization, and Digest of the act's payload
+}
+
+// glassState is a break-glass authorization that was published.
+type glassState struct {
+	Payload []byte   `cbor:"1,keyasint"`
+	Persons []string `cbor:"2,keyasint"` // who signed
 }
 
 // reader is what projections are read through: the log itself or a snapshot of it.

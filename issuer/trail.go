@@ -60,8 +60,14 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 	}
 	subjects := [][]byte{}
 	switch env.Kind() {
-	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation:
+	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Review:
 		subjects = append(subjects, trailOf(trailContext, nil))
+	case statement.BreakGlass:
+		var g record.BreakGlass
+		if err := statement.Unmarshal(env.Payload(), &g); err != nil {
+			return nil, err
+		}
+		subjects = append(subjects, trailOf(trailContext, nil), trailOf(trailExecution, g.ID), trailOf(trailArtifact, g.ID), trailOf(trailHost, []byte(g.Host)))
 	case statement.Artifact:
 		c, err := artifact.DecodeClaims(env.Payload())
 		if err != nil {

@@ -21,7 +21,7 @@ func TestActsFitTheirCDDL(t *testing.T) {
 		"revocation-statement": sign(t, statement.Revocation, Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n}, p.alice)[0],
 		"act":                  sign(t, statement.Enrolment, Enrolment{Version, "spiffe://x/i", 1, n, nil, &Initiator{Agent, p.bob.Key()}, nil}, p.alice)[0],
 	}
-	glass := BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", ek, "restore"}, 1, 2, "fire",
+	glass := BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", ek, 1, "restore"}, 1, 2, "fire",
 		[]string{"mailto:alice@example.org", "mailto:bob@example.org"}}
 	samples["break-glass-statement"] = sign(t, statement.BreakGlass, glass, p.alice)[0]
 	samples["review-statement"] = sign(t, statement.Review, Review{Version, ek, 1, true, "fire", n}, p.alice)[0]
@@ -68,6 +68,7 @@ func TestRecordsFitTheirCDDL(t *testing.T) {
 		r.Counts, r.Since, r.CTI, r.Artifact = nil, 0, make([]byte, 16), d32
 	}
 	glass.Event, glass.Execution, glass.Glass = EventStart, start.Execution, &Glass{Waived: []string{"mailto:a@x", "mailto:b@x"}}
+	attested.Policy, attested.Appraisal, attested.Workload = denied.Policy, denied.Appraisal, "spiffe://x/h"
 	attested.Event, attested.Attested = EventAttest, &Attested{key, make([]byte, 34), d32, 9}
 	for name, r := range map[string]*Record{"break-glass": glass, "attested": attested, "summary": valid(), "denial": denied, "end": start, "birth": birth, "enrolled": enrolled} {
 		leaf, err := r.Sign(context.Background(), signer, "urn:x:1")

@@ -36,9 +36,10 @@ type BreakGlass struct {
 
 // Declared names the rule of an authorization policy that declares a break-glass scope.
 type Declared struct {
-	ID   string `cbor:"1,keyasint"` // URI of the policy
-	Hash []byte `cbor:"2,keyasint"` // 32 bytes
-	Rule string `cbor:"3,keyasint"` // name of the rule
+	ID      string `cbor:"1,keyasint"` // URI of the policy
+	Hash    []byte `cbor:"2,keyasint"` // 32 bytes
+	Version uint64 `cbor:"3,keyasint"` // of the policy
+	Rule    string `cbor:"4,keyasint"` // name of the rule
 }
 
 // ReadBreakGlass reads the payload of an act that is a break-glass authorization. It checks, in this order: the kind
@@ -75,7 +76,7 @@ func (g *BreakGlass) Check() error {
 		return denial.New(denial.UnsupportedVersion, "break-glass version %d", g.Version)
 	case len(g.ID) != 16 || !absolute(g.Host) || !absolute(g.Audience) || !absolute(g.Initiator):
 		return denial.New(denial.ClaimAbsent, "a break-glass authorization needs an id, a host, one gate and who will use it")
-	case len(g.Scope) == 0 || len(g.Scope) > maxScope || !absolute(g.Policy.ID) || len(g.Policy.Hash) != 32 || g.Policy.Rule == "":
+	case len(g.Scope) == 0 || len(g.Scope) > maxScope || !absolute(g.Policy.ID) || len(g.Policy.Hash) != 32 || g.Policy.Version == 0 || g.Policy.Rule == "":
 		return denial.New(denial.ClaimAbsent, "a break-glass authorization needs a scope and the rule that declares it")
 	case g.Why == "" || len(g.Why) > maxWords:
 		return denial.New(denial.ClaimAbsent, "a break-glass authorization needs a justification of at most %d bytes", maxWords)

@@ -26,7 +26,7 @@ func glassGenesis(t *testing.T) (*Genesis, people, statement.Signer) {
 
 func aGlass() *BreakGlass {
 	return &BreakGlass{Version: Version, ID: bytes.Repeat([]byte{7}, 16), Host: "spiffe://x/h", Audience: "https://gate.example", Initiator: "spiffe://x/i",
-		Scope: aScope, Policy: Declared{"https://x/p", make([]byte, 32), "restore"}, IssuedAt: 100, Expires: 100 + MaxBreakGlass, Why: "the database is lost"}
+		Scope: aScope, Policy: Declared{"https://x/p", make([]byte, 32), 1, "restore"}, IssuedAt: 100, Expires: 100 + MaxBreakGlass, Why: "the database is lost"}
 }
 
 func signGlass(t *testing.T, g *BreakGlass, signers ...statement.Signer) Bundle {

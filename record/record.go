@@ -174,7 +174,7 @@ type Attested struct {
 	Key      statement.Key `cbor:"1,keyasint"` // confirmation key, certified by the AK
 	AK       []byte        `cbor:"2,keyasint"` // TPM Name
 	BootSeed []byte        `cbor:"3,keyasint"` // as in an artifact
-	Expires  uint64        `cbor:"4,keyasint"` // of the authorization
+	Version  uint64        `cbor:"4,keyasint"` // of the appraisal policy
 }
 
 // Retention tells what has become of payloads: evidence, requests and decision inputs, which statements name by digest.
@@ -242,8 +242,9 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "a start by break-glass names either an attestation or who waived it")
 	case (r.Event == EventAttest) != (r.Attested != nil):
 		return denial.New(denial.PayloadForm, "details of an attestation stand in records of it only")
-	case r.Attested != nil && (len(r.CTI) != 16 || len(r.Artifact) != 32 || !r.Attested.Key.Valid() || len(r.Attested.AK) == 0 || len(r.Attested.BootSeed) != 32):
-		return denial.New(denial.ClaimAbsent, "an attestation names the authorization, a confirmation key, an AK and a boot")
+	case r.Attested != nil && (len(r.CTI) != 16 || len(r.Artifact) != 32 || !r.Attested.Key.Valid() || len(r.Attested.AK) == 0 || len(r.Attested.BootSeed) != 32 ||
+		r.Policy == nil || r.Appraisal == nil || r.Workload == ""):
+		return denial.New(denial.ClaimAbsent, "an attestation names the authorization, a host, policies, a confirmation key, an AK and a boot")
 	case (r.Event == EventKept) != (r.Retention != nil):
 		return denial.New(denial.PayloadForm, "details of retention stand in records of it only")
 	case r.Retention != nil:

@@ -290,6 +290,16 @@ func (s *Session) Mint(ctx context.Context, request, evidence []byte) ([]byte, e
 	return s.client.do(ctx, s.http, call{"POST", "/v1/artifacts", wire.MediaMint, body, 64 << 10})
 }
 
+// Attest sends a signed request that names a break-glass authorization, with its evidence, and returns the record of what
+// the host has proved, with its receipt.
+func (s *Session) Attest(ctx context.Context, request, evidence []byte) ([]byte, error) {
+	body, err := statement.Marshal(wire.Mint{Request: request, Evidence: evidence})
+	if err != nil {
+		return nil, err
+	}
+	return s.client.do(ctx, s.http, call{"POST", "/v1/attestations", wire.MediaMint, body, 64 << 10})
+}
+
 // BeginEnrolment sends an enrolment request and returns the credential to activate.
 func (s *Session) BeginEnrolment(ctx context.Context, request []byte) (*wire.Credential, error) {
 	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/enrol", wire.MediaEnrol, request, 64 << 10})

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -16,7 +17,7 @@ type collector struct {
 	server                                         *Server
 	minted, denied, entries, clock, healthy        *prometheus.Desc
 	published, cosigned, operators, failing, scrub *prometheus.Desc
-	demanded, witness                              *prometheus.Desc
+	demanded, witness, glass, unreviewed           *prometheus.Desc
 }
 
 func metrics(s *Server) http.HandlerFunc {
@@ -28,21 +29,23 @@ func metrics(s *Server) http.HandlerFunc {
 		entries: prometheus.NewDesc("writ_log_entries", "Entries in the log.", nil, nil),
 		clock:   prometheus.NewDesc("writ_log_head_seconds", "Time of the newest signed tree head.", nil, nil),
 
-		healthy:   prometheus.NewDesc("writ_log_healthy", "1 while the log takes entries and signs heads; nothing is permitted otherwise.", nil, nil),
-		published: prometheus.NewDesc("writ_checkpoint_entries", "Entries under the newest published checkpoint.", nil, nil),
-		cosigned:  prometheus.NewDesc("writ_checkpoint_cosigned_seconds", "When as many operators as are demanded had cosigned it; 0 without witnesses.", nil, nil),
-		operators: prometheus.NewDesc("writ_checkpoint_operators", "Operators of witnesses that cosigned it.", nil, nil),
-		failing:   prometheus.NewDesc("writ_checkpoint_failing", "1 if the last attempt to publish a checkpoint failed.", nil, nil),
-		demanded:  prometheus.NewDesc("writ_checkpoint_operators_demanded", "Operators of witnesses that must cosign a checkpoint.", nil, nil),
-		witness:   prometheus.NewDesc("writ_witness_cosigned_seconds", "When a witness of the configuration last cosigned; 0 if not since the start.", []string{"operator", "witness"}, nil),
-		scrub:     prometheus.NewDesc("writ_log_scrubbed_seconds", "When the whole log was last read and found as it must be; 0 if not since the start.", nil, nil),
+		healthy:    prometheus.NewDesc("writ_log_healthy", "1 while the log takes entries and signs heads; nothing is permitted otherwise.", nil, nil),
+		published:  prometheus.NewDesc("writ_checkpoint_entries", "Entries under the newest published checkpoint.", nil, nil),
+		cosigned:   prometheus.NewDesc("writ_checkpoint_cosigned_seconds", "When as many operators as are demanded had cosigned it; 0 without witnesses.", nil, nil),
+		operators:  prometheus.NewDesc("writ_checkpoint_operators", "Operators of witnesses that cosigned it.", nil, nil),
+		failing:    prometheus.NewDesc("writ_checkpoint_failing", "1 if the last attempt to publish a checkpoint failed.", nil, nil),
+		demanded:   prometheus.NewDesc("writ_checkpoint_operators_demanded", "Operators of witnesses that must cosign a checkpoint.", nil, nil),
+		witness:    prometheus.NewDesc("writ_witness_cosigned_seconds", "When a witness of the configuration last cosigned; 0 if not since the start.", []string{"operator", "witness"}, nil),
+		glass:      prometheus.NewDesc("writ_break_glass_total", "Break-glass authorizations since genesis: published, used to start a program, reviewed.", []string{"event"}, nil),
+		scrub:      prometheus.NewDesc("writ_log_scrubbed_seconds", "When the whole log was last read and found as it must be; 0 if not since the start.", nil, nil),
+		unreviewed: prometheus.NewDesc("writ_break_glass_unreviewed", "Break-glass authorizations that have no review: all, and those whose review is overdue.", []string{"state"}, nil),
 	})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP
 }
 
 // Describe sends the descriptions of all metrics.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub, c.demanded, c.witness} {
+	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub, c.demanded, c.witness, c.glass, c.unreviewed} {
 		ch <- d
 	}
 }
@@ -61,6 +64,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.clock, float64(head.Time))
 	gauge(c.healthy, one(log.Healthy() == nil))
 	gauge(c.scrub, float64(log.Scrubbed()))
+	c.breakGlass(ch)
 	if p := c.server.publisher; p != nil {
 		published := p.Published()
 		gauge(c.published, float64(published.Size))
@@ -85,6 +89,20 @@ func unix(t time.Time) int64 {
 		return 0
 	}
 	return t.Unix()
+}
+
+// breakGlass sends how often break-glass was made use of. Where the store cannot say, the metrics are absent.
+func (c *collector) breakGlass(ch chan<- prometheus.Metric) {
+	b, err := c.server.issuer.BreakGlass(context.Background())
+	if err != nil {
+		return
+	}
+	for event, n := range map[string]uint64{"published": b.Published, "used": b.Used, "reviewed": b.Reviewed} {
+		ch <- prometheus.MustNewConstMetric(c.glass, prometheus.CounterValue, float64(n), event)
+	}
+	for state, n := range map[string]int{"open": b.Open, "overdue": b.Overdue} {
+		ch <- prometheus.MustNewConstMetric(c.unreviewed, prometheus.GaugeValue, float64(n), state)
+	}
 }
 
 func one(yes bool) float64 {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -62,5 +63,9 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusServiceUnavailable, "text/plain; charset=utf-8", []byte("unhealthy: "+denial.Of(err).Error()+"\n"))
 		return
 	}
-	answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
+	text := "ok\n"
+	if b, err := s.issuer.BreakGlass(r.Context()); err == nil && b.Overdue > 0 {
+		text += fmt.Sprintf("warning: %d break-glass authorization(s) should have been reviewed by now\n", b.Overdue)
+	}
+	answer(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text))
 }

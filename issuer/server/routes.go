@@ -18,6 +18,7 @@ func (s *Server) publicTable() map[string]http.HandlerFunc {
 	return s.logRoutes(map[string]http.HandlerFunc{
 		"POST /v1/challenges":     s.challenge,
 		"POST /v1/artifacts":      s.mint,
+		"POST /v1/attestations":   s.attest,
 		"POST /v1/enrol":          s.enrol,
 		"POST /v1/enrol/activate": s.activate,
 		"POST /v1/acts/:kind":     s.act,

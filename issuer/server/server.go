@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net"
@@ -258,6 +259,17 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) mint(w http.ResponseWriter, r *http.Request) {
+	s.decideOn(w, r, wire.MediaArtifact, s.issuer.Mint)
+}
+
+// attest answers a request for an attestation.
+func (s *Server) attest(w http.ResponseWriter, r *http.Request) {
+	s.decideOn(w, r, wire.MediaStatement, s.issuer.Attest)
+}
+
+// decideOn has the issuer decide on a request and its evidence.
+func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
+	decide func(context.Context, *issuer.Connection, [32]byte, []byte, []byte) (*issuer.Minted, error)) {
 	raw, err := body(w, r, wire.MediaMint, maxMint)
 	if err != nil {
 		s.stranger(w, r, denial.Of(err).At(denial.StageLimits))
@@ -273,13 +285,13 @@ func (s *Server) mint(w http.ResponseWriter, r *http.Request) {
 		s.stranger(w, r, denial.Of(err))
 		return
 	}
-	out, err := s.issuer.Mint(r.Context(), connection(r), channel, m.Request, m.Evidence)
+	out, err := decide(r.Context(), connection(r), channel, m.Request, m.Evidence)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	s.log.Info("minted", "index", out.Index)
-	answer(w, http.StatusCreated, wire.MediaArtifact, out.Artifact)
+	answer(w, http.StatusCreated, media, out.Artifact)
 }
 
 // relay reads a body, hands it to the issuer, and answers with the bytes that come back.
@@ -319,7 +331,8 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-var actKinds = map[string]statement.Kind{"policy": statement.Policy, "enrolment": statement.Enrolment, "revocation": statement.Revocation}
+var actKinds = map[string]statement.Kind{"policy": statement.Policy, "enrolment": statement.Enrolment, "revocation": statement.Revocation,
+	"break-glass": statement.BreakGlass, "break-glass-review": statement.Review}
 
 func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	kind, ok := actKinds[r.PathValue("kind")]
@@ -336,6 +349,9 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return "", nil, err
 		}
+		if kind == statement.BreakGlass || kind == statement.Review {
+			s.log.Warn("break-glass", "what", kind.String(), "signatures", len(b))
+		}
 		data, err := record.Bundle(out).Encode()
 		return wire.MediaAct, data, err
 	})
@@ -344,6 +360,18 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 func (s *Server) record(w http.ResponseWriter, r *http.Request) {
 	s.relay(w, r, wire.MediaStatement, statement.MaxStatement, func(raw []byte) (string, []byte, error) {
 		data, err := s.issuer.Take(r.Context(), raw)
+		if err == nil {
+			s.alarm(data)
+		}
 		return wire.MediaStatement, data, err
 	})
+}
+
+// alarm warns of a start by break-glass: raw is a record that the issuer has taken.
+func (s *Server) alarm(raw []byte) {
+	env, err := statement.Decode(raw, 2*statement.MaxStatement)
+	var r record.Record
+	if err == nil && statement.Unmarshal(env.Payload(), &r) == nil && r.Glass != nil {
+		s.log.Warn("break-glass", "what", "used", "id", hex.EncodeToString(r.CTI), "host", r.Workload, "initiator", r.Initiator, "waived", len(r.Glass.Waived) > 0)
+	}
 }

@@ -32,7 +32,7 @@ type Challenge struct {
 	Policy    []byte  `cbor:"6,keyasint"` // hash of the appraisal policy in force, 32 bytes
 }
 
-// Mint is the body of POST /v1/artifacts.
+// Mint is the body of POST /v1/artifacts and of POST /v1/attestations.
 type Mint struct {
 	Request  []byte `cbor:"1,keyasint"` // signed request
 	Evidence []byte `cbor:"2,keyasint"` // evidence collection

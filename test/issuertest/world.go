@@ -35,6 +35,7 @@ const (
 	Robot     = "spiffe://example/initiator/robot"
 	Alice     = "mailto:alice@example.org"
 	Bob       = "mailto:bob@example.org"
+	Carol     = "mailto:carol@example.org" // of the break-glass quorum alone
 	Target    = "file:/usr/bin/reconcile"
 )
 
@@ -115,7 +116,7 @@ func Bare(tb testing.TB) *World {
 		Boot: bootlog.New(bootlog.Options{}), Path: filepath.Join(tb.TempDir(), "log.db"), versions: map[record.PolicyKind]uint64{},
 		clock: new(atomic.Int64), approvals: new(atomic.Uint64)}
 	w.clock.Store(softtpm.Now.UnixNano())
-	for _, name := range append(record.Purposes(), Alice, Bob, Robot) {
+	for _, name := range append(record.Purposes(), Alice, Bob, Carol, Robot) {
 		w.Keys[name] = NewKey(tb)
 	}
 	w.openLog()
@@ -185,11 +186,12 @@ func (w *World) bootstrap() {
 	w.Helper()
 	root := sha256.Sum256(w.Vendor.Root.Raw)
 	g := record.Genesis{Version: record.Version, Issuer: Issuer, Log: Log, Time: w.Seconds(), Epoch: Random(16),
-		Authorities: []record.Authority{{Person: Alice, Key: w.Keys[Alice].Key()}, {Person: Bob, Key: w.Keys[Bob].Key()}},
+		Authorities: []record.Authority{{Person: Alice, Key: w.Keys[Alice].Key()}, {Person: Bob, Key: w.Keys[Bob].Key()}, {Person: Carol, Key: w.Keys[Carol].Key()}},
 		Quorums:     map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}, Roots: [][]byte{root[:]}}
 	for _, r := range record.Roles() {
 		g.Quorums[r] = record.Quorum{Threshold: 2, Persons: []string{Alice, Bob}}
 	}
+	g.Quorums[record.RoleBreakGlass] = record.Quorum{Threshold: 2, Persons: []string{Alice, Bob, Carol}}
 	var births []record.Birth
 	for _, p := range record.Purposes() {
 		g.Keys[p] = w.Keys[p].Key()
