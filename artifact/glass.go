@@ -40,6 +40,23 @@ func DecodeGlassFile(raw []byte) (*GlassFile, error) {
 	return &f, nil
 }
 
+// Inspect reads what the file claims to authorize, and the digest of that, without checking who signed it. Nothing may be
+// decided on its result.
+func (f *GlassFile) Inspect() (*record.BreakGlass, statement.Digest, error) {
+	env, err := statement.Decode(f.Act[0], statement.MaxStatement)
+	if err != nil {
+		return nil, statement.Digest{}, err
+	}
+	if env.Kind() != statement.BreakGlass {
+		return nil, statement.Digest{}, denial.New(denial.WrongType, "not a break-glass authorization")
+	}
+	var g record.BreakGlass
+	if err := statement.Unmarshal(env.Payload(), &g); err != nil {
+		return nil, statement.Digest{}, err
+	}
+	return &g, statement.DigestOf(env.Payload()), g.Check()
+}
+
 // IsGlassFile reports whether the bytes can be a break-glass file, which is a map. An artifact is a tagged array.
 func IsGlassFile(raw []byte) bool { return len(raw) > 0 && raw[0]>>5 == 5 }
 

@@ -133,10 +133,11 @@ func (e *emergency) tryAttest(g *record.BreakGlass, change func(*artifact.Reques
 func (e *emergency) review(g *record.BreakGlass, persons ...string) error {
 	e.tb.Helper()
 	digest := statement.DigestOf(must(statement.Marshal(g))(e.tb))
-	enc := must(statement.Marshal(&record.Review{Version: record.Version, Act: digest[:], Time: e.seconds(), Justified: true, Finding: "it was", Nonce: nonce(e.tb)}))(e.tb)
+	r := &record.Review{Version: record.Version, Act: digest[:], Time: e.seconds(), Justified: true, Finding: "it was", Nonce: nonce(e.tb)}
+	enc := must(statement.Marshal(r))(e.tb)
 	var b record.Bundle
 	for _, p := range persons {
-		b = must(record.SignAct(context.Background(), b, e.people[p], statement.Review, statement.Claims{Issuer: issuerURI, Subject: "urn:writ:test"}, enc))(e.tb)
+		b = must(record.SignAct(context.Background(), b, e.people[p], statement.Review, statement.Claims{Issuer: issuerURI, Subject: r.Subject(issuerURI)}, enc))(e.tb)
 	}
 	_, err := e.issuer.Apply(context.Background(), statement.Review, b)
 	return err

@@ -113,7 +113,13 @@ type Review struct {
 	Nonce     []byte `cbor:"6,keyasint"` // 16 random bytes
 }
 
-// ReadReview reads the payload of an act that is a review of a break-glass authorization (311; then as Check says).
+// Subject returns the sub of the statements of the act, for an issuer.
+func (r *Review) Subject(issuer string) string {
+	return issuer + "/break-glass-reviews/" + hex.EncodeToString(r.Act)
+}
+
+// ReadReview reads the payload of an act that is a review of a break-glass authorization. It checks, in this order: the kind
+// (311); the payload, as Check says; header and payload name the same authorization (706).
 func ReadReview(act *Act) (*Review, error) {
 	var r Review
 	if act.Kind() != statement.Review {
@@ -122,7 +128,13 @@ func ReadReview(act *Act) (*Review, error) {
 	if err := statement.Unmarshal(act.Payload(), &r); err != nil {
 		return nil, err
 	}
-	return &r, r.Check()
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	if act.Claims().Subject != r.Subject(act.Claims().Issuer) {
+		return nil, denial.New(denial.IdentityConflict, "header and payload name different authorizations")
+	}
+	return &r, nil
 }
 
 // Check refuses a review of another version (911) and one that is incomplete (104).

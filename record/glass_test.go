@@ -45,6 +45,21 @@ func signGlass(t *testing.T, g *BreakGlass, signers ...statement.Signer) Bundle 
 	return b
 }
 
+func signReview(t *testing.T, r Review, signers ...statement.Signer) (b Bundle) {
+	t.Helper()
+	enc, err := statement.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range signers {
+		c := statement.Claims{Issuer: "https://issuer.example", Subject: r.Subject("https://issuer.example")}
+		if b, err = SignAct(t.Context(), b, s, statement.Review, c, enc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
 // P21: a quorum of two distinct persons at least, and somebody left to review, or no break-glass at all.
 func TestP21_GenesisOfBreakGlass(t *testing.T) {
 	for name, spoil := range map[string]func(q *Quorum){
@@ -100,7 +115,7 @@ func TestP21_BreakGlassNeedsItsQuorum(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantReason(t, as.Reviewable(all), denial.BreakGlassInvalid)
-	review, err := as.Verify(sign(t, statement.Review, Review{Version, make([]byte, 32), 1, true, "x", make([]byte, 16)}, p.alice, p.bob), statement.Review)
+	review, err := as.Verify(signReview(t, Review{Version, make([]byte, 32), 1, true, "x", make([]byte, 16)}, p.alice, p.bob), statement.Review)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +128,12 @@ func TestP21_BreakGlassNeedsItsQuorum(t *testing.T) {
 	}
 	_, err = ReadReview(act)
 	wantReason(t, err, denial.WrongType)
+	moved, err := as.Verify(sign(t, statement.Review, Review{Version, make([]byte, 32), 1, true, "x", make([]byte, 16)}, p.alice, p.bob), statement.Review)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ReadReview(moved)
+	wantReason(t, err, denial.IdentityConflict)
 	_, err = ReadBreakGlass(review)
 	wantReason(t, err, denial.WrongType)
 }

@@ -123,7 +123,7 @@ ran; 126 if it was denied, 125 for misuse or a fault. --status-fd tells them apa
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
-	fl.StringVar(&f.artifact, "artifact", "", "artifact with its receipt")
+	fl.StringVar(&f.artifact, "artifact", "", "artifact with its receipt, or break-glass file")
 	fl.StringVar(&f.cnf, "cnf", "", "confirmation key; default: the artifact's file with .cnf")
 	fl.StringVar(&f.trust, "trust", "/etc/writ/trust.toml", "trust file")
 	fl.StringVar(&f.state, "state", "/var/lib/writ-gate", "state directory, made by writ host enroll --gate-state")

@@ -24,7 +24,7 @@ func (a *app) inspectCommand() *cobra.Command {
 artifacts, and writ audit verify, for bundles.`,
 	}
 	cmd.AddCommand(a.inspectStatement("artifact", "Explain an artifact and its receipt"),
-		a.inspectStatement("statement", "Explain a statement, an act or a draft: what was signed, or will be"),
+		a.inspectStatement("statement", "Explain a statement, an act, a draft or a break-glass file: what was signed, or will be"),
 		a.inspectEventLog(), a.inspectIMA(), a.inspectQuote(), a.inspectEKCert(), a.inspectBundle())
 	return cmd
 }

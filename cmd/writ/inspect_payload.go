@@ -151,6 +151,9 @@ func requestPayload(payload []byte) (*sheet, error) {
 	s.put("initiator", c.Initiator)
 	s.put("host", c.Host)
 	s.put("audience", c.Audience)
+	if c.BreakGlass != nil {
+		s.say("break_glass", fmt.Sprintf("%x", c.BreakGlass), fmt.Sprintf("an attestation is asked for, not an artifact: for break-glass authorization %x", c.BreakGlass))
+	}
 	s.put("request_id", c.ID)
 	s.put("execution", c.Execution.ID)
 	s.putTime("issued", c.IssuedAt)

@@ -49,6 +49,7 @@ func recordPayload(payload []byte) (*sheet, error) {
 		kept.putText("reason", k.Reason)
 		s.put("retention", kept)
 	}
+	putGlass(s, &r)
 	if r.Execution != nil {
 		s.put("execution", explainExecution(r.Execution, r.Event))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -12,13 +13,16 @@ import (
 // maxEnvelope bounds a statement with its receipts: the largest kind is a capsule.
 const maxEnvelope = 10 << 20
 
-// explainFile explains a statement (a tagged COSE_Sign1), an act (an array of statements) or a draft (a map), told
-// apart by their first byte.
+// explainFile explains a statement (a tagged COSE_Sign1), an act (an array of statements), a draft or a break-glass file
+// (maps), told apart by their form.
 func explainFile(data []byte) (*sheet, error) {
 	if len(data) > 0 && data[0]>>5 == 4 {
 		return explainAct(data)
 	}
-	if len(data) > 0 && data[0]>>5 == 5 {
+	if artifact.IsGlassFile(data) {
+		if f, err := artifact.DecodeGlassFile(data); err == nil {
+			return explainGlassFile(f)
+		}
 		return explainDraft(data)
 	}
 	return explainStatement(data)
@@ -176,6 +180,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Request: requestPayload, statement.Possession: possessionPayload, statement.StatusList: statusPayload,
 		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload, statement.Ceremony: ceremonyPayload,
 		statement.KeyChange: keyChangePayload, statement.Succession: successionPayload,
+		statement.BreakGlass: glassPayload, statement.Review: reviewPayload,
 	}[kind]
 	if !ok {
 		if payload == nil {
@@ -210,6 +215,9 @@ func diagnose(s *sheet, data []byte) error {
 
 // payloadOf finds the payload of a statement, an act or a draft that was explained.
 func payloadOf(data []byte) ([]byte, bool) {
+	if f, err := artifact.DecodeGlassFile(data); err == nil {
+		data = f.Act[0]
+	}
 	if d, err := record.DecodeDraft(data); err == nil {
 		return d.Payload, true
 	}

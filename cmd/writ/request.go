@@ -246,6 +246,15 @@ func hashFile(path string) (d statement.Digest, err error) {
 
 // mint makes the evidence for the request on this connection and sends both.
 func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, error) {
+	evidence, err := collect(cmd, s, tpm, ch, request, cnf, f)
+	if err != nil {
+		return nil, err
+	}
+	return s.Mint(cmd.Context(), request, evidence)
+}
+
+// collect makes the evidence for the request on this connection.
+func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, error) {
 	unverified, err := artifact.DecodeRequest(request)
 	if err != nil {
 		return nil, err
@@ -259,7 +268,7 @@ func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Cha
 	if err != nil {
 		return nil, err
 	}
-	return s.Mint(cmd.Context(), request, collected.Evidence)
+	return collected.Evidence, nil
 }
 
 func ints(in []int64) []int {

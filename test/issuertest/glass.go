@@ -109,6 +109,6 @@ func (w *World) ReviewGlass(g *Glass, justified bool, persons ...string) {
 // SignReview makes the review of an authorization.
 func (w *World) SignReview(act statement.Digest, justified bool, persons ...string) record.Bundle {
 	w.Helper()
-	return w.Sign(statement.Review, Issuer, record.Review{Version: record.Version, Act: act[:], Time: w.Seconds(), Justified: justified,
-		Finding: "looked at", Nonce: Random(16)}, persons...)
+	r := record.Review{Version: record.Version, Act: act[:], Time: w.Seconds(), Justified: justified, Finding: "looked at", Nonce: Random(16)}
+	return w.Sign(statement.Review, r.Subject(Issuer), r, persons...)
 }
