@@ -61,6 +61,7 @@ func newKit(t testing.TB) *kit {
 	k.permits()
 	k.statements()
 	k.acts()
+	k.glass()
 	k.host()
 	k.bundle()
 	k.ceremony()
