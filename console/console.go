@@ -29,6 +29,7 @@ type Options struct {
 	Genesis     *record.Genesis
 	Health      func() error                                  // nil if the token signs and the log takes entries
 	Counts      func() (minted uint64, denied map[int]uint64) // since the start of the process
+	BreakGlass  func(context.Context) (BreakGlass, error)     // asked for each request; nil: not told
 	Readers     func() ([]Reader, error)                      // asked for each request
 	Witnessed   Witnessed                                     // nil: nothing is published
 	Scrubbed    func() int64                                  // when the whole log was last read and found well; 0 if not since the start; nil: not told
@@ -37,6 +38,12 @@ type Options struct {
 	SignIn      *SignIn             // instead: readers sign in with OpenID Connect
 	Logger      *slog.Logger        // default: none
 	Now         func() time.Time    // default time.Now
+}
+
+// BreakGlass is how often people let something run in place of a decision, and what of it is still to be reviewed.
+type BreakGlass struct {
+	Published, Used uint64
+	Open, Overdue   int // without a review; of those, later than they may be
 }
 
 // Witnessed is what is known of the published checkpoints and of those who cosign them. A witness.Publisher is one.

@@ -112,7 +112,10 @@ func open(tb testing.TB) *site {
 
 func (s *site) options() Options {
 	return Options{Log: s.Tree, Index: s.Issuer, Head: func() receipt.Head { return s.Tree.Head().Head }, Genesis: s.Issuer.Genesis(), Now: s.Now,
-		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: s.list,
+		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: s.list, BreakGlass: func(ctx context.Context) (BreakGlass, error) {
+			b, err := s.Issuer.BreakGlass(ctx)
+			return BreakGlass{b.Published, b.Used, b.Open, b.Overdue}, err
+		},
 		Witnessed: s, Scrubbed: func() int64 { return s.Now().Add(-2 * time.Hour).Unix() }, ClientCAs: []*x509.Certificate{s.ca.cert}}
 }
 
@@ -456,3 +459,33 @@ func TestPagesEscapeWhatOthersChose(t *testing.T) {
 }
 
 func index(i uint64) string { return new(big.Int).SetUint64(i).String() }
+
+// P21: break-glass is told on the first page, to every reader, from its publication until its review.
+func TestP21_OverviewTellsOfBreakGlass(t *testing.T) {
+	s := open(t)
+	via := s.client(s.enrol("ada", PolicyAuthor))
+	shows := func(want ...string) {
+		t.Helper()
+		_, body, _ := s.ask(via, "GET", "/")
+		for _, w := range want {
+			if !strings.Contains(body, w) {
+				t.Errorf("the overview lacks %q", w)
+			}
+		}
+	}
+	if _, body, _ := s.ask(via, "GET", "/"); strings.Contains(body, "Break-glass") {
+		t.Error("the overview tells of what never was")
+	}
+	doc := s.DeclareGlass(true)
+	draft := s.DraftGlass(doc)
+	draft.Waived = []string{issuertest.Alice, issuertest.Bob}
+	g := s.PublishGlass(draft, issuertest.Alice, issuertest.Bob)
+	shows("Break-glass", "1 authorization since genesis, 0 used", "1 without a review yet")
+	s.Advance(25 * time.Hour)
+	shows("The review of 1 is overdue")
+	s.ReviewGlass(g, false, issuertest.Alice, issuertest.Carol)
+	shows("All have been reviewed")
+	if _, body, _ := s.ask(via, "GET", "/policies"); !strings.Contains(body, "break-glass review: not justified") || !strings.Contains(body, "looked at") {
+		t.Error("the page of changes lacks the review")
+	}
+}

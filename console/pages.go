@@ -30,10 +30,18 @@ type overviewData struct {
 	Issuer, Log string
 	Recent      []*audit.Item
 	Since       uint64 // entries that Recent was found among
+	Glass       *BreakGlass
 }
 
 func (c *Console) overview(r *http.Request, reader *Reader) (string, any, error) {
 	d := overviewData{logData: c.logData(), Issuer: c.o.Genesis.Issuer, Log: c.o.Genesis.Log}
+	if c.o.BreakGlass != nil {
+		b, err := c.o.BreakGlass(r.Context())
+		if err != nil {
+			return "", nil, err
+		}
+		d.Glass = &b
+	}
 	if slices.Contains(reader.Roles, Auditor) {
 		found, err := c.recent(r.Context(), d.Head.Size, 8, "")
 		if err != nil {

@@ -111,6 +111,10 @@ func (c *config) openConsole(s *service, p *witness.Publisher, log *slog.Logger)
 	}
 	o := console.Options{Log: s.log, Index: s.issuer, Head: func() receipt.Head { return s.log.Head().Head }, Genesis: s.issuer.Genesis(),
 		Health: s.healthy, Counts: s.issuer.Counts, Witnessed: p, Scrubbed: s.log.Scrubbed, Certificate: cert, Logger: log,
+		BreakGlass: func(ctx context.Context) (console.BreakGlass, error) {
+			b, err := s.issuer.BreakGlass(ctx)
+			return console.BreakGlass{Published: b.Published, Used: b.Used, Open: b.Open, Overdue: b.Overdue}, err
+		},
 		Readers: func() ([]console.Reader, error) { return readReaders(c.Console.Readers) }}
 	if c.Console.Listen != "" {
 		if all, err = c.withCertificates(o); err != nil {
