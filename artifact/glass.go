@@ -298,7 +298,7 @@ func (c *glassCheck) time() error {
 		if proof.Time > now+skew || proof.Time+skew < p.IssuedAt || proof.Time >= p.Expires {
 			return denial.New(denial.BreakGlassInvalid, "logged at a time at which it was not valid")
 		}
-		if err := c.want.Trust.checkKeyAt(proof.Key, proof.Time); err != nil {
+		if err := c.want.Trust.CheckClaimed(proof.Key, proof.Time); err != nil {
 			return err
 		}
 	}
@@ -306,7 +306,7 @@ func (c *glassCheck) time() error {
 		return nil
 	}
 	last := c.logged[len(c.logged)-1].Time
-	return c.want.Trust.checkKeyAt(c.attest.Key().Thumbprint(), c.g.attested.Time, last)
+	return c.want.Trust.CheckKey(c.attest.Key().Thumbprint(), last, c.g.attested.Time)
 }
 
 func (c *glassCheck) audience() error {

@@ -68,6 +68,7 @@ type StatusList struct {
 	Expires  uint64
 	TTL      uint64        // seconds for which it may be kept
 	Values   []StatusValue // by index
+	Keys     *KeyPin       // the newest key change; nil: there was none
 }
 
 // statusClaims is the payload of a token.
@@ -79,6 +80,7 @@ type statusClaims struct {
 	Profile  string     `cbor:"265,keyasint"`
 	List     statusBody `cbor:"65533,keyasint"`
 	TTL      uint64     `cbor:"65534,keyasint"`
+	Keys     *KeyPin    `cbor:"-90011,keyasint,omitempty"`
 }
 
 type statusBody struct {
@@ -96,7 +98,7 @@ func (c *statusClaims) check() error {
 	case !isURI(c.Issuer) || !isURI(c.URI) || c.TTL == 0 || c.TTL > maxTime:
 		return denial.New(denial.ClaimAbsent, "iss, sub or ttl is absent or malformed")
 	}
-	return nil
+	return c.Keys.check()
 }
 
 // CheckStatusPayload refuses what is not the payload of a status list token, or not the one that belongs to the claims of
@@ -122,7 +124,7 @@ func SignStatus(ctx context.Context, s statement.Signer, l StatusList) ([]byte, 
 		return nil, err
 	}
 	c := statusClaims{Issuer: l.Issuer, URI: l.URI, Expires: l.Expires, IssuedAt: l.IssuedAt, Profile: StatusProfile,
-		List: statusBody{Bits: statusBits, List: packed}, TTL: l.TTL}
+		List: statusBody{Bits: statusBits, List: packed}, TTL: l.TTL, Keys: l.Keys}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -218,8 +220,9 @@ func (s *Status) Value(ref StatusRef) (StatusValue, error) {
 
 // VerifyStatus checks a status list token, in this order: size (313), algorithm, key and signature, typ and crit (see
 // statement.Envelope.Verify); the payload in one encoding (104, 204, 312, 911); header and payload name the same issuer
-// and list, the issuer is that of the trust file (706); the key was valid at iat (208); its age (806); iat is not
-// before lastSeen, the IssuedAt of the newest list that the caller has accepted (508); the inflated list (312, 313).
+// and list, the issuer is that of the trust file (706); the key was active at iat (208, 802); its age (806); iat is not
+// before lastSeen, the IssuedAt of the newest list that the caller has accepted (508); the key changes that it tells of are at hand
+// (806, 325), so that nobody goes on without one that was withheld from him; the inflated list (312, 313).
 func VerifyStatus(raw []byte, trust *Trust, now time.Time, lastSeen uint64) (*Status, error) {
 	v, err := verifyToken(raw, trust)
 	if err != nil {
@@ -236,7 +239,7 @@ func VerifyStatus(raw []byte, trust *Trust, now time.Time, lastSeen uint64) (*St
 	if s.claims.Issuer != trust.Issuer {
 		return nil, denial.New(denial.IdentityConflict, "the status list is of another issuer")
 	}
-	if err := trust.checkKeyAt(v.Key().Thumbprint(), s.claims.IssuedAt); err != nil {
+	if err := trust.CheckClaimed(v.Key().Thumbprint(), s.claims.IssuedAt); err != nil {
 		return nil, err
 	}
 	if err := s.checkAge(trust, now); err != nil {
@@ -244,6 +247,9 @@ func VerifyStatus(raw []byte, trust *Trust, now time.Time, lastSeen uint64) (*St
 	}
 	if s.claims.IssuedAt < lastSeen {
 		return nil, denial.New(denial.StateRollback, "the status list is older than one already seen")
+	}
+	if err := trust.reaches(s.claims.Keys, denial.RevocationUnknown); err != nil {
+		return nil, err
 	}
 	if s.list, err = inflate(s.claims.List.List); err != nil {
 		return nil, err

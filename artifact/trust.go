@@ -40,9 +40,12 @@ type Trust struct {
 	RevocationAge time.Duration    // greatest age of a status list, at most MaxRevocationAge
 	Lifetime      time.Duration    // greatest exp-iat of an artifact
 	Keys          []TrustKey
+	KeyPin        *KeyPin // no key history that ends before it is accepted; nil: any
 	Policies      []Pin
 	TPMRoots      []TPMRoot
 	BreakGlass    *Emergency // nil: no break-glass authorization is accepted here
+
+	ring *record.KeyRing // nil until Follow: then Keys alone are believed
 }
 
 // Emergency is what a gate accepts of break-glass authorizations, on top of what signed policy declares. It stands in the
@@ -74,12 +77,51 @@ type TPMRoot struct {
 	PEM  string
 }
 
-// StatementKeys returns the pinned keys, each for the kinds of its purpose. Two keys with one thumbprint are
+// PinKeys writes the keys of a ring into the trust file: those whose signatures count, each for the time in which they do, and the
+// newest change. What is logged nowhere and was signed by a key that fell counts no more, so such keys of the log and for status
+// lists are left out.
+func (t *Trust) PinKeys(ring *record.KeyRing) {
+	t.Keys, t.KeyPin = nil, nil
+	for _, k := range ring.Keys() {
+		from, to := k.Counts()
+		claimed := k.Purpose == record.PurposeLog || k.Purpose == record.PurposeStatus
+		if from == 0 || k.State == record.KeySuspended || k.State == record.KeyCompromised && claimed {
+			continue
+		}
+		pinned := TrustKey{Purpose: Purpose(k.Purpose), Key: k.Key}
+		if from > 1 {
+			pinned.NotBefore = time.Unix(int64(from), 0).UTC()
+		}
+		if to > 0 {
+			pinned.NotAfter = time.Unix(int64(to), 0).UTC()
+		}
+		if to == 0 || from < to {
+			t.Keys = append(t.Keys, pinned)
+		}
+	}
+	if n := ring.Sequence(); n > 0 {
+		head := ring.Head()
+		t.KeyPin = &KeyPin{Change: n, Digest: head[:]}
+	}
+}
+
+// KeyRing returns the issuer's keys as far as they were followed; nil if they were not.
+func (t *Trust) KeyRing() *record.KeyRing {
+	if t == nil {
+		return nil
+	}
+	return t.ring
+}
+
+// StatementKeys returns the keys that were followed, or else the pinned ones, each for the kinds of its purpose. Two keys with one thumbprint are
 // KeyAmbiguous (C22).
 func (t *Trust) StatementKeys() (statement.Keys, error) {
 	var keys statement.Keys
 	if t == nil {
 		return keys, nil
+	}
+	if t.ring != nil {
+		return t.ring.StatementKeys()
 	}
 	for _, k := range t.Keys {
 		if err := keys.Add(k.Key, k.Purpose.Kinds()...); err != nil {
@@ -97,8 +139,42 @@ func (t *Trust) checkExpiry(now time.Time) error {
 	return nil
 }
 
-// checkKeyAt refuses a key that the file does not hold valid at each of the times, in seconds since 1970 UTC (C34).
-func (t *Trust) checkKeyAt(id statement.Thumbprint, times ...uint64) error {
+// CheckKey refuses a key whose signatures do not count that were made and logged at the times, in seconds since 1970 UTC (C34,
+// P19): 305, 208, 802; see record.IssuerKey.Check.
+func (t *Trust) CheckKey(id statement.Thumbprint, times ...uint64) error {
+	return t.checkKey(id, (*record.IssuerKey).Check, times)
+}
+
+// CheckClaimed is CheckKey for what is in no log, so that only the key itself says when it signed: tree heads and status
+// lists; see record.IssuerKey.CheckClaimed.
+func (t *Trust) CheckClaimed(id statement.Thumbprint, at uint64) error {
+	return t.checkKey(id, (*record.IssuerKey).CheckClaimed, []uint64{at})
+}
+
+// CheckThen is CheckKey for an auditor, who looks back: see record.IssuerKey.CheckThen.
+func (t *Trust) CheckThen(id statement.Thumbprint, times ...uint64) error {
+	return t.checkKey(id, (*record.IssuerKey).CheckThen, times)
+}
+
+// checkKey asks what has become of a key, if that was followed, and in any case holds it against the file.
+func (t *Trust) checkKey(id statement.Thumbprint, check func(*record.IssuerKey, uint64) error, times []uint64) error {
+	if t == nil || t.ring == nil {
+		return t.checkPinned(id, denial.KeyUnknown, times)
+	}
+	for _, s := range times {
+		if err := check(t.ring.Find(id), s); err != nil {
+			return err
+		}
+	}
+	return t.checkPinned(id, 0, times)
+}
+
+// checkPinned refuses a key that the file does not hold valid at each of the times. One that it does not name is refused
+// with the reason for that, if there is one.
+func (t *Trust) checkPinned(id statement.Thumbprint, absent denial.Reason, times []uint64) error {
+	if t == nil {
+		return denial.New(denial.KeyUnknown, "there is no trust file")
+	}
 	for _, k := range t.Keys {
 		if k.Key.Thumbprint() != id {
 			continue
@@ -111,7 +187,10 @@ func (t *Trust) checkKeyAt(id statement.Thumbprint, times ...uint64) error {
 		}
 		return nil
 	}
-	return denial.New(denial.KeyUnknown, "no such key in the trust file")
+	if absent != 0 {
+		return denial.New(absent, "no such key in the trust file")
+	}
+	return nil
 }
 
 // checkPolicy refuses a policy that no pin accepts: an unknown id or another hash is 401, a version below the least 402.

@@ -31,6 +31,8 @@ type trustFile struct {
 	Audience      string      `toml:"audience,omitempty"`
 	RevocationAge duration    `toml:"max_revocation_age,omitempty" comment:"greatest age of revocation data; default 60s, at most 15m"`
 	Lifetime      duration    `toml:"max_lifetime,omitempty" comment:"greatest lifetime of an artifact; default 1h, at most 24h"`
+	KeyChange     int64       `toml:"key_change,omitempty" comment:"number of the newest key change; no older state of the keys is accepted"`
+	KeyDigest     hexBytes    `toml:"key_change_sha256,omitempty" comment:"SHA-256 of its payload"`
 	Keys          []keyEntry  `toml:"key"`
 	Policies      []pinEntry  `toml:"policy"`
 	TPMRoots      []rootEntry `toml:"tpm_root,omitempty"`
@@ -146,6 +148,9 @@ func (f *trustFile) trust() (*Trust, error) {
 	if t.Lifetime == 0 {
 		t.Lifetime = DefaultLifetime
 	}
+	if f.KeyChange != 0 || len(f.KeyDigest) != 0 {
+		t.KeyPin = &KeyPin{Change: uint64(max(f.KeyChange, 0)), Digest: f.KeyDigest}
+	}
 	for i, e := range f.Keys {
 		k, err := e.trust()
 		if err != nil {
@@ -244,6 +249,9 @@ func (t *Trust) check() error {
 	if _, err := t.StatementKeys(); err != nil {
 		return err
 	}
+	if err := t.KeyPin.check(); err != nil {
+		return errors.New("key_change and key_change_sha256 go together, and the first change is number 1")
+	}
 	return t.checkPins()
 }
 
@@ -287,6 +295,9 @@ func (t *Trust) Marshal() ([]byte, error) {
 	}
 	f := trustFile{Schema: trustSchema, Version: int64(t.Version), Expires: t.Expires.UTC(), Genesis: t.Genesis[:],
 		Issuer: t.Issuer, Log: t.Log, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), Lifetime: duration(t.Lifetime)}
+	if t.KeyPin != nil {
+		f.KeyChange, f.KeyDigest = int64(t.KeyPin.Change), t.KeyPin.Digest
+	}
 	for _, k := range t.Keys {
 		block, err := k.Key.PEM()
 		if err != nil {

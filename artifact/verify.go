@@ -82,7 +82,7 @@ func Verify(raw []byte, want Want) (*Artifact, error) {
 //     claims decode as DecodeClaims says (104, 204, 411, 702, 911, 312, ...), header and payload agree (706).
 //  5. receipt: there is one (105), and one of at most four is a receipt of the pinned log for exactly these bytes (324).
 //  6. time: lifetime (203), nbf and iat (202, 204), exp (201), logged not in the future (202) and at most MaxLogDelay after iat (205); the artifact key was
-//     valid at iat and at logged time, the log key at logged time (208).
+//     active at logged time and at iat, the log key at logged time (208), and neither was compromised or suspended then (802).
 //  7. audience: exactly this gate (411).
 //  8. pins: the trust file has not expired (206), the issuer is its issuer (706), both policies are accepted (401, 402).
 //  9. revocation: a fresh list that the artifact names (806), its entry is valid (801 to 805, 807).
@@ -208,10 +208,10 @@ func (c *check) time() error {
 	if c.a.proof.Time > t+skew {
 		return denial.New(denial.NotYetValid, "logged in the future")
 	}
-	if err := trust.checkKeyAt(c.a.key.Thumbprint(), cl.IssuedAt, c.a.proof.Time); err != nil {
+	if err := trust.CheckKey(c.a.key.Thumbprint(), c.a.proof.Time, cl.IssuedAt); err != nil {
 		return err
 	}
-	return trust.checkKeyAt(c.a.proof.Key, c.a.proof.Time)
+	return trust.CheckClaimed(c.a.proof.Key, c.a.proof.Time)
 }
 
 func (c *check) audience() error {

@@ -13,7 +13,8 @@ import (
 // 410, 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
 // and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host was
 // signed later than the one in force (402), which it ends; an opening of personal data opens a commitment of the enrolment (325), of
-// a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102).
+// a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102); a key
+// change is the next of the chain, and the one in the bundle's key history (see keyChange).
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
 	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
@@ -30,6 +31,8 @@ func (v *verifier) act(group []*entry) error {
 	}
 	v.world.acts[digest] = true
 	switch e.kind {
+	case statement.KeyChange:
+		return v.keyChange(act, e.logged)
 	case statement.Policy:
 		return v.world.policy(act)
 	case statement.Enrolment:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
@@ -37,9 +38,10 @@ type Tree interface {
 }
 
 // Sealer signs for the issuer. SealManifest also logs what it signs, and returns it with its receipt. StatusLists returns
-// the tokens of all status lists in force.
+// the tokens of all status lists in force, KeyHistory genesis and the key changes with their receipts (artifact.KeyHistory).
 type Sealer interface {
 	StatusLists(ctx context.Context) ([][]byte, error)
+	KeyHistory(ctx context.Context) ([]byte, error)
 	SealCapsule(ctx context.Context, subject string, payload []byte) ([]byte, error)
 	SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error)
 }
@@ -99,6 +101,8 @@ type builder struct {
 	office  Office
 	query   Query
 	genesis record.Genesis
+	history []byte
+	ring    *record.KeyRing // that history gives
 	heads   *receipt.Verifier
 	found   *selection
 	counts  map[class]uint64
@@ -174,10 +178,23 @@ func (b *builder) readGenesis(ctx context.Context) error {
 		if err := statement.Unmarshal(env.Payload(), &b.genesis); err != nil {
 			return err
 		}
-		keys, err := b.genesis.IssuerKeys()
-		b.heads = receipt.NewVerifier(keys)
-		return err
+		return b.followKeys(ctx, statement.DigestOf(env.Payload()))
 	})
+}
+
+// followKeys reads the key history. The tree head was read before, so that no key of it is missing.
+func (b *builder) followKeys(ctx context.Context, genesis statement.Digest) (err error) {
+	if b.history, err = b.office.KeyHistory(ctx); err != nil {
+		return fmt.Errorf("reading key history: %w", err)
+	}
+	own := &artifact.Trust{Genesis: genesis, Issuer: b.genesis.Issuer, Log: b.genesis.Log}
+	if own, err = own.Follow(b.history); err != nil {
+		return fmt.Errorf("reading key history: %w", err)
+	}
+	b.ring = own.KeyRing()
+	keys, err := b.ring.StatementKeys()
+	b.heads = receipt.NewVerifier(keys)
+	return err
 }
 
 // statement adds one entry with its receipt and, if it has one, its capsule.
@@ -249,14 +266,14 @@ func (b *builder) policies(context.Context) error {
 	return nil
 }
 
-// standing adds what is of the log as a whole: its checkpoint, the status lists in force, and, for people and other programs,
-// the keys that genesis names and a policy for the checkpoint. A verifier uses its own.
+// standing adds what is of the log as a whole: its checkpoint, the status lists in force, its key history, and, for people and
+// other programs, the keys in it and a policy for the checkpoint. A verifier uses its own.
 func (b *builder) standing(ctx context.Context) error {
-	keys, err := keySet(&b.genesis)
+	keys, err := keySet(&b.genesis, b.ring)
 	if err != nil {
 		return err
 	}
-	policy, err := tlogPolicy(&b.genesis)
+	policy, err := tlogPolicy(&b.genesis, b.ring)
 	if err != nil {
 		return err
 	}
@@ -269,7 +286,7 @@ func (b *builder) standing(ctx context.Context) error {
 			return err
 		}
 	}
-	return errors.Join(b.add(namePoint, b.point), b.add(nameKeys, keys), b.add(nameTrust, policy))
+	return errors.Join(b.add(namePoint, b.point), b.add(nameKeys, keys), b.add(nameHistory, b.history), b.add(nameTrust, policy))
 }
 
 // seal adds the manifest of all that was added, and its signature.

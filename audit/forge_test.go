@@ -163,7 +163,7 @@ func TestT24_EditedBundleIsRefused(t *testing.T) {
 		"T24 a capsule added":            func(f files) { f[audit.NameCapsule(statement.Digest{1})] = []byte{0xa0} },
 		"T24 a policy changed":           func(f files) { bump(f, "policy/") },
 		"T24 a consistency proof edited": func(f files) { bump(f, "receipts/consistency") },
-		"T24 the key set changed":        func(f files) { bump(f, "keys/") },
+		"T24 the key set changed":        func(f files) { bump(f, "keys/scitt") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := unpack(t, good)
@@ -259,7 +259,9 @@ func TestResealedBundleIsRefutedForWhatItIs(t *testing.T) {
 		"capsule removed":               {func(f files) { delete(f, audit.NameCapsule(first)) }, denial.NoEvidence},
 		"capsule broken":                {func(f files) { f[audit.NameCapsule(first)] = flip(f[audit.NameCapsule(first)]) }, denial.SignatureInvalid},
 		"policy file changed":           {func(f files) { bump(f, "policy/") }, denial.PolicyHashMismatch},
-		"key set changed":               {func(f files) { bump(f, "keys/") }, denial.KeyUnknown},
+		"key set changed":               {func(f files) { bump(f, "keys/scitt") }, denial.KeyUnknown},
+		"key history removed":           {func(f files) { delete(f, "keys/history.cbor") }, denial.ClaimAbsent},
+		"key history broken":            {func(f files) { bump(f, "keys/history") }, denial.NotCanonical},
 		"checkpoint removed":            {func(f files) { delete(f, "checkpoint") }, denial.ReceiptInvalid},
 		"checkpoint changed":            {func(f files) { f["checkpoint"] = resized(point) }, denial.SignatureInvalid},
 		"checkpoint of an older tree":   {func(f files) { f["checkpoint"] = older }, denial.LogInconsistent},

@@ -28,6 +28,7 @@ const (
 	nameManifest = "manifest.cbor"
 	nameSeal     = "manifest.cose"
 	nameKeys     = "keys/scitt-keys.cbor"
+	nameHistory  = "keys/history.cbor"
 	namePoint    = "checkpoint"
 	nameTrust    = "tlog-policy"
 )

@@ -26,18 +26,20 @@ type operator struct {
 	*stage
 	leaves [][]byte
 	times  []uint64         // logged
-	log    statement.Signer // signs the tree heads
+	first  statement.Signer // signs the tree heads up to the change of the log key
+	log    statement.Signer // signs those after it
 	tree   *tlog.Log        // the log written anew
 	now    time.Time
 	honest files // a bundle of before
 }
 
 // steal copies the log, each entry with its logged time.
-func (s *stage) steal() *operator {
+func (s *stage) steal(first statement.Signer) *operator {
 	s.Helper()
-	o := &operator{stage: s, log: s.Keys[record.PurposeLog]}
+	o := &operator{stage: s, first: first, log: s.Keys[record.PurposeLog]}
+	trust := must(s.trust().Follow(s.History()))(s)
 	err := s.Tree.Leaves(s.Ctx, 0, s.Tree.Head().Size, func(n uint64, leaf []byte) error {
-		proof := must(receipt.NewVerifier(must(s.trust().StatementKeys())(s)).Verify(s.receiptOf(n), leaf))(s)
+		proof := must(receipt.NewVerifier(must(trust.StatementKeys())(s)).Verify(s.receiptOf(n), leaf))(s)
 		o.leaves, o.times = append(o.leaves, bytes.Clone(leaf)), append(o.times, proof.Time)
 		return nil
 	})
@@ -69,13 +71,17 @@ func (s *stage) given(n uint64) []byte {
 // rewrite writes the log anew and returns a bundle of all of it.
 func (o *operator) rewrite() []byte {
 	o.Helper()
-	o.tree = must(tlog.Open(o.Ctx, tlog.Options{Path: filepath.Join(o.TempDir(), "log.db"), Signer: o.log, Issuer: issuerURI, LogID: issuertest.Log,
+	o.tree = must(tlog.Open(o.Ctx, tlog.Options{Path: filepath.Join(o.TempDir(), "log.db"), Signer: o.first, Issuer: issuerURI, LogID: issuertest.Log,
 		Now: func() time.Time { return o.now }}))(o)
 	defer o.tree.Close()
 	for from, to := 0, 0; from < len(o.leaves); from = to { // entries of one second were logged together
 		var batch []tlog.Entry
 		for to = from; to < len(o.leaves) && o.times[to] == o.times[from]; to++ {
-			batch = append(batch, tlog.Entry{Leaf: o.leaves[to]})
+			e := tlog.Entry{Leaf: o.leaves[to]}
+			if must(statement.Decode(e.Leaf, statement.MaxStatement))(o).Kind() == statement.KeyChange {
+				e.Signer = o.log
+			}
+			batch = append(batch, e)
 		}
 		o.now = time.Unix(int64(o.times[from]), 0)
 		must(o.tree.Append(o.Ctx, batch...))(o)
@@ -87,12 +93,28 @@ func (o *operator) rewrite() []byte {
 	if err := b.Write(o.Ctx, &out); err != nil {
 		o.Fatal(err)
 	}
-	if o.log == o.Keys[record.PurposeLog] {
+	if !o.strange() {
 		return out.Bytes()
 	}
 	f := unpack(o, out.Bytes())
-	f["keys/scitt-keys.cbor"], f["tlog-policy"] = o.honest["keys/scitt-keys.cbor"], o.honest["tlog-policy"]
+	for _, name := range []string{"keys/scitt-keys.cbor", "keys/history.cbor", "tlog-policy"} {
+		f[name] = o.honest[name]
+	}
 	return o.resealBy(desk{o.Issuer, o}.SealManifest, f, nil)
+}
+
+// strange reports whether the operator signs tree heads with a key of his own.
+func (o *operator) strange() bool { return o.Ring().Find(o.log.Key().Thumbprint()) == nil }
+
+// genesis names the operator's log key.
+func (o *operator) genesis() record.Bundle {
+	o.Helper()
+	var g record.Genesis
+	if err := statement.Unmarshal(must(statement.Decode(o.Act[0], statement.MaxStatement))(o).Payload(), &g); err != nil {
+		o.Fatal(err)
+	}
+	g.Keys[record.PurposeLog] = o.log.Key()
+	return o.Sign(statement.Genesis, issuertest.Log, g, alice, bob)
 }
 
 // stolen is the log written anew, with the payloads that were kept beside the honest one. To the program that builds the
@@ -108,16 +130,11 @@ func (s *stolen) Blob(ctx context.Context, d statement.Digest) ([]byte, bool, er
 }
 
 func (s *stolen) Leaves(ctx context.Context, from, to uint64, fn func(uint64, []byte) error) error {
-	if s.shown || s.o.log == s.o.Keys[record.PurposeLog] {
+	if s.shown || !s.o.strange() {
 		return s.Log.Leaves(ctx, from, to, fn)
 	}
 	s.shown = true
-	var g record.Genesis
-	if err := statement.Unmarshal(must(statement.Decode(s.o.Act[0], statement.MaxStatement))(s.o).Payload(), &g); err != nil {
-		return err
-	}
-	g.Keys[record.PurposeLog] = s.o.log.Key()
-	return fn(0, s.o.Sign(statement.Genesis, issuertest.Log, g, alice)[0])
+	return fn(0, s.o.genesis()[0])
 }
 
 // desk is the operator's office: he seals what he likes.
@@ -132,6 +149,14 @@ func (d desk) Context(context.Context) (all []uint64, _ error) {
 		all = append(all, uint64(n))
 	}
 	return all, nil
+}
+
+// KeyHistory is that of the honest log, or one that fits the genesis that is shown.
+func (d desk) KeyHistory(ctx context.Context) ([]byte, error) {
+	if !d.o.strange() {
+		return d.Issuer.KeyHistory(ctx)
+	}
+	return artifact.KeyHistory{Genesis: d.o.genesis(), Changes: [][][]byte{}}.Encode()
 }
 
 func (d desk) SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error) {
@@ -152,6 +177,10 @@ func (d desk) SealManifest(ctx context.Context, subject string, hash []byte) ([]
 // what he finds who was given one of the statements, or the checkpoint, of before.
 func TestOperatorTries(t *testing.T) {
 	world := newStage(t)
+	before := world.trust() // the auditor has it since then
+	world.tick()
+	retired := world.Rotate(record.PurposeLog)
+	world.tick()
 	honest := unpack(t, world.export(audit.Query{}))
 	mine, _ := world.permit()
 	world.run(mine, 1)
@@ -163,10 +192,8 @@ func TestOperatorTries(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := map[string][]byte{"the artifact": yours.Artifact, "the checkpoint": kept, "the refusal": world.given(refused)}
-	retired, now := issuertest.NewKey(t), world.Seconds()
 	for name, c := range map[string]struct {
 		change func(*operator)
-		trust  func(*artifact.Trust)
 		alone  denial.Reason
 		held   denial.Reason // to who holds any of what was given out
 		but    string        // what does not find him out: a checkpoint tells no time, but witnesses do when they sign it
@@ -189,27 +216,27 @@ func TestOperatorTries(t *testing.T) {
 		"back-date": {change: func(o *operator) {
 			o.times[refused], o.times[refused+1] = o.times[refused-1], o.times[refused-1]
 		}, held: denial.LogInconsistent, but: "the checkpoint"},
-		"back-date by an hour": {change: func(o *operator) { o.shift(-3600) }, alone: denial.NotYetValid, held: denial.LogInconsistent, but: "the checkpoint"},
+		"back-date by an hour": {change: func(o *operator) { o.shift(-3600) }, alone: denial.KeyOutsideValidity, held: denial.KeyOutsideValidity},
 		"fork": {change: func(o *operator) {
 			o.leaves, o.times = o.leaves[:refused], o.times[:refused]
 			o.fill(4)
 		}, held: denial.LogInconsistent},
-		"roll back":                  {change: func(o *operator) { o.leaves, o.times = o.leaves[:refused], o.times[:refused] }, held: denial.StateRollback},
-		"sign with a key of his own": {change: func(o *operator) { o.log = issuertest.NewKey(t) }, alone: denial.KeyUnknown},
-		"re-sign with a retired key": {change: func(o *operator) { o.log = retired }, trust: retire(retired, now-3600), alone: denial.KeyOutsideValidity},
+		"roll back": {change: func(o *operator) { o.leaves, o.times = o.leaves[:refused], o.times[:refused] }, held: denial.StateRollback},
+		"sign with a key of his own": {change: func(o *operator) {
+			o.log = issuertest.NewKey(t)
+			o.first = o.log
+		}, alone: denial.KeyUnknown},
+		"re-sign with a retired key": {change: func(o *operator) { o.log = retired }, alone: denial.KeyOutsideValidity},
 		"re-sign with a retired key, back-dated": {change: func(o *operator) {
 			o.log = retired
 			o.shift(-7200)
-		}, trust: retire(retired, now-3600), alone: denial.NotYetValid, held: denial.LogInconsistent, but: "the checkpoint"},
+		}, alone: denial.NotYetValid, held: denial.LogInconsistent, but: "the checkpoint"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := (&stage{World: world.World.For(t), docs: world.docs}).steal()
+			o := (&stage{World: world.World.For(t), docs: world.docs}).steal(retired)
 			o.honest = honest
 			c.change(o)
-			bundle, trust := o.rewrite(), o.trust()
-			if c.trust != nil {
-				c.trust(trust)
-			}
+			bundle, trust := o.rewrite(), before
 			check := func(who string, want denial.Reason, known ...[]byte) {
 				t.Helper()
 				r := must(audit.Verify(o.Ctx, bytes.NewReader(bundle), trust, audit.Options{Now: o.now, Known: known}))(t)
@@ -251,11 +278,4 @@ func (o *operator) shift(seconds int64) {
 
 func (o *operator) remove(n uint64) {
 	o.leaves, o.times = slices.Delete(o.leaves, int(n), int(n)+1), slices.Delete(o.times, int(n), int(n)+1)
-}
-
-// retire puts a log key that was good until a time beside the one of now.
-func retire(key *issuertest.Key, until uint64) func(*artifact.Trust) {
-	return func(t *artifact.Trust) {
-		t.Keys = append(t.Keys, artifact.TrustKey{Purpose: artifact.PurposeLog, Key: key.Key(), NotAfter: time.Unix(int64(until), 0)})
-	}
 }

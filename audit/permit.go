@@ -133,7 +133,7 @@ func (v *verifier) capsule(e *entry) (c *capsule, complete bool, err error) {
 	if !bytes.Equal(raw, signed.Leaf()) || signed.Claims().Issuer != v.trust.Issuer || signed.Claims().Subject != e.env.Claims().Subject {
 		return nil, false, denial.New(denial.IdentityConflict, "the capsule is of another issuer or about something else")
 	}
-	if err := v.validAt(signed.Key().Thumbprint(), signed.Claims().IssuedAt, v.sealed); err != nil {
+	if err := v.trust.CheckThen(signed.Key().Thumbprint(), signed.Claims().IssuedAt); err != nil {
 		return nil, false, err
 	}
 	if c, err = decodeCapsule(signed.Payload()); err != nil {

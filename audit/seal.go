@@ -31,17 +31,7 @@ func (v *verifier) transparent(raw []byte, env *statement.Envelope) (*receipt.Pr
 	if proof.Issuer != v.trust.Issuer || proof.Log != v.trust.Log {
 		return nil, nil, denial.New(denial.ReceiptInvalid, "the receipt is of another log")
 	}
-	return proof, receipts[0], v.signedAt(receipts[0], proof.Time)
-}
-
-// signedAt checks that the log key of a receipt was valid at its time.
-func (v *verifier) signedAt(raw []byte, time uint64) error {
-	env, err := statement.Decode(raw, maxReceipt)
-	if err != nil {
-		return err
-	}
-	id, _ := env.KeyID() // names the key that verified
-	return v.validAt(id, time)
+	return proof, receipts[0], v.trust.CheckThen(proof.Key, proof.Time)
 }
 
 // seal checks the manifest's signature and its place in the log, and reads it.
@@ -62,6 +52,9 @@ func (v *verifier) seal() error {
 		return err
 	}
 	proof, _, err := v.transparent(sealed, env)
+	if err == nil {
+		err = v.trust.CheckClaimed(proof.Key, proof.Time) // no later head vouches for it
+	}
 	if err != nil {
 		return err
 	}
@@ -131,7 +124,7 @@ func (v *verifier) sealFits(signed *statement.Verified, proof *receipt.Proof) er
 		!areFields(m.Query.Disclose):
 		return denial.New(denial.PayloadForm, "the manifest names a range that the log does not have")
 	}
-	return v.validAt(signed.Key().Thumbprint(), c.IssuedAt, proof.Time)
+	return v.trust.CheckThen(signed.Key().Thumbprint(), c.IssuedAt, proof.Time)
 }
 
 // files compares the list of the manifest with what the bundle holds.
@@ -177,14 +170,14 @@ func (v *verifier) genesis() error {
 	if len(group) == 0 || group[0].kind != statement.Genesis {
 		return denial.New(denial.ReceiptInvalid, "the bundle has no genesis")
 	}
-	g, _, err := record.VerifyGenesis(leavesOf(group), v.trust.Genesis)
+	g, act, err := record.VerifyGenesis(leavesOf(group), v.trust.Genesis)
 	if err != nil {
 		return err
 	}
 	if g.Issuer != v.trust.Issuer || g.Log != v.trust.Log {
 		return denial.New(denial.IdentityConflict, "genesis is of another issuer or log than those of the trust file")
 	}
-	v.world.genesis = g
+	v.world.genesis, v.world.ring = g, record.NewKeyRing(g, act.Digest())
 	v.world.authorities, err = record.NewAuthorities(g)
 	return err
 }

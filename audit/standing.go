@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
@@ -11,11 +12,11 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// keySet is the informational key set of a genesis.
-func keySet(g *record.Genesis) ([]byte, error) {
+// keySet is the informational key set: the keys that the issuer has or had, and those of the authorities.
+func keySet(g *record.Genesis, ring *record.KeyRing) ([]byte, error) {
 	var set []statement.Key
-	for _, p := range record.Purposes() {
-		set = append(set, g.Keys[p])
+	for _, k := range ring.Keys() {
+		set = append(set, k.Key)
 	}
 	for _, a := range g.Authorities {
 		set = append(set, a.Key)
@@ -23,17 +24,21 @@ func keySet(g *record.Genesis) ([]byte, error) {
 	return statement.Marshal(set)
 }
 
-// tlogPolicy is the informational policy for the checkpoint (C2SP tlog-policy): the log by its key of genesis. It names no
-// witness: whom to believe is for who reads it.
-func tlogPolicy(g *record.Genesis) ([]byte, error) {
-	key, err := receipt.LogNoteKey(receipt.Origin(g.Log), g.Keys[string(statement.PurposeLog)])
-	if err != nil {
-		return nil, err
+// tlogPolicy is the informational policy for the checkpoint (C2SP tlog-policy): the log by each key that it has or had, the
+// newest first. It names no witness: whom to believe is for who reads it.
+func tlogPolicy(g *record.Genesis, ring *record.KeyRing) ([]byte, error) {
+	var text []byte
+	for _, k := range ring.Of(record.PurposeLog) {
+		key, err := receipt.LogNoteKey(receipt.Origin(g.Log), k)
+		if err != nil {
+			return nil, err
+		}
+		text = fmt.Appendf(text, "log %s\n", key)
 	}
-	return fmt.Appendf(nil, "log %s\nquorum none\n", key), nil
+	return append(text, "quorum none\n"...), nil
 }
 
-// checkpoint checks the checkpoint of the bundle: a signature by a log key of the trust file (305, 301), of this log and of the
+// checkpoint checks the checkpoint of the bundle: a signature by a log key that was in use then (305, 301), of this log and of the
 // size and root of the tree head in the manifest (325); if the auditor names witnesses, so many of their operators as they
 // demand have cosigned it (326).
 func (v *verifier) checkpoint() error {
@@ -41,7 +46,7 @@ func (v *verifier) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(), v.o.Witnesses)
+	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(v.m.Head.Time), v.o.Witnesses)
 	if err != nil {
 		return err
 	}
@@ -55,14 +60,32 @@ func (v *verifier) checkpoint() error {
 	return nil
 }
 
-// noteKeys returns the log keys of the trust file as those of checkpoints.
-func (v *verifier) noteKeys() (keys []receipt.NoteKey) {
-	for _, k := range v.trust.Keys {
-		if key, err := receipt.LogNoteKey(receipt.Origin(v.trust.Log), k.Key); err == nil && k.Purpose == statement.PurposeLog {
+// noteKeys returns the log keys that were in use at a time, as those of checkpoints; at 0, those that ever were.
+func (v *verifier) noteKeys(at uint64) (keys []receipt.NoteKey) {
+	for _, k := range v.logKeys() {
+		key, err := receipt.LogNoteKey(receipt.Origin(v.trust.Log), k.Key)
+		then := at
+		if then == 0 {
+			then = k.From
+		}
+		if err == nil && v.trust.CheckClaimed(k.Key.Thumbprint(), then) == nil {
 			keys = append(keys, key)
 		}
 	}
 	return keys
+}
+
+// logKeys returns the log keys that the auditor believes, each with a time at which it was in use.
+func (v *verifier) logKeys() (all []record.IssuerKey) {
+	if ring := v.trust.KeyRing(); ring != nil {
+		return slices.DeleteFunc(ring.Keys(), func(k record.IssuerKey) bool { return k.Purpose != record.PurposeLog })
+	}
+	for _, k := range v.trust.Keys {
+		if k.Purpose == statement.PurposeLog {
+			all = append(all, record.IssuerKey{Key: k.Key, From: uint64(max(k.NotBefore.Unix(), 0))})
+		}
+	}
+	return all
 }
 
 // proved checks the proof of an entry under the checkpoint, and that its detached receipt is the one beside the statement (324).
@@ -82,27 +105,27 @@ func (v *verifier) proved(e *entry, beside []byte) error {
 }
 
 // informational checks what is there for people and other programs: the key set and the policy for checkpoints are those that
-// follow from genesis (305).
+// follow from the key history (305).
 func (v *verifier) informational() error {
-	keys, err := keySet(v.world.genesis)
+	keys, err := keySet(v.world.genesis, v.ring)
 	if err != nil {
 		return err
 	}
 	if raw, err := v.read(nameKeys); err != nil || !bytes.Equal(raw, keys) {
-		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the key set of the bundle is not that of genesis"))
+		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the key set of the bundle is not that of its key history"))
 	}
-	policy, err := tlogPolicy(v.world.genesis)
+	policy, err := tlogPolicy(v.world.genesis, v.ring)
 	if err != nil {
 		return err
 	}
 	if raw, err := v.read(nameTrust); err != nil || !bytes.Equal(raw, policy) {
-		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the checkpoint policy of the bundle does not follow from genesis"))
+		return errors.Join(onlyFault(err), denial.New(denial.KeyUnknown, "the checkpoint policy of the bundle does not follow from its key history"))
 	}
 	return nil
 }
 
-// statusLists checks that the status lists are signed by the status key of the trust file (301, 305), which was valid when the
-// bundle was made (208), by its issuer (706). They are numbered from 0, and there is one at least (324).
+// statusLists checks that the status lists are signed by a status key of the issuer (301, 305), which was active while the
+// bundle was made (208, 802), by its issuer (706). They are numbered from 0, and there is one at least (324).
 func (v *verifier) statusLists() error {
 	for n := 0; ; n++ {
 		raw, err := v.read(nameStatus(n))
@@ -126,7 +149,8 @@ func (v *verifier) statusLists() error {
 		if signed.Claims().Issuer != v.trust.Issuer {
 			return denial.New(denial.IdentityConflict, "a status list is another issuer's")
 		}
-		if err := v.validAt(signed.Key().Thumbprint(), v.sealed); err != nil {
+		id := signed.Key().Thumbprint()
+		if err := v.trust.CheckThen(id, v.sealed); err != nil && v.trust.CheckThen(id, v.m.Head.Time) != nil {
 			return err
 		}
 	}

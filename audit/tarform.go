@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/governed-execution/writ/artifact"
 )
 
 // blockSize is the unit of a tar file: a header has one block, a content as many as it needs, and two of zeros end the file.
@@ -65,6 +67,7 @@ var shapes = []shape{
 	{"manifest.cbor", "", 0, 1 << 30},
 	{"manifest.cose", "", 0, maxTransparent},
 	{"keys/scitt-keys.cbor", "", 0, 1 << 20},
+	{"keys/history.cbor", "", 0, artifact.MaxKeyHistory},
 	{"checkpoint", "", 0, maxCheckpoint},
 	{"tlog-policy", "", 0, maxCheckpoint},
 	{"status/", ".cwt", 16, maxStatus},

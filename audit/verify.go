@@ -38,30 +38,33 @@ type Options struct {
 //
 //  1. The trust file: there is one (305), the time is known (905), it has not expired (206), its TPM roots parse (321).
 //  2. The tar file, as open says.
-//  3. The manifest: it is signed by the issuer's record key (301, 305) for this log (706), that signature is in the
+//  3. The bundle's key history follows from the pinned genesis (see artifact.Trust.Follow), so that a trust file from before
+//     the keys changed is enough. One that is newer than the bundle stands by itself.
+//  4. The manifest: it is signed by the issuer's record key (301, 305) for this log (706), that signature is in the
 //     log (324) and not dated before the head of the bundle (324), and it decodes (3xx). Its list of files is that of the
 //     bundle: none missing, none more, each with its size and SHA-256 (324).
-//  4. The checkpoint is signed by a log key of the trust file (305, 301), for the tree head of the manifest (325), and cosigned
+//  5. The checkpoint is signed by a log key of the issuer (305, 301), for the tree head of the manifest (325), and cosigned
 //     as Options.Witnesses demand (326).
-//  5. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
+//  6. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
 //     issuer and the log of the trust file (706).
 //
 // Then each statement, in order of index, gets a verdict of its own:
 //
-//  6. It decodes (3xx) and has exactly one receipt by the log key of the trust file, which was valid then (208), for this
+//  7. It decodes (3xx) and has exactly one receipt by a log key of the issuer, which was active then (208, 802), for this
 //     log and the index of its name (324). The receipt's head is one history with the bundle's head, by a consistency
 //     receipt (325); logged times and tree sizes rise with the index (325). The receipt is there detached too, and a proof leads
 //     from the entry to the checkpoint (324).
-//  7. Its signature is by the right key, valid at logged time (208): the issuer's keys of the trust file for artifacts and
+//  8. Its signature is by the right key, active at logged time (208, 802): the issuer's keys for artifacts and
 //     records, the quorum of genesis for acts (403, 326), a gate key that an earlier enrolment record names for the rest.
-//  8. What its kind says: see act, permit, denied and gate in this package. A decision is made again.
+//  9. What its kind says: see act, permit, denied and gate in this package. A decision is made again.
 //
 // Last, the bundle as a whole:
 //
-//  9. A range has every entry of it, and before it only what later entries are verified with (324).
-//  10. The counts of the manifest are those of the statements (324). Policies, capsules and heads of the bundle belong to
-//     its statements, and the informational key set and checkpoint policy to genesis (305). Status lists are signed (301, 305).
-//  11. What Options.Known holds stands in this log, which has not become another or shorter since (325, 508).
+//  10. A range has every entry of it, and before it only what later entries are verified with (324).
+//  11. The counts of the manifest are those of the statements (324). The key history holds the key changes of the bundle, and no
+//     others up to the end of its range (324). Policies, capsules and heads of the bundle belong to
+//     its statements, and the informational key set and checkpoint policy to the key history (305). Status lists are signed (301, 305).
+//  12. What Options.Known holds stands in this log, which has not become another or shorter since (325, 508).
 func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*Report, error) {
 	return newVerifier(ctx, trust, o).run(r)
 }
@@ -125,6 +128,8 @@ type verifier struct {
 	used      marks        // members that a statement has called for
 	counts    map[class]uint64
 	world     *world
+	told      *artifact.KeyHistory // of the bundle
+	ring      *record.KeyRing      // that it gives
 	permits   *recent[uint64, *permit]
 	starts    *recent[statement.Digest, *record.Record]
 	report    *Report
@@ -140,7 +145,7 @@ func (v *verifier) verify(r io.Reader) (err error) {
 	if v.s, err = open(v.ctx, r); err != nil {
 		return err
 	}
-	for _, check := range []func() error{v.seal, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers, v.known} {
+	for _, check := range []func() error{v.follow, v.seal, v.describe, v.checkpoint, v.genesis, v.statements, v.complete, v.leftovers, v.known} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -148,7 +153,7 @@ func (v *verifier) verify(r io.Reader) (err error) {
 	return nil
 }
 
-func (v *verifier) readTrust() (err error) {
+func (v *verifier) readTrust() error {
 	t := v.trust
 	switch {
 	case t == nil || t.Genesis == (statement.Digest{}) || t.Issuer == "" || t.Log == "":
@@ -169,9 +174,7 @@ func (v *verifier) readTrust() (err error) {
 			v.roots = append(v.roots, c)
 		}
 	}
-	v.keys, err = t.StatementKeys()
-	v.proofs = receipt.NewVerifier(v.keys)
-	return err
+	return nil
 }
 
 // describe writes into the report what the bundle is about and what it cannot show.
@@ -187,23 +190,6 @@ func (v *verifier) describe() error {
 		r.Limits = append(r.Limits, fmt.Sprintf("this is a part of %d entries: that no earlier act or record is left out is the issuer's signed word; a bundle of the whole log shows it", v.m.Head.Size))
 	}
 	return nil
-}
-
-// validAt refuses a key of the trust file that was not valid at each of the times (208).
-func (v *verifier) validAt(id statement.Thumbprint, times ...uint64) error {
-	for _, k := range v.trust.Keys {
-		if k.Key.Thumbprint() != id {
-			continue
-		}
-		for _, s := range times {
-			at := time.Unix(int64(min(s, 1<<53)), 0)
-			if at.Before(k.NotBefore) || !k.NotAfter.IsZero() && !at.Before(k.NotAfter) {
-				return denial.New(denial.KeyOutsideValidity, "the %s key was not valid then", k.Purpose)
-			}
-		}
-		return nil
-	}
-	return denial.New(denial.KeyUnknown, "no such key in the trust file")
 }
 
 // read returns a member that a statement calls for; nil if there is none.

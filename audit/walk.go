@@ -82,7 +82,7 @@ func isFault(err error) bool {
 
 func isAct(k statement.Kind) bool {
 	return k == statement.Genesis || k == statement.Policy || k == statement.Enrolment || k == statement.Revocation ||
-		k == statement.BreakGlass || k == statement.Review
+		k == statement.BreakGlass || k == statement.Review || k == statement.KeyChange
 }
 
 // sameAct reports whether two statements are of one act: it is the payload that makes an act.
@@ -217,6 +217,9 @@ func (v *verifier) history(head receipt.Head) error {
 		if newer.Head != want || newer.Issuer != v.trust.Issuer || newer.Log != v.trust.Log {
 			return denial.New(denial.LogInconsistent, "a tree head leads to another one than that of the bundle")
 		}
+		if err := v.trust.CheckClaimed(newer.Key, newer.Time); err != nil {
+			return err
+		}
 	}
 	v.heads = head
 	return nil
@@ -247,7 +250,7 @@ func (v *verifier) content(group []*entry, f *Finding) error {
 	return denial.New(denial.WrongType, "a %s does not stand in a log", e.kind)
 }
 
-// issued verifies a statement by the issuer: signed by the key of the trust file for its kind, valid at logged time.
+// issued verifies a statement by the issuer: signed by a key of the issuer for its kind, active at logged time.
 func (v *verifier) issued(e *entry) (*statement.Verified, error) {
 	signed, err := e.env.Verify(v.keys, e.kind)
 	if err != nil {
@@ -256,7 +259,7 @@ func (v *verifier) issued(e *entry) (*statement.Verified, error) {
 	if signed.Claims().Issuer != v.trust.Issuer {
 		return nil, denial.New(denial.IdentityConflict, "the statement names another issuer")
 	}
-	return signed, v.validAt(signed.Key().Thumbprint(), e.logged)
+	return signed, v.trust.CheckThen(signed.Key().Thumbprint(), e.logged)
 }
 
 // complete checks that a range has every entry of it, and nothing before it but context.
@@ -311,6 +314,9 @@ func (v *verifier) leftovers() error {
 	}
 	if !v.report.allSound() {
 		return nil // what a statement calls for that was refuted may not have been read
+	}
+	if err := v.followed(); err != nil {
+		return err
 	}
 	for n := range v.s.index.n {
 		if v.used.has(n) {

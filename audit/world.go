@@ -16,6 +16,7 @@ import (
 type world struct {
 	genesis     *record.Genesis
 	authorities *record.Authorities
+	ring        *record.KeyRing // after the key changes so far
 	policies    map[firmwarepolicy.Hash]published
 	force       map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
 	approvals   map[string]approval                            // by EK, the newest

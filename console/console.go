@@ -27,12 +27,13 @@ type Options struct {
 	Index       audit.Index
 	Head        func() receipt.Head
 	Genesis     *record.Genesis
-	Health      func() error                                  // nil if the token signs and the log takes entries
-	Counts      func() (minted uint64, denied map[int]uint64) // since the start of the process
-	BreakGlass  func(context.Context) (BreakGlass, error)     // asked for each request; nil: not told
-	Readers     func() ([]Reader, error)                      // asked for each request
-	Witnessed   Witnessed                                     // nil: nothing is published
-	Scrubbed    func() int64                                  // when the whole log was last read and found well; 0 if not since the start; nil: not told
+	Keys        func(context.Context) (*record.KeyRing, error) // of the issuer, as they are now
+	Health      func() error                                   // nil if the token signs and the log takes entries
+	Counts      func() (minted uint64, denied map[int]uint64)  // since the start of the process
+	BreakGlass  func(context.Context) (BreakGlass, error)      // asked for each request; nil: not told
+	Readers     func() ([]Reader, error)                       // asked for each request
+	Witnessed   Witnessed                                      // nil: nothing is published
+	Scrubbed    func() int64                                   // when the whole log was last read and found well; 0 if not since the start; nil: not told
 	Certificate tls.Certificate
 	ClientCAs   []*x509.Certificate // of readers' certificates: one is demanded of every connection
 	SignIn      *SignIn             // instead: readers sign in with OpenID Connect
@@ -63,7 +64,6 @@ type Console struct {
 
 	pages  *template.Template
 	people map[string]string
-	proofs *receipt.Verifier
 }
 
 //go:embed pages
@@ -71,8 +71,8 @@ var files embed.FS
 
 // New returns a console that does not listen yet.
 func New(o Options) (*Console, error) {
-	if o.Log == nil || o.Index == nil || o.Head == nil || o.Genesis == nil || o.Readers == nil || o.Counts == nil || o.Health == nil {
-		return nil, errors.New("opening console: log, index, genesis, readers, counts and health are needed")
+	if o.Log == nil || o.Index == nil || o.Head == nil || o.Genesis == nil || o.Keys == nil || o.Readers == nil || o.Counts == nil || o.Health == nil {
+		return nil, errors.New("opening console: log, index, genesis, keys, readers, counts and health are needed")
 	}
 	config, err := tlsConfig(&o)
 	if err != nil {
@@ -84,11 +84,7 @@ func New(o Options) (*Console, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	keys, err := o.Genesis.IssuerKeys()
-	if err != nil {
-		return nil, err
-	}
-	c := &Console{o: o, sessions: newSessions(), people: audit.PeopleOf(o.Genesis), proofs: receipt.NewVerifier(keys)}
+	c := &Console{o: o, sessions: newSessions(), people: audit.PeopleOf(o.Genesis)}
 	if c.pages, err = c.parse(); err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func open(tb testing.TB) *site {
 }
 
 func (s *site) options() Options {
-	return Options{Log: s.Tree, Index: s.Issuer, Head: func() receipt.Head { return s.Tree.Head().Head }, Genesis: s.Issuer.Genesis(), Now: s.Now,
+	return Options{Log: s.Tree, Index: s.Issuer, Head: func() receipt.Head { return s.Tree.Head().Head }, Genesis: s.Issuer.Genesis(), Keys: s.Issuer.KeyRing, Now: s.Now,
 		Health: func() error { return s.sick }, Counts: s.Issuer.Counts, Readers: s.list, BreakGlass: func(ctx context.Context) (BreakGlass, error) {
 			b, err := s.Issuer.BreakGlass(ctx)
 			return BreakGlass{b.Published, b.Used, b.Open, b.Overdue}, err

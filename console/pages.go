@@ -152,15 +152,25 @@ func (c *Console) entry(r *http.Request, _ *Reader) (string, any, error) {
 	return "entry", d, nil
 }
 
-// proof verifies the receipt of an entry with the keys of genesis.
+// proof verifies the receipt of an entry with the log keys that the issuer has or had.
 func (c *Console) proof(ctx context.Context, index uint64) (p *receipt.Proof, err error) {
 	raw, err := c.o.Log.Receipt(ctx, index)
 	if err != nil {
 		return nil, fmt.Errorf("reading receipt: %w", err)
 	}
+	ring, err := c.o.Keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading keys: %w", err)
+	}
+	keys, err := ring.StatementKeys()
+	if err != nil {
+		return nil, err
+	}
 	err = c.o.Log.Leaves(ctx, index, index+1, func(_ uint64, leaf []byte) error {
-		p, err = c.proofs.Verify(raw, leaf)
-		return err
+		if p, err = receipt.Verify(raw, leaf, keys); err != nil {
+			return err
+		}
+		return ring.Find(p.Key).CheckThen(p.Time)
 	})
 	return p, err
 }

@@ -153,6 +153,13 @@ func (p *Process) Signer(ctx context.Context, purpose hsm.Purpose, pinned statem
 	return &signer{process: p, purpose: purpose, key: key}, nil
 }
 
+// Release lets go of a key that signs nothing more: the next signer process does not look for it.
+func (p *Process) Release(key statement.Thumbprint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pinned, key)
+}
+
 // Create makes the key for a purpose: see hsm.Token.Create.
 func (p *Process) Create(ctx context.Context, purpose hsm.Purpose) (statement.Key, error) {
 	return p.makeKey(ctx, opCreate, purpose, statement.Thumbprint{})

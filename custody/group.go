@@ -68,6 +68,13 @@ func (g *Group) Signer(ctx context.Context, purpose hsm.Purpose, pinned statemen
 	return s, nil
 }
 
+// Release lets go of a key that signs nothing more: from now on a token that lacks it is whole.
+func (g *Group) Release(key statement.Thumbprint) {
+	for _, p := range g.members {
+		p.Release(key)
+	}
+}
+
 type groupSigner struct {
 	group *Group
 	of    []statement.Signer // by member

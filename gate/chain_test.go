@@ -166,7 +166,7 @@ func TestReceiptsOfARetiredLogKey(t *testing.T) {
 		trust := *r.trusted
 		trust.Keys = slices.Clone(trust.Keys)
 		trust.Keys[logKey].NotBefore, trust.Keys[logKey].NotAfter = row.from, row.to
-		if _, err := verifyReceipt(raw, leaf, &trust); (err == nil) != row.ok {
+		if _, err := verifyUnder(&trust, raw, leaf); (err == nil) != row.ok {
 			t.Errorf("%s: got %v, want it accepted: %v", name, err, row.ok)
 		}
 	}

@@ -26,6 +26,8 @@ type Issuer interface {
 	Record(ctx context.Context, leaf []byte) (transparent []byte, err error)
 	// Status returns the status list token at a URI of the issuer.
 	Status(ctx context.Context, uri string) ([]byte, error)
+	// Keys returns the issuer's key history.
+	Keys(ctx context.Context) ([]byte, error)
 }
 
 // TPM is what a gate needs of the host's TPM. Host makes one.
@@ -47,8 +49,8 @@ func (h hostTPM) Signer(ctx context.Context, k *attester.Key) (statement.Signer,
 // Options are what a gate is opened with. Whoever can change Trust, Issuer or TPM decides what runs; who can change
 // State is told of at Init.
 type Options struct {
-	Trust    *artifact.Trust
-	Audience string // URI of this gate, as enrolled
+	Trust    *artifact.Trust // the file; what has become of the issuer's keys since, the gate learns itself
+	Audience string          // URI of this gate, as enrolled
 	Issuer   Issuer
 	TPM      TPM
 	State    string           // directory made by Init
@@ -60,6 +62,7 @@ type Gate struct {
 	o      Options
 	state  *state
 	signer statement.Signer
+	keys   keys
 }
 
 // Open opens a gate over a state directory. A directory that Init did not make, or that has lost its history, is
@@ -114,9 +117,10 @@ type Outcome struct {
 
 // Exec checks the command in denial.GateOrder, runs it and waits for it. The checks, in order:
 //
-//  1. all of artifact.Check up to the audience and the pins; then revocation, with a status list that is fetched now, is
-//     fresh (806) and not older than one seen (508). For a break-glass authorization: all of artifact.CheckBreakGlass, and
-//     whether it is revoked is asked with the start record;
+//  1. all of artifact.Check up to the audience and the pins, with the issuer's keys as far as the gate has followed them: it asks
+//     for changes before it refuses for a key, and before it asks for revocation; then revocation, with a status list that is
+//     fetched now, is fresh (806), not older than one seen (508) and tells of no key change that the gate cannot get (806). For a break-glass
+//     authorization: all of artifact.CheckBreakGlass, and whether it is revoked is asked with the start record;
 //  2. scope: the scope names the path (404); the file is regular and reached without symbolic links (616); its bytes,
 //     sealed in memory, and its arguments are allowed (404, 616, 619); a script's interpreter likewise (404, 616, 619);
 //     what runs is an ELF program (619);

@@ -17,7 +17,8 @@ type line struct {
 	mu     sync.Mutex
 	record func(ctx context.Context, leaf []byte, pass func() ([]byte, error)) ([]byte, error)
 	status func(uri string, pass func() ([]byte, error)) ([]byte, error)
-	asked  []string // status lists
+	keys   func() ([]byte, error) // nil: the issuer's key history
+	asked  []string               // status lists
 }
 
 func (l *line) Record(ctx context.Context, leaf []byte) ([]byte, error) {
@@ -32,6 +33,13 @@ func (l *line) Record(ctx context.Context, leaf []byte) ([]byte, error) {
 		return f(ctx, leaf, pass)
 	}
 	return pass()
+}
+
+func (l *line) Keys(ctx context.Context) ([]byte, error) {
+	if l.keys != nil {
+		return l.keys()
+	}
+	return l.issuer.KeyHistory(ctx)
 }
 
 func (l *line) Status(ctx context.Context, uri string) ([]byte, error) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
@@ -155,19 +154,31 @@ func (g *Gate) submit(ctx context.Context, leaf []byte) (sent, error) {
 	if err != nil || len(receipts) != 1 {
 		return sent{}, denial.New(denial.AuditUnavailable, "the issuer's answer has no receipt")
 	}
-	proof, err := verifyReceipt(receipts[0], leaf, g.o.Trust)
+	proof, err := g.verifyReceipt(ctx, receipts[0], leaf)
 	if err != nil {
 		return sent{}, denial.New(denial.AuditUnavailable, "the receipt is not one of the pinned log for this record")
 	}
 	return sent{env.Digest(), proof.Index, proof.Time}, nil
 }
 
-func verifyReceipt(raw, leaf []byte, trust *artifact.Trust) (*receipt.Proof, error) {
-	env, err := statement.Decode(raw, len(raw))
+// verifyReceipt verifies a receipt with the log keys at hand, and once more with what the issuer says of them if that is not
+// enough: the log key may have changed since.
+func (g *Gate) verifyReceipt(ctx context.Context, raw, leaf []byte) (*receipt.Proof, error) {
+	trust, err := g.trust()
 	if err != nil {
 		return nil, err
 	}
-	id, _ := env.KeyID()
+	proof, err := verifyUnder(trust, raw, leaf)
+	if !dependsOnKeys(err) {
+		return proof, err
+	}
+	if trust, err = g.learn(ctx); err != nil {
+		return nil, err
+	}
+	return verifyUnder(trust, raw, leaf)
+}
+
+func verifyUnder(trust *artifact.Trust, raw, leaf []byte) (*receipt.Proof, error) {
 	keys, err := trust.StatementKeys()
 	if err != nil {
 		return nil, err
@@ -179,11 +190,5 @@ func verifyReceipt(raw, leaf []byte, trust *artifact.Trust) (*receipt.Proof, err
 	if proof.Issuer != trust.Issuer || proof.Log != trust.Log {
 		return nil, denial.New(denial.ReceiptInvalid, "a receipt of another log")
 	}
-	logged := time.Unix(int64(proof.Time), 0)
-	for _, k := range trust.Keys {
-		if k.Key.Thumbprint() == id && !logged.Before(k.NotBefore) && (k.NotAfter.IsZero() || logged.Before(k.NotAfter)) {
-			return proof, nil
-		}
-	}
-	return nil, denial.New(denial.KeyOutsideValidity, "the log key was not valid then")
+	return proof, trust.CheckClaimed(proof.Key, proof.Time)
 }

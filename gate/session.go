@@ -73,19 +73,23 @@ func order(presented []byte) denial.Order {
 // verify checks what is presented up to the pins or to revocation.
 func (s *session) verify(ctx context.Context) error {
 	if artifact.IsGlassFile(s.cmd.Artifact) {
-		return s.verifyGlass()
+		return s.verifyGlass(ctx)
 	}
 	return s.verifyArtifact(ctx)
 }
 
 // verifyGlass checks a break-glass authorization. The rest of the session knows it by the claims that an artifact would have.
-func (s *session) verifyGlass() error {
+func (s *session) verifyGlass(ctx context.Context) error {
 	if f, err := artifact.DecodeGlassFile(s.cmd.Artifact); err == nil {
 		if p, digest, err := f.Inspect(); err == nil {
 			s.claims, s.digest = artifact.Claims{ID: p.ID}, digest // unverified
 		}
 	}
-	g, err := artifact.CheckBreakGlass(s.run, s.cmd.Artifact, artifact.Want{Trust: s.o.Trust, Now: s.o.Now(), Audience: s.o.Audience})
+	trust, err := s.learn(ctx)
+	if err != nil {
+		return err
+	}
+	g, err := artifact.CheckBreakGlass(s.run, s.cmd.Artifact, artifact.Want{Trust: trust, Now: s.o.Now(), Audience: s.o.Audience})
 	if err != nil {
 		return err
 	}
@@ -106,10 +110,24 @@ func (s *session) verifyArtifact(ctx context.Context) error {
 	if c, digest, err := artifact.Inspect(s.cmd.Artifact); err == nil {
 		s.claims, s.digest = c, digest
 	}
-	want := artifact.Want{Trust: s.o.Trust, Now: s.o.Now(), Audience: s.o.Audience}
+	trust, err := s.trust()
+	if err != nil {
+		return err
+	}
+	want := artifact.Want{Trust: trust, Now: s.o.Now(), Audience: s.o.Audience}
 	var unknown error
-	if _, err := artifact.Verify(s.cmd.Artifact, want); err != nil && denial.Of(err).Stage == denial.StageGateRevocation {
-		want.Status, unknown = s.status(ctx, s.claims.Status.List.URI)
+	_, err = artifact.Verify(s.cmd.Artifact, want)
+	if genuine := err != nil && denial.Of(err).Stage == denial.StageGateRevocation; genuine || dependsOnKeys(err) {
+		if want.Trust, err = s.learn(ctx); err != nil {
+			return err
+		}
+		if !genuine {
+			_, err = artifact.Verify(s.cmd.Artifact, want)
+			genuine = err != nil && denial.Of(err).Stage == denial.StageGateRevocation
+		}
+		if genuine {
+			want.Status, unknown = s.status(ctx, want.Trust, s.claims.Status.List.URI)
+		}
 	}
 	a, err := artifact.Check(s.run, s.cmd.Artifact, want)
 	switch {
@@ -123,7 +141,7 @@ func (s *session) verifyArtifact(ctx context.Context) error {
 }
 
 // status fetches and verifies the status list at uri.
-func (s *session) status(ctx context.Context, uri string) (*artifact.Status, error) {
+func (s *session) status(ctx context.Context, trust *artifact.Trust, uri string) (*artifact.Status, error) {
 	c, err := s.state.loadChain()
 	if err != nil {
 		return nil, err
@@ -132,7 +150,7 @@ func (s *session) status(ctx context.Context, uri string) (*artifact.Status, err
 	if err != nil {
 		return nil, denial.New(denial.RevocationUnknown, "the issuer's status list cannot be had")
 	}
-	status, err := artifact.VerifyStatus(token, s.o.Trust, s.o.Now(), c.Seen[uri])
+	status, err := artifact.VerifyStatus(token, trust, s.o.Now(), c.Seen[uri])
 	if err != nil || status.URI() != uri { // another list than asked for is for the check of revocation to refuse
 		return status, err
 	}

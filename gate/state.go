@@ -26,6 +26,7 @@ const (
 	keyFile   = "gate.key" // TPM blob of the gate key
 	usesFile  = "uses"     // one line a use
 	chainFile = "chain"    // place in the chain of records, and what waits for its receipt
+	keysFile  = "keys"     // the newest key history of the issuer that was followed; empty before the first
 	lockFile  = "lock"
 )
 
@@ -62,8 +63,10 @@ func Init(dir string, key *attester.Key) error {
 	if _, err := rand.Read(c.Epoch); err != nil {
 		return fmt.Errorf("making epoch: %w", err)
 	}
-	if err := s.replace(usesFile, nil); err != nil {
-		return err
+	for _, name := range []string{usesFile, keysFile} {
+		if err := s.replace(name, nil); err != nil {
+			return err
+		}
 	}
 	return s.saveChain(&c)
 }
@@ -78,7 +81,7 @@ func openState(dir string) (*state, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || info.Mode().Perm()&0o022 != 0 || st.Uid != uint32(os.Geteuid()) {
 		return nil, fmt.Errorf("opening gate state: %s must belong to the gate's user and be writable by no other", dir)
 	}
-	for _, name := range []string{keyFile, usesFile, chainFile} {
+	for _, name := range []string{keyFile, usesFile, keysFile, chainFile} {
 		if _, err := os.Stat(s.path(name)); err != nil {
 			return nil, denial.New(denial.StateRollback, "the gate's state has no %s: its history is not known", name)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
@@ -75,6 +76,7 @@ type world struct {
 	tb     testing.TB
 	clock  clock
 	people map[string]statement.Signer // alice and the robot
+	next   statement.Signer            // the key that follows one of keys
 	keys   map[string]statement.Signer // of the issuer, by purpose
 	log    *tlog.Log
 	issuer *issuer.Issuer
@@ -126,12 +128,25 @@ func newWorld(tb testing.TB, roots ...*x509.Certificate) *world {
 	})
 	must(issuer.Bootstrap(ctx, w.log, act, w.keys[record.PurposeRecord], nil, w.clock.now()))(tb)
 	w.issuer = must(issuer.Open(ctx, issuer.Options{Log: w.log, Roots: roots, Base: base, Now: w.clock.now,
-		Signers: issuer.Signers{Artifact: w.keys[record.PurposeArtifact], Record: w.keys[record.PurposeRecord], Status: w.keys[record.PurposeStatus]}}))(tb)
+		Token: w}))(tb)
 	w.apply(statement.Enrolment, &record.Enrolment{Version: record.Version, ID: robotURI, Time: w.seconds(), Nonce: nonce(tb),
 		Initiator: &record.Initiator{Kind: record.Service, Key: w.people[robotURI].Key()}})
 	w.publish(record.Appraisal, whatURI, fmt.Sprintf(appraisalPolicy, w.boot.PCRs("sha256")[4]))
 	return w
 }
+
+// Signer returns the use of a key of the issuer.
+func (w *world) Signer(_ context.Context, purpose string, id statement.Thumbprint) (statement.Signer, error) {
+	for _, s := range []statement.Signer{w.keys[purpose], w.next} {
+		if s != nil && s.Key().Thumbprint() == id {
+			return s, nil
+		}
+	}
+	return nil, denial.New(denial.HSMKeyPolicy, "there is no such key")
+}
+
+// Release keeps the key: a test may go on with it.
+func (w *world) Release(statement.Thumbprint) {}
 
 // appraisalPolicy accepts the machine's boot; %s is the value of PCR 4.
 const appraisalPolicy = `

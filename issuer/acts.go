@@ -11,10 +11,10 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// Apply takes an act of the authorities: a policy, an enrolment, a revocation, a break-glass authorization or the review of
-// one. It checks, in this order: the
+// Apply takes an act of the authorities: a policy, an enrolment, a revocation, a key change, a break-glass
+// authorization or the review of one. It checks, in this order: the
 // signatures and the threshold; the act is for this issuer (706); the payload, and what the kind demands (see
-// policyEffect, enrolmentEffect, revocationEffect, glassEffect, reviewEffect); each opening that the act carries opens a commitment in it (see opened); the
+// policyEffect, enrolmentEffect, revocationEffect, keyEffect, glassEffect, reviewEffect); each opening that the act carries opens a commitment in it (see opened); the
 // act has had no effect before (509). Then all statements of the
 // act and its effect are one transaction. It returns the transparent statements.
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
@@ -101,8 +101,10 @@ func (i *Issuer) effectOf(ctx context.Context, act *record.Act) (tlog.Entry, err
 		return i.glassEffect(ctx, act)
 	case statement.Review:
 		return i.reviewEffect(ctx, act)
+	case statement.KeyChange:
+		return i.keyEffect(ctx, act)
 	}
-	return tlog.Entry{}, denial.New(denial.WrongType, "an act is a policy, an enrolment, a revocation, a break-glass authorization or its review")
+	return tlog.Entry{}, denial.New(denial.WrongType, "an act is a policy, an enrolment, a revocation, a key change, a break-glass authorization or its review")
 }
 
 // opened returns the openings of personal data that an act carries, to be stored beside the log. It refuses one that opens no

@@ -141,9 +141,7 @@ func (i *Issuer) enrolmentRecord(ctx context.Context, a *activation, e *record.E
 	if k, ok := a.candidate.GateKey(); ok && e.Host.Gate != "" {
 		rec.Enrolled.GateKey = &k
 	}
-	var err error
-	entry.Leaf, err = rec.Sign(ctx, i.record, e.ID)
-	return rec.Enrolled, err
+	return rec.Enrolled, i.signRecord(ctx, entry, rec, e.ID)
 }
 
 // bindHost writes the rows of the host and its AK. Requests by an AK that the host had before are decided anew.

@@ -5,22 +5,35 @@ import (
 	"encoding/hex"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
 )
 
 // SealCapsule signs an evidence capsule with the record key.
 func (i *Issuer) SealCapsule(ctx context.Context, subject string, payload []byte) ([]byte, error) {
-	return statement.Sign(ctx, i.record, statement.Capsule, i.claims(subject), payload)
+	_, s, err := i.signer(ctx, record.PurposeRecord)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Sign(ctx, s, statement.Capsule, i.claims(subject), payload)
 }
 
 // SealManifest signs the hash of a manifest with the record key, logs it, and returns it with its receipt.
 func (i *Issuer) SealManifest(ctx context.Context, subject string, hash []byte) ([]byte, error) {
-	leaf, err := statement.Sign(ctx, i.record, statement.Manifest, i.claims(subject), hash)
-	if err != nil {
-		return nil, err
-	}
-	done, err := i.append(ctx, tlog.Entry{Leaf: leaf})
+	var leaf []byte
+	var done []tlog.Appended
+	err := untilFresh(func() error {
+		use, s, err := i.signer(ctx, record.PurposeRecord)
+		if err != nil {
+			return err
+		}
+		if leaf, err = statement.Sign(ctx, s, statement.Manifest, i.claims(subject), hash); err != nil {
+			return err
+		}
+		done, err = i.append(ctx, tlog.Entry{Leaf: leaf, Guards: []tlog.Guard{use.guard()}})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

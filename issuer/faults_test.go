@@ -322,13 +322,42 @@ func TestT22_FloodOfStrangersIsOneSummary(t *testing.T) {
 	checkSummary(w, nil)
 }
 
+// swapped is a token that gives another key for a purpose than it was asked for.
+type swapped struct {
+	*issuertest.Token
+	purpose string
+	key     statement.Signer
+}
+
+func (s swapped) Signer(ctx context.Context, purpose string, id statement.Thumbprint) (statement.Signer, error) {
+	if purpose == s.purpose {
+		return s.key, nil
+	}
+	return s.Token.Signer(ctx, purpose, id)
+}
+
+// without is a token that has no key for a purpose.
+type without struct {
+	*issuertest.Token
+	purpose string
+}
+
+func (s without) Signer(ctx context.Context, purpose string, id statement.Thumbprint) (statement.Signer, error) {
+	if purpose == s.purpose {
+		return nil, denial.New(denial.HSMKeyPolicy, "it is gone")
+	}
+	return s.Token.Signer(ctx, purpose, id)
+}
+
 func TestOpenRefuses(t *testing.T) {
 	w := issuertest.Bare(t)
 	for name, spoil := range map[string]func(*issuer.Options){
-		"another artifact key": func(o *issuer.Options) { o.Signers.Artifact = issuertest.NewKey(t) },
-		"no record key":        func(o *issuer.Options) { o.Signers.Record = nil },
+		"no token":             func(o *issuer.Options) { o.Token = nil },
+		"another artifact key": func(o *issuer.Options) { o.Token = swapped{w.Token, record.PurposeArtifact, issuertest.NewKey(t)} },
+		"no record key":        func(o *issuer.Options) { o.Token = without{w.Token, record.PurposeRecord} },
+		"no log key":           func(o *issuer.Options) { o.Token = without{w.Token, record.PurposeLog} },
 		"keys swapped": func(o *issuer.Options) {
-			o.Signers.Status, o.Signers.Record = o.Signers.Record, o.Signers.Status
+			o.Token = swapped{w.Token, record.PurposeStatus, w.Keys[record.PurposeRecord]}
 		},
 	} {
 		o := w.Options()

@@ -200,7 +200,7 @@ func (m *minting) commitAttestation(ctx context.Context, d decision.Decision) er
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}
-	leaf, err := m.attestation(proof).Sign(ctx, m.record, m.genesis.Issuer)
+	leaf, err := m.attestation(proof).Sign(ctx, m.key, m.genesis.Issuer)
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}

@@ -18,29 +18,20 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// Signers are the issuer's keys on the token, one for each purpose but the log's, which belongs to the log itself.
-type Signers struct {
-	Artifact statement.Signer
-	Record   statement.Signer
-	Status   statement.Signer
-}
-
 // Options are what an issuer needs to start.
 type Options struct {
-	Log     *tlog.Log
-	Signers Signers
-	Roots   []*x509.Certificate // certificates of TPM vendors' roots: only those that genesis names by digest are used
-	Base    string              // URL under which status lists are served, without a trailing slash
-	Rate    float64             // requests a second of one AK (A12), and as many at once; default 100
-	Now     func() time.Time    // default time.Now
+	Log   *tlog.Log
+	Token Token
+	Roots []*x509.Certificate // certificates of TPM vendors' roots: only those that genesis names by digest are used
+	Base  string              // URL under which status lists are served, without a trailing slash
+	Rate  float64             // requests a second of one AK (A12), and as many at once; default 100
+	Now   func() time.Time    // default time.Now
 }
 
 // Issuer decides and signs. It is safe for concurrent use.
 type Issuer struct {
 	log         *tlog.Log
-	artifact    statement.Signer
-	record      statement.Signer
-	status      statement.Signer
+	keys        keys
 	genesis     *record.Genesis
 	authorities *record.Authorities
 	roots       []*x509.Certificate
@@ -115,23 +106,18 @@ func ReadGenesis(ctx context.Context, log reader) (*record.Genesis, record.Bundl
 	return g, b, err
 }
 
-// Open starts an issuer over a bootstrapped log. It refuses signers that genesis does not name (904).
+// Open starts an issuer over a bootstrapped log. It refuses a token that lacks a key that is in use, and a log that signs
+// with another key than the one in use (904).
 func Open(ctx context.Context, o Options) (*Issuer, error) {
 	g, _, err := ReadGenesis(ctx, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	for purpose, s := range map[string]statement.Signer{record.PurposeArtifact: o.Signers.Artifact,
-		record.PurposeRecord: o.Signers.Record, record.PurposeStatus: o.Signers.Status} {
-		if s == nil || !s.Key().Equal(g.Keys[purpose]) {
-			return nil, denial.New(denial.HSMKeyPolicy, "the %s key is not the one that genesis names", purpose)
-		}
-	}
 	as, err := record.NewAuthorities(g)
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{log: o.Log, artifact: o.Signers.Artifact, record: o.Signers.Record, status: o.Signers.Status,
+	i := &Issuer{log: o.Log, keys: keys{token: o.Token},
 		genesis: g, authorities: as, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16),
 		logs: attest.NewLogCache(logCacheSize)}
 	if i.now == nil {
@@ -141,6 +127,9 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 		i.rates.rate = 100
 	}
 	i.strangers.since = uint64(i.now().Unix())
+	if err := i.openKeys(ctx); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(i.policies.refresh(ctx, i.log), i.indices.load(ctx, i.log)); err != nil {
 		return nil, err
 	}
@@ -211,10 +200,8 @@ func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Den
 	about.FillDenial(d, states)
 	i.stamp(about)
 	ref := &Refusal{Denial: d, Known: true, RequestID: about.RequestID}
-	leaf, err := about.Sign(ctx, i.record, i.genesis.Issuer)
-	if err == nil {
-		ref.Index, ref.Statement, err = i.appendDenial(ctx, leaf, beside)
-	}
+	var err error
+	ref.Index, ref.Statement, err = i.appendDenial(ctx, about, beside)
 	if ref.Logged = err == nil; !ref.Logged {
 		ref.Denial = unlogged(err)
 		i.strangers.add(d.Reason)
@@ -222,23 +209,26 @@ func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Den
 	return ref
 }
 
-func (i *Issuer) appendDenial(ctx context.Context, leaf []byte, beside func(context.Context) (tlog.Entry, error)) (uint64, []byte, error) {
+func (i *Issuer) appendDenial(ctx context.Context, about *record.Record, beside func(context.Context) (tlog.Entry, error)) (uint64, []byte, error) {
+	var entry tlog.Entry
 	var done []tlog.Appended
 	err := untilFresh(func() (err error) {
-		var entry tlog.Entry
+		entry = tlog.Entry{}
 		if beside != nil {
 			if entry, err = beside(ctx); err != nil {
 				return err
 			}
 		}
-		entry.Leaf = leaf
+		if err = i.signRecord(ctx, &entry, about, i.genesis.Issuer); err != nil {
+			return err
+		}
 		done, err = i.append(ctx, entry)
 		return err
 	})
 	if err != nil {
 		return 0, nil, err
 	}
-	raw, err := statement.Attach(leaf, done[0].Receipt)
+	raw, err := statement.Attach(entry.Leaf, done[0].Receipt)
 	return done[0].Index, raw, err
 }
 
@@ -273,12 +263,20 @@ func (i *Issuer) Summarise(ctx context.Context) error {
 		return nil
 	}
 	r.Event, r.Counts, r.Since = record.EventSummary, counts, since
-	leaf, err := r.Sign(ctx, i.record, i.genesis.Issuer)
-	if err == nil {
-		if _, err = i.append(ctx, tlog.Entry{Leaf: leaf}); err == nil {
-			return nil
+	var entry tlog.Entry
+	err := untilFresh(func() error {
+		entry = tlog.Entry{}
+		if err := i.signRecord(ctx, &entry, r, i.genesis.Issuer); err != nil {
+			return err
 		}
-		if _, found, _ := i.log.Find(context.WithoutCancel(ctx), statement.DigestOf(leaf)); found {
+		_, err := i.append(ctx, entry)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	if entry.Leaf != nil {
+		if _, found, _ := i.log.Find(context.WithoutCancel(ctx), statement.DigestOf(entry.Leaf)); found {
 			return err // committed without a signed head: it is in the log, and must not be counted twice
 		}
 	}

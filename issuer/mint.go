@@ -72,7 +72,8 @@ type minting struct {
 	input      []byte // canonical, of the last decision
 	index      uint64 // status index of the last decision
 	clock      clock
-	guards     []tlog.Guard // what the last decision was made on
+	guards     []tlog.Guard     // what the last decision was made on
+	key        statement.Signer // that signs the answer to the last decision
 	minted     *Minted
 	glass      bool // an attestation for a break-glass authorization is asked for, and no artifact
 }
@@ -239,8 +240,8 @@ func (m *minting) attest() (err error) {
 	return err
 }
 
-// decideAndCommit decides, signs and commits, and does so again if a policy, a revocation, an enrolment or another clock
-// of the host came in between (F23).
+// decideAndCommit decides, signs and commits, and does so again if a policy, a revocation, an enrolment, a change of keys
+// or another clock of the host came in between (F23, P18).
 func (m *minting) decideAndCommit(ctx context.Context) error {
 	again := false
 	err := untilFresh(func() error {
@@ -275,7 +276,11 @@ func (m *minting) decide(ctx context.Context) (d decision.Decision, err error) {
 	if err != nil {
 		return d, denial.Of(err).At(denial.StageRevocation)
 	}
-	m.guards = []tlog.Guard{{Counter: counterPolicy, Value: m.force.version}, {Counter: counterRevoked, Value: revoked},
+	use, err := m.useKeys(ctx)
+	if err != nil {
+		return d, denial.Of(err).At(denial.StageRevocation)
+	}
+	m.guards = []tlog.Guard{use.guard(), {Counter: counterPolicy, Value: m.force.version}, {Counter: counterRevoked, Value: revoked},
 		{Counter: counterEnrolment, Value: m.enrolment}}
 	in, err := m.newInput(ctx)
 	if err != nil {
@@ -351,6 +356,16 @@ func (m *minting) revocationView(ctx context.Context, in *decision.Input) ([]uin
 	return view, nil
 }
 
+// useKeys takes the key that the answer will be signed with. An attestation for a break-glass authorization is a record.
+func (m *minting) useKeys(ctx context.Context) (use *inUse, err error) {
+	purpose := record.PurposeArtifact
+	if m.glass {
+		purpose = record.PurposeRecord
+	}
+	use, m.key, err = m.signer(ctx, purpose)
+	return use, err
+}
+
 // commitPermit signs the artifact and appends it in one transaction with all that it changes. Without a signature there is
 // nothing to append, so that too is a failure of the transaction.
 func (m *minting) commitPermit(ctx context.Context, d decision.Decision) error {
@@ -361,7 +376,7 @@ func (m *minting) commitPermit(ctx context.Context, d decision.Decision) error {
 		return denial.Of(err).At(denial.StageTransaction)
 	}
 	c := permit.Claims()
-	leaf, err := artifact.Sign(ctx, m.artifact, c)
+	leaf, err := artifact.Sign(ctx, m.key, c)
 	if err != nil {
 		return denial.Of(err).At(denial.StageTransaction)
 	}

@@ -157,7 +157,7 @@ func (i *Issuer) retain(ctx context.Context, r record.Retention, beside func(*tl
 		entry.Guards = []tlog.Guard{{Counter: counterHold, Value: version}}
 		about := i.newRecord()
 		about.Event, about.Retention = record.EventKept, &r
-		if entry.Leaf, err = about.Sign(ctx, i.record, i.genesis.Issuer); err != nil {
+		if err = i.signRecord(ctx, &entry, about, i.genesis.Issuer); err != nil {
 			return err
 		}
 		_, err = i.append(ctx, entry)

@@ -27,6 +27,8 @@ const (
 	bucketGlass      = "break-glass"        // digest of the act's payload -> glassState
 	bucketUnreviewed = "break-glass-open"   // the same, of those without a review -> when it is due, seconds since 1970 UTC
 	bucketAttested   = "break-glass-proof"  // statement digest of an attestation record -> digest of the act's payload
+	bucketKeys       = "keys"               // number of a key change, big endian -> its act
+	counterKeys      = "keys"               // raised by each key change
 	counterPolicy    = "policy"             // raised by each policy act
 	counterRevoked   = "revocation"         // raised by each revocation
 	counterEnrolment = "enrolment"          // raised when a host is approved anew or gets another AK

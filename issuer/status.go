@@ -89,6 +89,7 @@ type list struct {
 	mu      sync.Mutex
 	values  []artifact.StatusValue
 	version uint64 // counterRevoked that the values show
+	keys    *inUse // that the token was signed under
 	token   []byte // nil until signed
 	issued  uint64
 }
@@ -98,7 +99,7 @@ func (i *Issuer) StatusURI(n uint64) string {
 	return i.base + "/v1/status/" + strconv.FormatUint(n, 10)
 }
 
-// Status returns the token of status list n, signed at most StatusLife ago and never before the last revocation. A list
+// Status returns the token of status list n, signed at most StatusLife ago and never before the last revocation or change of keys. A list
 // that no artifact can name is NOT_PERMITTED.
 func (i *Issuer) Status(ctx context.Context, n uint64) ([]byte, error) {
 	i.indices.mu.Lock()
@@ -122,9 +123,13 @@ func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	use, signer, err := i.signer(ctx, record.PurposeStatus)
+	if err != nil {
+		return nil, err
+	}
 	now := uint64(i.now().Unix())
 	fresh := l.values != nil && l.version == version
-	if fresh && l.token != nil && now >= l.issued && now < l.issued+StatusLife {
+	if fresh && l.token != nil && l.keys == use && now >= l.issued && now < l.issued+StatusLife {
 		return l.token, nil
 	}
 	if !fresh {
@@ -135,9 +140,13 @@ func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, e
 		l.values, l.version = values, version
 	}
 	life := uint64(artifact.MaxRevocationAge / time.Second)
-	l.token, err = artifact.SignStatus(ctx, i.status, artifact.StatusList{Issuer: i.genesis.Issuer, URI: i.StatusURI(n),
-		IssuedAt: now, Expires: now + life, TTL: life, Values: l.values})
-	l.issued = now
+	list := artifact.StatusList{Issuer: i.genesis.Issuer, URI: i.StatusURI(n), IssuedAt: now, Expires: now + life, TTL: life, Values: l.values}
+	if n := use.ring.Sequence(); n > 0 {
+		head := use.ring.Head()
+		list.Keys = &artifact.KeyPin{Change: n, Digest: head[:]}
+	}
+	l.token, err = artifact.SignStatus(ctx, signer, list)
+	l.issued, l.keys = now, use
 	return l.token, err
 }
 

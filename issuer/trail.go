@@ -60,7 +60,7 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 	}
 	subjects := [][]byte{}
 	switch env.Kind() {
-	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Review:
+	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Review, statement.KeyChange:
 		subjects = append(subjects, trailOf(trailContext, nil))
 	case statement.BreakGlass:
 		var g record.BreakGlass

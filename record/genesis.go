@@ -1,7 +1,6 @@
 package record
 
 import (
-	"fmt"
 	"net/url"
 	"slices"
 
@@ -139,15 +138,4 @@ func (g *Genesis) checkQuorums() error {
 func absolute(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.IsAbs() && len(s) <= 512
-}
-
-// IssuerKeys returns the issuer's keys, each trusted for the kinds of its purpose only.
-func (g *Genesis) IssuerKeys() (statement.Keys, error) {
-	var keys statement.Keys
-	for _, p := range Purposes() {
-		if err := keys.Add(g.Keys[p], KindsOf(p)...); err != nil {
-			return statement.Keys{}, fmt.Errorf("reading genesis keys: %w", err)
-		}
-	}
-	return keys, nil
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
+// changeSkew is how far the clock of authorities may be ahead of the log's, in seconds.
+const changeSkew = 60
+
 // KeyRing is every key that the issuer ever had, and the chain of key changes that it follows from. It follows from genesis
 // and the changes alone: issuer, relying party and auditor come to the same ring. A ring is never changed: Apply makes the
 // next one. The zero KeyRing knows no key and takes no change.
@@ -32,6 +35,15 @@ func (r *KeyRing) Sequence() uint64 { return uint64(len(r.chain)) - 1 }
 
 // Head returns the digest that the next change must name: of the payload of the last change, or of genesis.
 func (r *KeyRing) Head() statement.Digest { return r.chain[len(r.chain)-1] }
+
+// Change returns the digest of the payload of a change by its number, and that of genesis for 0. It reports whether the
+// chain is that long.
+func (r *KeyRing) Change(n uint64) (statement.Digest, bool) {
+	if n >= uint64(len(r.chain)) {
+		return statement.Digest{}, false
+	}
+	return r.chain[n], true
+}
 
 // Keys returns all keys, in the order in which they were announced.
 func (r *KeyRing) Keys() []IssuerKey { return slices.Clone(r.keys) }
@@ -96,8 +108,8 @@ func (r *KeyRing) Continues(old *KeyRing) error {
 // Apply returns the ring after a change that enough authorities have signed and that was logged at a time, in seconds
 // since 1970 UTC. It checks, in this order: the act is a key change (311) for this issuer (706) and its payload is
 // complete (see KeyChange.Check); it is the next of the chain: not one from before (508), not another one in place of one
-// that was applied (325), and none between was left out (508); then each step, as step says; at the end, no purpose has two keys in use
-// (306), and those for records and for the log have one (409), without which nothing could be logged any more, not even
+// that was applied (325), and none between was left out (508); authorities did not sign it after it was logged (202); then
+// each step, as step says; at the end, no purpose has two keys in use (306), and those for records and for the log have one (409), without which nothing could be logged any more, not even
 // the change that gives them a new one.
 func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if act.Kind() != statement.KeyChange || r == nil || r.issuer == "" {
@@ -112,6 +124,9 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	}
 	if err := r.follows(c, act.Digest()); err != nil {
 		return nil, err
+	}
+	if c.Time > logged+changeSkew {
+		return nil, denial.New(denial.NotYetValid, "the key change is dated after it was logged")
 	}
 	next := &KeyRing{issuer: r.issuer, chain: append(slices.Clip(r.chain), act.Digest()), keys: slices.Clone(r.keys)}
 	for _, s := range c.Steps {

@@ -299,6 +299,7 @@ func TestTheChainHasOnePlaceForEachChange(t *testing.T) {
 		"another in its place": {one, nil, fork, denial.LogInconsistent},
 		"another before":       {one, func(c *KeyChange) { c.Previous = make([]byte, 32) }, nil, denial.LogInconsistent},
 		"one left out":         {one, func(c *KeyChange) { c.Sequence++ }, nil, denial.StateRollback},
+		"dated in the future":  {one, func(c *KeyChange) { c.Time = 461 }, nil, denial.NotYetValid},
 		"another version":      {one, func(c *KeyChange) { c.Version = 2 }, nil, denial.UnsupportedVersion},
 		"an empty ring":        {&KeyRing{}, nil, first, denial.WrongType},
 	} {
@@ -314,6 +315,13 @@ func TestTheChainHasOnePlaceForEachChange(t *testing.T) {
 				t.Errorf("got %v, want %v", err, row.want)
 			}
 		})
+	}
+	head := k.ring.Head()
+	if got, ok := k.ring.Change(2); !ok || got != head {
+		t.Error("the last change is not the head of the chain")
+	}
+	if _, ok := k.ring.Change(3); ok {
+		t.Error("a change that was never made has a digest")
 	}
 	forked, err := zero.Apply(fork, 200)
 	if err != nil {

@@ -68,6 +68,16 @@ type IssuerKey struct {
 // KeyPause is a time in which a key was suspended.
 type KeyPause struct{ From, To uint64 }
 
+// Counts returns the time in which what the key signed counts, as logged, apart from pauses: from a second on, 0 if never, and
+// up to another, not including it, 0 if there is no end.
+func (k *IssuerKey) Counts() (from, to uint64) {
+	to = k.Until
+	if k.State == KeyCompromised && (to == 0 || k.Fell < to) {
+		to = k.Fell
+	}
+	return k.From, to
+}
+
 // Check decides whether a relying party may accept now what the key signed, if that was logged at a time. It is the
 // logged time that decides, never a time that the signer wrote: a stolen key can write any (P19). In this order: the
 // key is known (305); it is not suspended now (802); what CheckThen says.

@@ -18,6 +18,7 @@ type Entry struct {
 	Blobs  [][]byte         // stored by SHA-256; one that is there already is kept
 	Keeps  [][]byte         // like Blobs, and never deleted
 	Signer statement.Signer // log key from now on: it signs the head over this entry, and those after it. Nil: as before
+	After  uint64           // refused with 905 if it would be logged before that time, in seconds since 1970 UTC
 	Purge  uint64           // blobs that only entries before this index brought are deleted; 0: none
 }
 

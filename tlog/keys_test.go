@@ -154,3 +154,13 @@ func TestARefusedChangeLeavesTheLogKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAnEntryIsNotLoggedBeforeItsTime: what was decided for a time is not logged earlier, whoever else's clock said so.
+func TestAnEntryIsNotLoggedBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	now := uint64(s.clock.now().Unix())
+	s.refused(denial.ClockUntrusted, Entry{Leaf: []byte("early"), After: now + 1})
+	s.append(Entry{Leaf: []byte("in time"), After: now})
+	s.check()
+}

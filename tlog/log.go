@@ -152,7 +152,7 @@ func (l *Log) release() (err error) {
 //
 // Its refusals: an entry too large (313); the Reason of the first Guard or Once that does not hold, or ErrStale; the
 // store cannot take it, or has failed before (902); the key does not sign (903); the clock stands before the last head
-// (905); too many wait (907). After 902 and 903 the entries may be in the log, without receipt. A caller who gives up
+// or an entry's After (905); too many wait (907). After 902 and 903 the entries may be in the log, without receipt. A caller who gives up
 // gets the error of ctx; entries that were committed by then stay. The entries must not be changed after the call.
 func (l *Log) Append(ctx context.Context, entries ...Entry) ([]Appended, error) {
 	if err := checkEntries(entries); err != nil {

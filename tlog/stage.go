@@ -12,6 +12,7 @@ import (
 // written: a request that is refused has written nothing that would have to be taken back, and what the others change is
 // written for all of them at once.
 type staged struct {
+	now      uint64            // logged time of the batch
 	counters map[string]uint64 // every counter that is named, with what the requests raised it by
 	raised   map[string]int    // by how much, if by anything
 	spent    map[spentKey]bool // every key that is consumed, before or by the requests
@@ -27,8 +28,8 @@ const (
 )
 
 // findStaged reads the counters and the consumed keys that the requests name.
-func findStaged(db *engine, requests []*request) (*staged, error) {
-	s := &staged{counters: map[string]uint64{}, raised: map[string]int{}, spent: map[spentKey]bool{}}
+func findStaged(db *engine, requests []*request, now uint64) (*staged, error) {
+	s := &staged{now: now, counters: map[string]uint64{}, raised: map[string]int{}, spent: map[spentKey]bool{}}
 	var names, keys []any
 	name := func(n string) {
 		if _, seen := s.counters[n]; !seen {
@@ -84,12 +85,15 @@ func (s *staged) admit(r *request) error {
 	return nil
 }
 
-// check says whether an entry holds: first its guards, then what it consumes.
+// check says whether an entry holds: first its guards, then its time, then what it consumes.
 func (s *staged) check(e Entry) error {
 	for _, g := range e.Guards {
 		if s.counters[g.Counter] != g.Value {
 			return g.refusal()
 		}
+	}
+	if s.now < e.After {
+		return denial.New(denial.ClockUntrusted, "the clock of the log stands before the time that this was decided at")
 	}
 	for i, o := range e.Once {
 		if s.spent[o.spentKey()] || o.among(e.Once[:i]) {

@@ -49,7 +49,7 @@ func staging(t *testing.T, requests ...*request) *staged {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.close() })
-	s, err := findStaged(db, requests)
+	s, err := findStaged(db, requests, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

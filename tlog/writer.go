@@ -182,7 +182,7 @@ func (l *Log) fail(err error) error {
 // stage writes every request that is not refused, the nodes that become complete and the new head.
 func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	b := &batch{}
-	s, err := findStaged(l.db, requests)
+	s, err := findStaged(l.db, requests, now)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -79,19 +80,30 @@ func viewKey(k hsm.Attributes) keyView {
 	return v
 }
 
+// inUse returns the keys that sign, by purpose.
+func inUse(ring *record.KeyRing) map[string]statement.Key {
+	keys := map[string]statement.Key{}
+	for _, p := range record.Purposes() {
+		if k := ring.Active(p); k != nil {
+			keys[p] = k.Key
+		}
+	}
+	return keys
+}
+
 func fsckCommand(path *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "fsck",
 		Short: "Recompute the whole tree from its entries and compare it with every signed head",
 		Long: `Fsck reads the whole log, computes every hash again from the entries, and compares it with what is stored and with every
-signed head, under the log key that genesis names. It needs no token and writes nothing; writd may be serving meanwhile.`,
+signed head, under the log keys that have followed from genesis. It needs no token and writes nothing; writd may be serving meanwhile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path)
 			if err != nil {
 				return err
 			}
-			g, err := c.readGenesis(cmd.Context())
+			g, ring, err := c.readKeys(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -100,7 +112,7 @@ signed head, under the log key that genesis names. It needs no token and writes 
 				return err
 			}
 			defer view.Close()
-			size, err := view.Check(cmd.Context(), []statement.Key{g.Keys[hsm.Log.String()]}, g.Issuer, g.Log)
+			size, err := view.Check(cmd.Context(), ring.Of(record.PurposeLog), g.Issuer, g.Log)
 			if err != nil {
 				return err
 			}

@@ -109,7 +109,7 @@ func (c *config) openConsole(s *service, p *witness.Publisher, log *slog.Logger)
 	if _, err := readReaders(c.Console.Readers); err != nil {
 		return nil, err
 	}
-	o := console.Options{Log: s.log, Index: s.issuer, Head: func() receipt.Head { return s.log.Head().Head }, Genesis: s.issuer.Genesis(),
+	o := console.Options{Log: s.log, Index: s.issuer, Head: func() receipt.Head { return s.log.Head().Head }, Genesis: s.issuer.Genesis(), Keys: s.issuer.KeyRing,
 		Health: s.healthy, Counts: s.issuer.Counts, Witnessed: p, Scrubbed: s.log.Scrubbed, Certificate: cert, Logger: log,
 		BreakGlass: func(ctx context.Context) (console.BreakGlass, error) {
 			b, err := s.issuer.BreakGlass(ctx)

@@ -109,7 +109,7 @@ func (e *examination) files(ctx context.Context) {
 		e.look("log and genesis", fmt.Errorf("there is no log at %s yet", c.Log), "writd init makes the keys and starts it; see writd init --help.")
 		return
 	}
-	_, err = c.readGenesis(ctx)
+	_, _, err = c.readKeys(ctx)
 	e.look("log and genesis", err, advice(err))
 }
 
@@ -124,7 +124,7 @@ func private(path string) error {
 	return err
 }
 
-// tokens logs in once, has every key that genesis names sign once, and looks at each token.
+// tokens logs in once, has every key that is in use sign once, and looks at each token.
 func (e *examination) tokens(ctx context.Context, retryPIN bool) {
 	const what = "token, PIN and keys"
 	group, err := e.config.openTokens(ctx, retryPIN)
@@ -134,9 +134,9 @@ func (e *examination) tokens(ctx context.Context, retryPIN bool) {
 	}
 	defer group.Close()
 	f := finding{What: what, Good: true, Note: "keys are not looked for: no genesis names them"}
-	if g, err := e.config.readGenesis(ctx); err == nil {
+	if _, ring, err := e.config.readKeys(ctx); err == nil {
 		f.Note = ""
-		if _, err := signers(ctx, group, g.Keys); err != nil {
+		if _, err := signers(ctx, group, inUse(ring)); err != nil {
 			f.Good, f.Note = false, err.Error()+". "+advice(err)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/custody"
-	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/server"
 	"github.com/governed-execution/writ/record"
@@ -31,9 +30,9 @@ type service struct {
 	issuer *issuer.Issuer
 }
 
-// open opens the token, then the log with the keys that genesis names, then the issuer over both.
+// open opens the token, then the log with the log key that is in use, then the issuer over both.
 func (c *config) open(ctx context.Context) (*service, error) {
-	g, err := c.readGenesis(ctx)
+	g, ring, err := c.readKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +40,12 @@ func (c *config) open(ctx context.Context) (*service, error) {
 	if s.token, err = c.openToken(ctx, false); err != nil {
 		return nil, err
 	}
-	keys, err := signers(ctx, s.token, g.Keys)
+	logKeys := ring.Of(record.PurposeLog) // that in use first: there always is one
+	signer, err := issuerToken{s.token}.Signer(ctx, record.PurposeLog, logKeys[0].Thumbprint())
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	if s.log, err = tlog.Open(ctx, tlog.Options{Path: c.Log, Signer: keys[hsm.Log], Issuer: g.Issuer, LogID: g.Log}); err != nil {
+	if s.log, err = tlog.Open(ctx, tlog.Options{Path: c.Log, Signer: signer, Earlier: logKeys[1:], Issuer: g.Issuer, LogID: g.Log}); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	roots, err := c.roots()
@@ -53,21 +53,26 @@ func (c *config) open(ctx context.Context) (*service, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	s.issuer, err = issuer.Open(ctx, issuer.Options{Log: s.log, Roots: roots, Base: c.URL,
-		Signers: issuer.Signers{Artifact: keys[hsm.Artifact], Record: keys[hsm.Record], Status: keys[hsm.Status]}})
+		Token: issuerToken{s.token}})
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (c *config) readGenesis(ctx context.Context) (*record.Genesis, error) {
+// readKeys reads genesis and the issuer's keys, which have followed from it. Another process may be serving.
+func (c *config) readKeys(ctx context.Context) (*record.Genesis, *record.KeyRing, error) {
 	view, err := tlog.OpenReadOnly(ctx, c.Log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer view.Close()
 	g, _, err := issuer.ReadGenesis(ctx, view)
-	return g, err
+	if err != nil {
+		return nil, nil, err
+	}
+	ring, err := issuer.ReadKeys(ctx, view)
+	return g, ring, err
 }
 
 func (s *service) close() error {
@@ -206,9 +211,11 @@ func printTrust(cmd *cobra.Command, c *config, audience string, version uint64) 
 	}
 	t := &artifact.Trust{Version: version, Expires: time.Now().Add(expiry).Truncate(time.Second).UTC(), Genesis: statement.DigestOf(env.Payload()),
 		Issuer: g.Issuer, Log: g.Log, Audience: audience, RevocationAge: artifact.DefaultRevocationAge, Lifetime: artifact.DefaultLifetime}
-	for _, purpose := range record.Purposes() {
-		t.Keys = append(t.Keys, artifact.TrustKey{Purpose: artifact.Purpose(purpose), Key: g.Keys[purpose]})
+	ring, err := issuer.ReadKeys(cmd.Context(), view)
+	if err != nil {
+		return err
 	}
+	t.PinKeys(ring)
 	for _, kind := range []record.PolicyKind{record.Appraisal, record.Authorization} {
 		id, version, err := issuer.PolicyVersion(cmd.Context(), view, kind)
 		if err != nil {

@@ -83,11 +83,27 @@ func (c *config) openTokens(ctx context.Context, retryPIN bool) (*custody.Group,
 	return custody.OpenGroup(ctx, c.Token.custody(retryPIN), others...)
 }
 
-// signers finds the keys of a genesis on every token.
+// issuerToken gives an issuer the use of its keys.
+type issuerToken struct{ *custody.Group }
+
+// Signer returns the use of a key that every token must have.
+func (t issuerToken) Signer(ctx context.Context, purpose string, key statement.Thumbprint) (statement.Signer, error) {
+	p, err := hsm.ParsePurpose(purpose)
+	if err != nil {
+		return nil, err
+	}
+	return t.Group.Signer(ctx, p, key)
+}
+
+// signers finds keys on every token, by purpose.
 func signers(ctx context.Context, tokens *custody.Group, keys map[string]statement.Key) (map[hsm.Purpose]statement.Signer, error) {
 	out := map[hsm.Purpose]statement.Signer{}
 	for _, p := range hsm.Purposes() {
-		s, err := tokens.Signer(ctx, p, keys[p.String()].Thumbprint())
+		key, ok := keys[p.String()]
+		if !ok {
+			continue
+		}
+		s, err := tokens.Signer(ctx, p, key.Thumbprint())
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/record"
@@ -139,7 +140,7 @@ func (c *Client) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.do(ctx, c.http, call{"POST", "/v1/acts/" + kind.String(), wire.MediaAct, body, 2 << 20})
+	answer, err := c.do(ctx, c.http, call{"POST", "/v1/acts/" + wire.ActName(kind), wire.MediaAct, body, 2 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +160,11 @@ func (c *Client) Status(ctx context.Context, uri string) ([]byte, error) {
 		return nil, denial.New(denial.RevocationUnknown, "the status list is not at the issuer's address")
 	}
 	return c.do(ctx, c.http, call{"GET", path, "", nil, 1 << 20})
+}
+
+// Keys fetches the issuer's key history. It proves itself to whoever pins genesis: see artifact.Trust.Follow.
+func (c *Client) Keys(ctx context.Context) ([]byte, error) {
+	return c.do(ctx, c.http, call{"GET", "/v1/keys", "", nil, artifact.MaxKeyHistory})
 }
 
 // Genesis fetches the genesis act. It is worth nothing until it is compared with a pinned digest.

@@ -9,7 +9,6 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/receipt"
-	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -148,32 +147,37 @@ func (s *Server) receiptOf(r *http.Request, digest statement.Digest) ([]byte, er
 	return s.issuer.Log().Receipt(r.Context(), index)
 }
 
-// scittKeys answers with the COSE Key Set of those who sign receipts.
+// scittKeys answers with the COSE Key Set of those who sign receipts, or have signed them: the log key in use first.
 func (s *Server) scittKeys(w http.ResponseWriter, r *http.Request) {
-	key, err := withKeyID(s.logKey())
-	if err != nil {
-		s.refuse(w, r, err)
-		return
+	set := []statement.RawItem{}
+	for _, k := range s.issuer.Log().Keys() {
+		key, err := withKeyID(k)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		set = append(set, key)
 	}
-	s.answerCBOR(w, r, wire.MediaCBOR, []statement.RawItem{key})
+	s.answerCBOR(w, r, wire.MediaCBOR, set)
 }
 
 // scittKey answers with one key, by its thumbprint in base64url.
 func (s *Server) scittKey(w http.ResponseWriter, r *http.Request) {
-	thumb := s.logKey().Thumbprint()
-	if r.PathValue("kid") != base64.RawURLEncoding.EncodeToString(thumb[:]) {
-		conciseProblem(w, http.StatusNotFound, "No such key", "No key could be found for this kid value")
+	for _, k := range s.issuer.Log().Keys() {
+		thumb := k.Thumbprint()
+		if r.PathValue("kid") != base64.RawURLEncoding.EncodeToString(thumb[:]) {
+			continue
+		}
+		key, err := withKeyID(k)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		answer(w, http.StatusOK, wire.MediaCBOR, key)
 		return
 	}
-	key, err := withKeyID(s.logKey())
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	answer(w, http.StatusOK, wire.MediaCBOR, key)
+	conciseProblem(w, http.StatusNotFound, "No such key", "No key could be found for this kid value")
 }
-
-func (s *Server) logKey() statement.Key { return s.issuer.Genesis().Keys[record.PurposeLog] }
 
 // withKeyID returns a COSE_Key with its kid (label 2).
 func withKeyID(k statement.Key) (statement.RawItem, error) {

@@ -39,6 +39,16 @@ func (s *Server) genesis(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, wire.MediaAct, data)
 }
 
+// keys answers with the issuer's key history, from which relying parties learn what its keys are now.
+func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
+	data, err := s.issuer.KeyHistory(r.Context())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, wire.MediaKeys, data)
+}
+
 func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {
 	host, err := s.issuer.Host(r.Context(), r.URL.Query().Get("id"))
 	if err != nil {

@@ -25,6 +25,7 @@ func (s *Server) publicTable() map[string]http.HandlerFunc {
 		"POST /v1/records":        s.record,
 		"GET /v1/status/:list":    s.status,
 		"GET /v1/genesis":         s.genesis,
+		"GET /v1/keys":            s.keys,
 		"POST /entries":           s.register,
 	}, s.entries)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -331,15 +332,16 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-var actKinds = map[string]statement.Kind{"policy": statement.Policy, "enrolment": statement.Enrolment, "revocation": statement.Revocation,
-	"break-glass": statement.BreakGlass, "break-glass-review": statement.Review}
+// actKinds are the acts that authorities may send.
+var actKinds = []statement.Kind{statement.Policy, statement.Enrolment, statement.Revocation, statement.KeyChange, statement.BreakGlass, statement.Review}
 
 func (s *Server) act(w http.ResponseWriter, r *http.Request) {
-	kind, ok := actKinds[r.PathValue("kind")]
-	if !ok {
+	n := slices.IndexFunc(actKinds, func(k statement.Kind) bool { return wire.ActName(k) == r.PathValue("kind") })
+	if n < 0 {
 		s.unknown(w, r)
 		return
 	}
+	kind := actKinds[n]
 	s.relay(w, r, wire.MediaAct, maxAct, func(raw []byte) (string, []byte, error) {
 		b, err := record.DecodeBundle(raw)
 		if err != nil {

@@ -1,6 +1,12 @@
 // Package wire holds what issuer/server and issuer/client say to each other: bodies and media types.
 package wire
 
+import (
+	"strings"
+
+	"github.com/governed-execution/writ/statement"
+)
+
 // The media types of bodies.
 const (
 	MediaMint       = "application/vnd.writ.mint+cbor"
@@ -12,11 +18,15 @@ const (
 	MediaStatement  = "application/scitt-statement+cose"
 	MediaArtifact   = "application/vnd.writ.authz+cwt"
 	MediaStatus     = "application/statuslist+cwt"
+	MediaKeys       = "application/vnd.writ.keys+cbor"
 	MediaProblem    = "application/problem+json"
 	MediaCOSE       = "application/cose" // SCRAPI: signed statements and receipts
 	MediaCBOR       = "application/cbor" // SCRAPI: keys
 	MediaConcise    = "application/concise-problem-details+cbor"
 )
+
+// ActName is the name of a kind of act in the path of POST /v1/acts/NAME.
+func ActName(kind statement.Kind) string { return strings.ReplaceAll(kind.String(), " ", "-") }
 
 // ExporterLabel is the label of the TLS exporter (RFC 8446, section 7.5) that evidence is bound to. The context is
 // absent, the length 32 bytes.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/issuer"
@@ -75,6 +76,21 @@ func newSite(ctx context.Context, dir, kind string, hosts made) (*site, error) {
 	return s, nil
 }
 
+// Signer returns the use of a key that genesis names.
+func (s *site) Signer(_ context.Context, purpose string, id statement.Thumbprint) (statement.Signer, error) {
+	p, err := hsm.ParsePurpose(purpose)
+	if err != nil {
+		return nil, err
+	}
+	if k := s.signers[p]; k != nil && k.Key().Thumbprint() == id {
+		return k, nil
+	}
+	return nil, denial.New(denial.HSMKeyPolicy, "no %s key has the thumbprint", purpose)
+}
+
+// Release has nothing to do: a benchmark changes no keys.
+func (s *site) Release(statement.Thumbprint) {}
+
 func newPerson() (statement.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -97,7 +113,7 @@ func (s *site) start(ctx context.Context, person statement.Signer, hosts made) e
 		return err
 	}
 	s.issuer, err = issuer.Open(ctx, issuer.Options{Log: s.log, Roots: []*x509.Certificate{root}, Base: s.url, Rate: unlimited,
-		Signers: issuer.Signers{Artifact: s.signers[hsm.Artifact], Record: s.signers[hsm.Record], Status: s.signers[hsm.Status]}})
+		Token: s})
 	if err != nil {
 		return err
 	}

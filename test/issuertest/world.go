@@ -49,6 +49,7 @@ type World struct {
 	Tree   *tlog.Log
 	Issuer *issuer.Issuer
 	Keys   map[string]*Key // by purpose, person or initiator
+	Token  *Token          // the issuer's keys
 	Act    record.Bundle   // genesis
 	Vendor *softtpm.Vendor
 	Boot   *bootlog.Boot
@@ -60,6 +61,7 @@ type World struct {
 	clock     *atomic.Int64
 	approvals *atomic.Uint64
 	versions  map[record.PolicyKind]uint64
+	earlier   []statement.Key // log keys
 }
 
 // Key is a key in memory that can be made to fail, and to do something before it signs.
@@ -119,6 +121,10 @@ func Bare(tb testing.TB) *World {
 	for _, name := range append(record.Purposes(), Alice, Bob, Carol, Robot) {
 		w.Keys[name] = NewKey(tb)
 	}
+	w.Token = &Token{keys: map[statement.Thumbprint]*Key{}}
+	for _, p := range record.Purposes() {
+		w.Token.Add(w.Keys[p])
+	}
 	w.openLog()
 	w.bootstrap()
 	w.open()
@@ -155,7 +161,7 @@ func (w *World) Advance(d time.Duration) { w.clock.Add(int64(d)) }
 
 func (w *World) openLog() {
 	w.Helper()
-	w.Tree = Must(tlog.Open(w.Ctx, tlog.Options{Path: w.Path, Signer: w.Keys[record.PurposeLog], Issuer: Issuer, LogID: Log, Now: w.Now}))(w)
+	w.Tree = Must(tlog.Open(w.Ctx, tlog.Options{Path: w.Path, Signer: w.Keys[record.PurposeLog], Earlier: w.earlier, Issuer: Issuer, LogID: Log, Now: w.Now}))(w)
 }
 
 func (w *World) open() {
@@ -165,8 +171,7 @@ func (w *World) open() {
 
 // Options are what the issuer is opened with.
 func (w *World) Options() issuer.Options {
-	return issuer.Options{Log: w.Tree, Base: w.Base, Rate: w.Rate, Now: w.Now, Roots: []*x509.Certificate{w.Vendor.Root}, Signers: issuer.Signers{
-		Artifact: w.Keys[record.PurposeArtifact], Record: w.Keys[record.PurposeRecord], Status: w.Keys[record.PurposeStatus]}}
+	return issuer.Options{Log: w.Tree, Base: w.Base, Rate: w.Rate, Now: w.Now, Roots: []*x509.Certificate{w.Vendor.Root}, Token: w.Token}
 }
 
 // Reopen makes a new issuer over the same log.
