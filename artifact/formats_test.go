@@ -31,11 +31,13 @@ func samples(t *testing.T) map[string][][]byte {
 	least := k.claims()
 	least.Limits, least.Environment.EK = nil, nil
 	least.Scope = Scope{{Target: "tool:mcp/search", Terms: Terms{Operations: Execute}}}
+	later := k.statusList()
+	later.Keys = &KeyPin{Change: 3, Digest: fill(32, 4)}
 	return map[string][][]byte{
 		"authz.cddl":      {k.mint(k.claims()), k.mint(least), k.mint(fullClaims(k))},
 		"request.cddl":    {request, child},
 		"possession.cddl": {pop},
-		"statuslist.cddl": {k.statusToken(k.statusList())},
+		"statuslist.cddl": {k.statusToken(k.statusList()), k.statusToken(later)},
 	}
 }
 

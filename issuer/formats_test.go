@@ -30,7 +30,12 @@ func TestWhatIsLoggedFitsItsCDDL(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	acts := cddl.Load(t, "../docs/formats", "acts.cddl", "common.cddl")
+	w.Rotate(record.PurposeLog)
+	history := cddl.Load(t, "../docs/formats", "keys.cddl", "common.cddl")
+	if err := history.Match("key-history", cddl.Decode(t, w.History())); err != nil {
+		t.Error(err)
+	}
+	acts := cddl.Load(t, "../docs/formats", "acts.cddl", "record.cddl", "common.cddl")
 	records := cddl.Load(t, "../docs/formats", "record.cddl", "common.cddl")
 	authz := cddl.Load(t, "../docs/formats", "authz.cddl", "common.cddl")
 	err := w.Tree.Leaves(w.Ctx, 0, w.Size(), func(i uint64, leaf []byte) error {
