@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -43,7 +44,8 @@ type Trust struct {
 	KeyPin        *KeyPin // no key history that ends before it is accepted; nil: any
 	Policies      []Pin
 	TPMRoots      []TPMRoot
-	BreakGlass    *Emergency // nil: no break-glass authorization is accepted here
+	Witnesses     *receipt.Witnesses // whose cosignatures a checkpoint of the log needs; nil: none is counted
+	BreakGlass    *Emergency         // nil: no break-glass authorization is accepted here
 
 	ring *record.KeyRing // nil until Follow: then Keys alone are believed
 }

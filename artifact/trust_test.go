@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
 )
 
 // trustText returns a valid trust file by hand, as a person would write it.
@@ -111,6 +113,12 @@ func TestTrustFileRefuses(t *testing.T) {
 		{"one policy twice", policy, policy + policy, "stands twice"},
 		{"policy without version and hash", "min_version = 2\n", "", "min_version or sha256"},
 		{"policy id no URI", `"https://issuer.example/policy/boot"`, `"boot"`, "not a URI"},
+		{"T12 witnesses without a threshold", "min_version = 2", "min_version = 2\n[[witness]]\noperator = \"a\"\nkey = \"" + testWitness + "\"", "326"},
+		{"T12 a threshold without witnesses", "version = 7", "version = 7\nwitness_threshold = 1", "326"},
+		{"T12 a negative threshold", "version = 7", "version = 7\nwitness_threshold = -1", "326"},
+		{"T11 one witness twice", good, strings.Replace(good, "version = 7", "version = 7\nwitness_threshold = 2", 1) +
+			"\n[[witness]]\noperator = \"a\"\nkey = \"" + testWitness + "\"\n[[witness]]\noperator = \"b\"\nkey = \"" + testWitness + "\"\n", "326"},
+		{"a witness without key", good, strings.Replace(good, "version = 7", "version = 7\nwitness_threshold = 1", 1) + "\n[[witness]]\noperator = \"a\"\n", "witness 1"},
 		{"empty TPM root", "min_version = 2", "min_version = 2\n[[tpm_root]]", "tpm_root"},
 	}
 	for _, r := range rows {
@@ -128,6 +136,31 @@ func TestTrustFileRefuses(t *testing.T) {
 		if _, err := ParseTrust([]byte(raw)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// testWitness is a verifier key of a witness.
+var testWitness = func() string {
+	key, err := receipt.WitnessNoteKey("witness.example/w", ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey))
+	if err != nil {
+		panic(err)
+	}
+	return key.String()
+}()
+
+func TestTrustFileNamesWitnesses(t *testing.T) {
+	good := strings.Replace(trustText(newKit(t)), "version = 7", "version = 7\nwitness_threshold = 1", 1) + "\n[[witness]]\noperator = \"a\"\nkey = \"" + testWitness + "\"\n"
+	first, err := ParseTrust([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := first.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseTrust(text)
+	if err != nil || got.Witnesses.Threshold != 1 || len(got.Witnesses.List) != 1 || got.Witnesses.List[0].Operator != "a" || got.Witnesses.List[0].Key.String() != testWitness {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

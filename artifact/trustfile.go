@@ -12,6 +12,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -33,10 +34,13 @@ type trustFile struct {
 	Lifetime      duration    `toml:"max_lifetime,omitempty" comment:"greatest lifetime of an artifact; default 1h, at most 24h"`
 	KeyChange     int64       `toml:"key_change,omitempty" comment:"number of the newest key change; no older state of the keys is accepted"`
 	KeyDigest     hexBytes    `toml:"key_change_sha256,omitempty" comment:"SHA-256 of its payload"`
+	Threshold     int64       `toml:"witness_threshold,omitempty" comment:"distinct operators of witnesses that must have cosigned a checkpoint"`
 	Keys          []keyEntry  `toml:"key"`
 	Policies      []pinEntry  `toml:"policy"`
 	TPMRoots      []rootEntry `toml:"tpm_root,omitempty"`
 	BreakGlass    *glassEntry `toml:"break_glass,omitempty"`
+
+	Witnesses []witnessEntry `toml:"witness,omitempty"`
 }
 
 type glassEntry struct {
@@ -63,6 +67,11 @@ type pinEntry struct {
 type rootEntry struct {
 	File string `toml:"file,omitempty"`
 	PEM  string `toml:"pem,omitempty,multiline"`
+}
+
+type witnessEntry struct {
+	Operator string `toml:"operator"`
+	Key      string `toml:"key"`
 }
 
 // hexBytes are 32 bytes in lower-case hexadecimal.
@@ -171,7 +180,24 @@ func (f *trustFile) trust() (*Trust, error) {
 		}
 		slices.Sort(t.BreakGlass.Targets)
 	}
-	return t, nil
+	t.Witnesses, err = f.witnesses()
+	return t, err
+}
+
+// witnesses returns nil if the file says nothing of witnesses.
+func (f *trustFile) witnesses() (*receipt.Witnesses, error) {
+	if f.Threshold == 0 && len(f.Witnesses) == 0 {
+		return nil, nil
+	}
+	w := &receipt.Witnesses{Threshold: int(min(f.Threshold, 1<<16))}
+	for i, e := range f.Witnesses {
+		key, err := receipt.ParseNoteKey(e.Key)
+		if err != nil {
+			return nil, fmt.Errorf("witness %d: %w", i+1, err)
+		}
+		w.List = append(w.List, receipt.Witness{Operator: e.Operator, Key: key})
+	}
+	return w, nil
 }
 
 // instant reads a TOML date and time with an offset. One without means another moment on every machine.
@@ -252,6 +278,11 @@ func (t *Trust) check() error {
 	if err := t.KeyPin.check(); err != nil {
 		return errors.New("key_change and key_change_sha256 go together, and the first change is number 1")
 	}
+	if t.Witnesses != nil {
+		if err := t.Witnesses.Check(); err != nil {
+			return err
+		}
+	}
 	return t.checkPins()
 }
 
@@ -314,6 +345,12 @@ func (t *Trust) Marshal() ([]byte, error) {
 	}
 	if e := t.BreakGlass; e != nil {
 		f.BreakGlass = &glassEntry{Targets: e.Targets, Lifetime: duration(e.Lifetime), Waive: e.Waive}
+	}
+	if t.Witnesses != nil {
+		f.Threshold = int64(t.Witnesses.Threshold)
+		for _, w := range t.Witnesses.List {
+			f.Witnesses = append(f.Witnesses, witnessEntry{w.Operator, w.Key.String()})
+		}
 	}
 	out, err := toml.Marshal(f)
 	if err != nil {

@@ -46,7 +46,7 @@ func (v *verifier) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(v.m.Head.Time), v.o.Witnesses)
+	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(v.m.Head.Time), v.trust.Witnesses)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (v *verifier) checkpoint() error {
 		return denial.New(denial.LogInconsistent, "the checkpoint is of another tree head than that of the bundle")
 	}
 	v.point, v.pointRaw = c, raw
-	if v.o.Witnesses == nil {
+	if v.trust.Witnesses == nil {
 		v.report.Limits = append(v.report.Limits, "no witnesses were named, so no cosignature of the checkpoint was counted: that others were shown the same log is not shown here")
 	}
 	return nil

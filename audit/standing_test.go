@@ -22,9 +22,12 @@ func TestT11_WitnessesOfTheAuditorMustHaveCosigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &receipt.Witnesses{Threshold: 1, List: []receipt.Witness{{Operator: "one", Key: must(receipt.WitnessNoteKey("witness.example", public))(t)}}}
-	r := must(audit.Verify(s.Ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.Now(), Witnesses: w}))(t)
+	trust := s.trust()
+	trust.Witnesses = w
+	r := must(audit.Verify(s.Ctx, bytes.NewReader(raw), trust, audit.Options{Now: s.Now()}))(t)
 	wantRefuted(t, r, denial.ThresholdNotMet)
-	r = must(audit.Verify(s.Ctx, bytes.NewReader(raw), s.trust(), audit.Options{Now: s.Now(), Witnesses: &receipt.Witnesses{List: w.List}}))(t)
+	trust.Witnesses = &receipt.Witnesses{List: w.List}
+	r = must(audit.Verify(s.Ctx, bytes.NewReader(raw), trust, audit.Options{Now: s.Now()}))(t)
 	wantRefuted(t, r, denial.ThresholdNotMet)
 	r = s.verify(raw)
 	wantProved(t, r)

@@ -27,8 +27,6 @@ type Options struct {
 	Brief bool // keep no finding for each statement, but count them and keep what is refuted: memory then grows little with the log
 
 	Known [][]byte // statements with receipts and checkpoints that the issuer gave out before: this log must hold them
-
-	Witnesses *receipt.Witnesses // whose cosignatures the checkpoint needs; nil: none is counted, and the report says so
 }
 
 // Verify checks a bundle against the auditor's trust file. The error is a fault of this machine; every refusal stands
@@ -44,7 +42,7 @@ type Options struct {
 //     log (324) and not dated before the head of the bundle (324), and it decodes (3xx). Its list of files is that of the
 //     bundle: none missing, none more, each with its size and SHA-256 (324).
 //  5. The checkpoint is signed by a log key of the issuer (305, 301), for the tree head of the manifest (325), and cosigned
-//     as Options.Witnesses demand (326).
+//     as the trust file demands (326).
 //  6. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
 //     issuer and the log of the trust file (706).
 //

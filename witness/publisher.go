@@ -55,7 +55,8 @@ type State struct {
 }
 
 type published struct {
-	raw []byte
+	raw  []byte
+	head receipt.Head // with the time at which the log signed it; zero if that is not known
 	*receipt.Checkpoint
 }
 
@@ -128,7 +129,10 @@ func (p *Publisher) recall(ctx context.Context) error {
 	if err := p.continues(ctx, head, kept); err != nil {
 		return err
 	}
-	p.current.Store(&published{raw, kept})
+	if kept.Size != head.Size {
+		head = receipt.Head{}
+	}
+	p.current.Store(&published{raw, head, kept})
 	return nil
 }
 
@@ -189,7 +193,7 @@ func (p *Publisher) publish(ctx context.Context) error {
 	if err := keep(p.o.Path, raw); err != nil {
 		return err
 	}
-	p.current.Store(&published{raw, c})
+	p.current.Store(&published{raw, head, c})
 	p.at = now
 	return nil
 }
@@ -287,6 +291,14 @@ func (p *Publisher) Checkpoint() []byte {
 		return c.raw
 	}
 	return nil
+}
+
+// Newest returns the head of the newest published checkpoint and the checkpoint; a zero head and nil before there is one.
+func (p *Publisher) Newest() (receipt.Head, []byte) {
+	if c := p.current.Load(); c != nil && c.head != (receipt.Head{}) {
+		return c.head, c.raw
+	}
+	return receipt.Head{}, nil
 }
 
 // Published returns the newest published checkpoint, the zero Checkpoint before there is one.

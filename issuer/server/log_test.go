@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -37,8 +38,10 @@ func get(t *testing.T, web *http.Client, url string) (status int, header http.He
 // published is a publisher of one checkpoint.
 type published struct{ raw []byte }
 
-func (p published) Checkpoint() []byte { return p.raw }
-func (p published) Threshold() int     { return 2 }
+func (p published) Checkpoint() []byte             { return p.raw }
+func (p published) Publish(context.Context) error  { return nil }
+func (p published) Newest() (receipt.Head, []byte) { return receipt.Head{}, nil }
+func (p published) Threshold() int                 { return 2 }
 func (p published) Witnesses() []witness.State {
 	return []witness.State{{Operator: "a", Name: "one", At: time.Unix(9, 0)}, {Operator: "a", Name: "one", At: time.Unix(7, 0)}, {Operator: "b", Name: "two"}}
 }

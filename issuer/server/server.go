@@ -38,6 +38,8 @@ type Options struct {
 // Publisher gives the newest published checkpoint, nil before there is one; what it says, zero before there is one; and
 // why the last attempt to publish failed, nil if it did not.
 type Publisher interface {
+	Publish(context.Context) error
+	Newest() (receipt.Head, []byte)
 	Checkpoint() []byte
 	Published() receipt.Checkpoint
 	Fault() error

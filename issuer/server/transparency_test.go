@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/governed-execution/writ/audit"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/test/issuertest"
@@ -107,6 +109,37 @@ func TestOtherProgramsVerifyOurLog(t *testing.T) {
 	}
 }
 
+// TestT11_ABundleBringsTheCosignaturesOfItsHead: two witnesses of transparency-dev cosign the head that a bundle ends with, and
+// an auditor who names both verifies them offline; one who names another operator does not take it.
+func TestT11_ABundleBringsTheCosignaturesOfItsHead(t *testing.T) {
+	program := others(t)
+	var publisher atomic.Pointer[witness.Publisher]
+	s := open(t, Limits{}, func(srv *Server) { srv.publisher = &later{of: &publisher} })
+	g, log := s.Issuer.Genesis(), s.Issuer.Log()
+	key := issuertest.Must(receipt.LogNoteKey(receipt.Origin(g.Log), g.Keys[record.PurposeLog]))(t)
+	a, b := startWitness(t, program, "a", key), startWitness(t, program, "b", key)
+	publisher.Store(issuertest.Must(witness.New(t.Context(), witness.Options{Log: log, Origin: key.Name(), Path: filepath.Join(t.TempDir(), "checkpoint"),
+		Witnesses: []witness.Endpoint{a, b}, Threshold: 2}))(t))
+	s.Permit() // after the last checkpoint
+	bundle := s.admin("/v1/exports")
+	if bundle.status != http.StatusOK {
+		t.Fatalf("got %d", bundle.status)
+	}
+	trust := s.Trust()
+	trust.Witnesses = &receipt.Witnesses{Threshold: 2, List: []receipt.Witness{a.Witness, b.Witness}}
+	r := issuertest.Must(audit.Verify(t.Context(), bytes.NewReader(bundle.body), trust, audit.Options{Now: s.Now()}))(t)
+	if err := r.Err(); err != nil {
+		t.Errorf("got %v", err)
+	}
+	trust.Witnesses.List[1].Operator = "a"
+	other := startWitness(t, program, "c", key)
+	trust.Witnesses.List = append(trust.Witnesses.List, other.Witness)
+	r = issuertest.Must(audit.Verify(t.Context(), bytes.NewReader(bundle.body), trust, audit.Options{Now: s.Now()}))(t)
+	if err := r.Err(); !denial.Is(err, denial.ThresholdNotMet) {
+		t.Errorf("cosigned by two witnesses of one operator: got %v, want 326", err)
+	}
+}
+
 // fsck runs Tessera's fsck over the log of the site and returns what it says.
 func (s *site) fsck(program string, key receipt.NoteKey) string {
 	s.Helper()
@@ -132,11 +165,13 @@ type later struct {
 	of *atomic.Pointer[witness.Publisher]
 }
 
-func (l *later) Checkpoint() []byte            { return l.of.Load().Checkpoint() }
-func (l *later) Published() receipt.Checkpoint { return l.of.Load().Published() }
-func (l *later) Witnesses() []witness.State    { return l.of.Load().Witnesses() }
-func (l *later) Threshold() int                { return l.of.Load().Threshold() }
-func (l *later) Fault() error                  { return l.of.Load().Fault() }
+func (l *later) Checkpoint() []byte                { return l.of.Load().Checkpoint() }
+func (l *later) Published() receipt.Checkpoint     { return l.of.Load().Published() }
+func (l *later) Publish(ctx context.Context) error { return l.of.Load().Publish(ctx) }
+func (l *later) Newest() (receipt.Head, []byte)    { return l.of.Load().Newest() }
+func (l *later) Witnesses() []witness.State        { return l.of.Load().Witnesses() }
+func (l *later) Threshold() int                    { return l.of.Load().Threshold() }
+func (l *later) Fault() error                      { return l.of.Load().Fault() }
 
 // flipping changes the last bit of the first write but one byte.
 type flipping struct{ http.ResponseWriter }
