@@ -1,0 +1,222 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
+)
+
+// DefaultMaxAge is the greatest age of the cosignatures of witnesses, unless Options says otherwise (T18).
+const DefaultMaxAge = 24 * time.Hour
+
+// Options say which log is followed, and by what it is judged.
+type Options struct {
+	Log       string             // URL below which the log is served as C2SP tlog-tiles
+	Keys      []receipt.NoteKey  // of the log, present and earlier
+	Witnesses *receipt.Witnesses // whose cosignatures are demanded; nil: none, and then no age is judged
+	MaxAge    time.Duration      // of the cosignatures; default DefaultMaxAge
+	Views     []string           // what others are shown: URLs of logs, or files of checkpoints
+	Dir       string             // where the last checkpoint and evidence are kept
+	Web       Web
+	Now       func() time.Time // default time.Now
+}
+
+// Report is what a look at the log showed.
+type Report struct {
+	Origin    string   `json:"origin"`
+	Size      uint64   `json:"entries"`
+	Root      string   `json:"root"`
+	Cosigned  uint64   `json:"cosigned,omitempty"` // when as many operators as are demanded had cosigned, in seconds since 1970 UTC
+	Operators []string `json:"operators,omitempty"`
+	Since     *uint64  `json:"continues,omitempty"` // entries at the look before; nil at the first
+	Views     []View   `json:"views,omitempty"`
+}
+
+// View is what came of a comparison with what somebody else was shown.
+type View struct {
+	From  string `json:"from"`
+	Size  uint64 `json:"entries,omitempty"`
+	Error string `json:"error,omitempty"` // why there was nothing to compare
+}
+
+// Look fetches the newest checkpoint once. It refuses, in this order: any look after evidence of two histories was found, as long
+// as it lies in Dir (325); a checkpoint that receipt.VerifyCheckpoint refuses (324, 325, 305, 301, 326); one whose
+// cosignatures are too old (207, T18); one of a shorter log than before (508, T07); tiles that do not fit the checkpoint (324, T13);
+// a log that does not continue what it was at the look before, or in a view (325, T09, T10); one that is behind a view (207).
+// A view that cannot be read, or is not signed by the log, is told and refuses nothing: else anybody could.
+//
+// The checkpoint is kept only if nothing is refused. Where the log has signed two histories, both checkpoints are kept as
+// evidence that others can check, with VerifyEvidence, for ever.
+func Look(ctx context.Context, o Options) (*Report, error) {
+	if o.MaxAge == 0 {
+		o.MaxAge = DefaultMaxAge
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making directory of the monitor: %w", err)
+	}
+	if err := o.before(); err != nil {
+		return nil, err
+	}
+	last, err := o.last()
+	if err != nil {
+		return nil, err
+	}
+	now, err := o.fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{}
+	if last != nil {
+		if err := o.continues(ctx, last, now, o.Log); err != nil {
+			return nil, o.refused(now, err)
+		}
+		r.Since = &last.Size
+	}
+	if now, err = o.compare(ctx, now, r); err != nil {
+		return nil, err
+	}
+	r.Origin, r.Size, r.Root, r.Cosigned, r.Operators = now.Origin, now.Size, fmt.Sprintf("%x", now.Root), now.Time, now.Operators
+	return r, keep(filepath.Join(o.Dir, "checkpoint"), now.raw)
+}
+
+// seen is a verified checkpoint with its bytes.
+type seen struct {
+	*receipt.Checkpoint
+	raw []byte
+}
+
+// last returns the checkpoint of the look before; nil if there was none.
+func (o *Options) last() (*seen, error) {
+	raw, err := os.ReadFile(filepath.Join(o.Dir, "checkpoint"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading kept checkpoint: %w", err)
+	}
+	c, err := receipt.VerifyCheckpoint(raw, o.Keys, nil) // by other witnesses, perhaps
+	if err != nil {
+		return nil, fmt.Errorf("reading kept checkpoint: %w", err)
+	}
+	return &seen{c, raw}, nil
+}
+
+// refused keeps a checkpoint that the log has signed and that was refused: another day it may be evidence.
+func (o *Options) refused(c *seen, err error) error {
+	return errors.Join(err, keep(filepath.Join(o.Dir, "refused.checkpoint"), c.raw))
+}
+
+// fetch returns the newest checkpoint of the log.
+func (o *Options) fetch(ctx context.Context) (*seen, error) {
+	raw, err := o.Web.checkpoint(ctx, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	c, err := receipt.VerifyCheckpoint(raw, o.Keys, o.Witnesses)
+	if err != nil {
+		return nil, err
+	}
+	if oldest := o.Now().Add(-o.MaxAge).Unix(); o.Witnesses != nil && oldest > 0 {
+		if err := c.FreshSince(uint64(oldest)); err != nil {
+			return nil, err
+		}
+	}
+	return &seen{c, raw}, nil
+}
+
+// continues checks that a checkpoint continues an older one, by the tiles that are served at a URL.
+func (o *Options) continues(ctx context.Context, old, next *seen, url string) error {
+	if old.Size > next.Size {
+		return denial.New(denial.StateRollback, "the log has %d entries, and had %d before", next.Size, old.Size)
+	}
+	root, path, err := receipt.TilePrefix(old.Size, next.Size, func(t receipt.Tile) ([]byte, error) {
+		if old.Size == next.Size {
+			return nil, errSame
+		}
+		return o.Web.tile(ctx, url, t)
+	})
+	switch {
+	case errors.Is(err, errSame):
+		root, path = next.Root, nil
+	case err != nil:
+		return err
+	}
+	if err := next.VerifyPrefix(old.Size, root, path); err != nil {
+		return err
+	}
+	if root != old.Root {
+		return o.fork(old, next, root, path)
+	}
+	return nil
+}
+
+// errSame says that two trees are of one size, so that their roots can be compared without tiles.
+var errSame = errors.New("no tile is needed")
+
+// compare holds the checkpoint against those of the views, and returns it, or a newer one that was fetched meanwhile.
+func (o *Options) compare(ctx context.Context, now *seen, r *Report) (*seen, error) {
+	for _, from := range o.Views {
+		view, err := o.view(ctx, from)
+		if err != nil {
+			r.Views = append(r.Views, View{From: from, Error: err.Error()})
+			continue
+		}
+		if view.Size > now.Size { // the log may have grown since
+			newer, err := o.fetch(ctx)
+			if err == nil {
+				err = o.continues(ctx, now, newer, o.Log)
+			}
+			if err != nil {
+				return nil, err
+			}
+			now = newer
+		}
+		if view.Size > now.Size {
+			return nil, o.behind(ctx, now, view, from)
+		}
+		if err := o.continues(ctx, view, now, o.Log); err != nil {
+			return nil, err
+		}
+		r.Views = append(r.Views, View{From: from, Size: view.Size})
+	}
+	return now, nil
+}
+
+// behind says what a view that is ahead of the log means: two histories, if its own tiles show that; else a log that is
+// kept back.
+func (o *Options) behind(ctx context.Context, now, view *seen, from string) error {
+	if isURL(from) {
+		if err := o.continues(ctx, now, view, from); denial.Is(err, denial.LogInconsistent) {
+			return err
+		}
+	}
+	return denial.New(denial.CheckpointStale, "the log shows %d entries here, and %d to others", now.Size, view.Size)
+}
+
+// view returns the checkpoint that somebody else was shown.
+func (o *Options) view(ctx context.Context, from string) (*seen, error) {
+	var raw []byte
+	var err error
+	if isURL(from) {
+		raw, err = o.Web.checkpoint(ctx, from)
+	} else {
+		raw, err = readSmall(from)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := receipt.VerifyCheckpoint(raw, o.Keys, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &seen{c, raw}, nil
+}
