@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"slices"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -113,6 +114,35 @@ func (t *Trust) KeyRing() *record.KeyRing {
 		return nil
 	}
 	return t.ring
+}
+
+// NoteKeys returns the log keys that were in use at a time, in seconds since 1970 UTC, as those that sign checkpoints; at 0,
+// those that ever were.
+func (t *Trust) NoteKeys(at uint64) (keys []receipt.NoteKey) {
+	for _, k := range t.logKeys() {
+		key, err := receipt.LogNoteKey(receipt.Origin(t.Log), k.Key)
+		then := at
+		if then == 0 {
+			then = k.From
+		}
+		if err == nil && t.CheckClaimed(k.Key.Thumbprint(), then) == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// logKeys returns the log keys, each with a time at which it was in use.
+func (t *Trust) logKeys() (all []record.IssuerKey) {
+	if ring := t.KeyRing(); ring != nil {
+		return slices.DeleteFunc(ring.Keys(), func(k record.IssuerKey) bool { return k.Purpose != record.PurposeLog })
+	}
+	for _, k := range t.Keys {
+		if k.Purpose == PurposeLog {
+			all = append(all, record.IssuerKey{Key: k.Key, From: uint64(max(k.NotBefore.Unix(), 0))})
+		}
+	}
+	return all
 }
 
 // StatementKeys returns the keys that were followed, or else the pinned ones, each for the kinds of its purpose. Two keys with one thumbprint are

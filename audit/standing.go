@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
@@ -46,7 +45,7 @@ func (v *verifier) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	c, err := receipt.VerifyCheckpoint(raw, v.noteKeys(v.m.Head.Time), v.trust.Witnesses)
+	c, err := receipt.VerifyCheckpoint(raw, v.trust.NoteKeys(v.m.Head.Time), v.trust.Witnesses)
 	if err != nil {
 		return err
 	}
@@ -58,34 +57,6 @@ func (v *verifier) checkpoint() error {
 		v.report.Limits = append(v.report.Limits, "no witnesses were named, so no cosignature of the checkpoint was counted: that others were shown the same log is not shown here")
 	}
 	return nil
-}
-
-// noteKeys returns the log keys that were in use at a time, as those of checkpoints; at 0, those that ever were.
-func (v *verifier) noteKeys(at uint64) (keys []receipt.NoteKey) {
-	for _, k := range v.logKeys() {
-		key, err := receipt.LogNoteKey(receipt.Origin(v.trust.Log), k.Key)
-		then := at
-		if then == 0 {
-			then = k.From
-		}
-		if err == nil && v.trust.CheckClaimed(k.Key.Thumbprint(), then) == nil {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// logKeys returns the log keys that the auditor believes, each with a time at which it was in use.
-func (v *verifier) logKeys() (all []record.IssuerKey) {
-	if ring := v.trust.KeyRing(); ring != nil {
-		return slices.DeleteFunc(ring.Keys(), func(k record.IssuerKey) bool { return k.Purpose != record.PurposeLog })
-	}
-	for _, k := range v.trust.Keys {
-		if k.Purpose == statement.PurposeLog {
-			all = append(all, record.IssuerKey{Key: k.Key, From: uint64(max(k.NotBefore.Unix(), 0))})
-		}
-	}
-	return all
 }
 
 // proved checks the proof of an entry under the checkpoint, and that its detached receipt is the one beside the statement (324).

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
@@ -18,7 +19,8 @@ const DefaultMaxAge = 24 * time.Hour
 // Options say which log is followed, and by what it is judged.
 type Options struct {
 	Log       string             // URL below which the log is served as C2SP tlog-tiles
-	Keys      []receipt.NoteKey  // of the log, present and earlier
+	Keys      []receipt.NoteKey  // of the log, that sign its newest checkpoint
+	Earlier   []receipt.NoteKey  // of the log, that signed what was kept, and may have signed what others were shown
 	Witnesses *receipt.Witnesses // whose cosignatures are demanded; nil: none, and then no age is judged
 	MaxAge    time.Duration      // of the cosignatures; default DefaultMaxAge
 	Views     []string           // what others are shown: URLs of logs, or files of checkpoints
@@ -103,7 +105,7 @@ func (o *Options) last() (*seen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading kept checkpoint: %w", err)
 	}
-	c, err := receipt.VerifyCheckpoint(raw, o.Keys, nil) // by other witnesses, perhaps
+	c, err := receipt.VerifyCheckpoint(raw, o.all(), nil) // by other witnesses, perhaps
 	if err != nil {
 		return nil, fmt.Errorf("reading kept checkpoint: %w", err)
 	}
@@ -214,9 +216,12 @@ func (o *Options) view(ctx context.Context, from string) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := receipt.VerifyCheckpoint(raw, o.Keys, nil)
+	c, err := receipt.VerifyCheckpoint(raw, o.all(), nil)
 	if err != nil {
 		return nil, err
 	}
 	return &seen{c, raw}, nil
 }
+
+// all returns every key of the log.
+func (o *Options) all() []receipt.NoteKey { return slices.Concat(o.Keys, o.Earlier) }

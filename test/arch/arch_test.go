@@ -20,7 +20,7 @@ var rows = [][]string{
 	{"cmd/writd", "cmd/writ", "cmd/writ-gate"},
 	{"cmd/command"},
 	{"issuer/server", "issuer/client", "console"},
-	{"issuer", "gate", "audit", "witness", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
+	{"issuer", "gate", "audit", "witness", "monitor", "custody"}, // custody knows tokens and what their keys may sign: artifacts, records
 	{"decision"},
 	{"firmware-policy", "artifact", "attest/attester", "hsm", "tlog", "ceremony"},
 	{"attest", "receipt", "record", "issuer/wire", "firmware-policy/predict"},
