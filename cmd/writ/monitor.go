@@ -43,7 +43,7 @@ kept in --dir, below evidence, until you take it away. Anybody with the log's ke
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.monitor(cmd, &f) },
 	}
 	cmd.Flags().StringVar(&f.trust, "trust", "trust.toml", "your trust file")
-	cmd.Flags().StringVar(&f.history, "key-history", "", "file with the history of the issuer's keys, as its /v1/keys serves it, if they have changed since the trust file")
+	cmd.Flags().StringVar(&f.history, "key-history", "", "file with the history of the issuer's keys, as its /v1/keys serves it; default to ask --server, if --ca is given too")
 	cmd.Flags().StringVar(&f.log, "log", "", "URL below which the log is served; default that of --server, followed by /log")
 	cmd.Flags().StringVar(&f.dir, "dir", "monitor", "directory for the last checkpoint and for evidence")
 	cmd.Flags().StringArrayVar(&f.views, "view", nil, "URL of the log as others see it, or file of a checkpoint that they were shown; repeat")
@@ -93,8 +93,25 @@ func followed(t *artifact.Trust, path string) (*artifact.Trust, error) {
 	return t.Follow(raw)
 }
 
+// followIssuer returns the trust file with the keys of the history in a file, or of the one that the issuer serves, if it is named
+// with --server and --ca. A history proves itself: it may come from anywhere.
+func (a *app) followIssuer(ctx context.Context, t *artifact.Trust, path string) (*artifact.Trust, error) {
+	if path != "" || a.server == "" || a.ca == "" {
+		return followed(t, path)
+	}
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.Follow(raw)
+}
+
 func (a *app) monitor(cmd *cobra.Command, f *monitorFlags) error {
-	o, err := a.monitorOptions(f)
+	o, err := a.monitorOptions(cmd.Context(), f)
 	if err != nil {
 		return err
 	}
@@ -136,7 +153,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (a *app) monitorOptions(f *monitorFlags) (o monitor.Options, err error) {
+func (a *app) monitorOptions(ctx context.Context, f *monitorFlags) (o monitor.Options, err error) {
 	if f.log == "" && a.server == "" {
 		return o, misuse("monitor needs to know where the log is: give --log or --server")
 	}
@@ -153,7 +170,7 @@ func (a *app) monitorOptions(f *monitorFlags) (o monitor.Options, err error) {
 	if !time.Now().Before(t.Expires) {
 		return o, denial.New(denial.PolicyExpired, "the trust file has expired")
 	}
-	if t, err = followed(t, f.history); err != nil {
+	if t, err = a.followIssuer(ctx, t, f.history); err != nil {
 		return o, err
 	}
 	o = monitor.Options{Log: f.log, Keys: t.NoteKeys(uint64(time.Now().Unix())), Earlier: t.NoteKeys(0), Witnesses: t.Witnesses, MaxAge: f.maxAge, Views: f.views, Dir: f.dir}
