@@ -3,6 +3,7 @@ package attest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -89,26 +90,57 @@ type signatureCount struct {
 // which takes at least 28 bytes, and never with a size that a list claims.
 func parseSignatureLists(data []byte) ([]signatureCount, error) {
 	var counts []signatureCount
-	for r := (&logReader{rest: data}); len(r.rest) > 0; {
-		var c signatureCount
-		copy(c.kind[:], r.take(16))
-		size, header, entry := r.u32(), r.u32(), r.u32()
-		const fixed = 28
-		if r.short || size < fixed || header > size-fixed {
-			return nil, malformed("a signature list is shorter than its fields give")
+	for rest := data; len(rest) > 0; {
+		l, after, err := nextSignatureList(rest)
+		if err != nil {
+			return nil, err
 		}
-		body := r.take(uint64(size) - fixed)
-		if r.short || entry < 16 {
-			return nil, malformed("a signature list is shorter than its fields give")
-		}
-		entries := uint64(len(body)) - uint64(header)
-		if entries == 0 || entries%uint64(entry) != 0 {
-			return nil, malformed("a signature list does not hold whole entries")
-		}
-		c.entries = int(entries / uint64(entry))
-		counts = append(counts, c)
+		counts, rest = append(counts, signatureCount{l.kind, len(l.entries) / l.size}), after
 	}
 	return counts, nil
+}
+
+// signatureList is an EFI_SIGNATURE_LIST: entries of one type and size, each of which begins with the GUID of its owner.
+type signatureList struct {
+	kind    efiGUID
+	size    int
+	entries []byte
+}
+
+// nextSignatureList takes the first list of data.
+func nextSignatureList(data []byte) (l signatureList, rest []byte, err error) {
+	r := &logReader{rest: data}
+	copy(l.kind[:], r.take(16))
+	size, header, entry := r.u32(), r.u32(), r.u32()
+	const fixed = 28
+	if r.short || size < fixed || header > size-fixed {
+		return l, nil, malformed("a signature list is shorter than its fields give")
+	}
+	body := r.take(uint64(size) - fixed)
+	if r.short || entry < 16 {
+		return l, nil, malformed("a signature list is shorter than its fields give")
+	}
+	l.entries = body[header:]
+	if len(l.entries) == 0 || uint64(len(l.entries))%uint64(entry) != 0 {
+		return l, nil, malformed("a signature list does not hold whole entries")
+	}
+	l.size = int(entry)
+	return l, r.rest, nil
+}
+
+// eachSignature gives each entry of whole EFI_SIGNATURE_LISTs to f.
+func eachSignature(data []byte, f func(kind efiGUID, entry []byte)) error {
+	for rest := data; len(rest) > 0; {
+		l, after, err := nextSignatureList(rest)
+		if err != nil {
+			return err
+		}
+		for e := range slices.Chunk(l.entries, l.size) {
+			f(l.kind, e)
+		}
+		rest = after
+	}
+	return nil
 }
 
 // utf16Text decodes little-endian UTF-16 that holds no NUL. What is not valid UTF-16 is not text.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -165,6 +167,58 @@ func TestQ10_IsCheap(t *testing.T) {
 	})
 	if allocations > 1000 {
 		t.Errorf("%v allocations, want at most 1,000", allocations)
+	}
+}
+
+// What is dear is done for an AK that signed only: junk logs behind a bad signature cost what the signature costs.
+func TestA13_SignatureBeforeReplay(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	w.want.Selection.PCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	w.pcrs[10] = make([]byte, 32)
+	small := w.evidence(t)
+	small.IMALog = []byte{1}
+	large := small
+	large.BootLog, large.OSLog, large.IMALog = slices.Concat(w.log, make([]byte, attest.MaxBootLog-len(w.log))), make([]byte, attest.MaxOSLog), make([]byte, attest.MaxIMALog)
+	cost := func(e softtpm.Evidence, want denial.Reason) uint64 {
+		ev, err := attest.DecodeEvidence(encode(t, e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		facts, err := attest.Verify(ev, w.want)
+		runtime.ReadMemStats(&after)
+		refused(t, facts, err, want)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if cost(large, denial.LogMalformed) < 1000 {
+		t.Fatal("reading the log costs nothing: this test sees nothing")
+	}
+	for name, spoil := range map[string]func(e *softtpm.Evidence) denial.Reason{
+		"signature": func(e *softtpm.Evidence) denial.Reason {
+			e.Signature = slices.Clone(e.Signature)
+			e.Signature[len(e.Signature)-1] ^= 1
+			return denial.QuoteSignature
+		},
+		"another AK": func(e *softtpm.Evidence) denial.Reason {
+			e.AK = w.vendor.New(t, softtpm.Options{}).AK
+			return denial.AKSubstituted
+		},
+		"exporter": func(e *softtpm.Evidence) denial.Reason {
+			other := w.want
+			other.Exporter[0] ^= 1
+			made := w.tpm.Evidence(t, other, w.pcrs, e.BootLog)
+			made.OSLog, made.IMALog = e.OSLog, e.IMALog
+			*e = made
+			return denial.ChannelBinding
+		},
+	} {
+		e, f := large, small
+		want := spoil(&e)
+		spoil(&f)
+		if dear, cheap := cost(e, want), cost(f, want); dear > cheap+64<<10 {
+			t.Errorf("%s: %d bytes allocated with long logs, %d without", name, dear, cheap)
+		}
 	}
 }
 

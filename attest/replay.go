@@ -36,7 +36,7 @@ func (in bootLogs) replay(bank string, pcrs map[int64][]byte, proofs *[]Proof) (
 //  5. each quoted PCR equals the value that the events of the firmware and then those of the system give (603);
 //
 // and at last:
-//  6. if Secure Boot is on, some key verified something (609).
+//  6. if Secure Boot is on, some key verified something, and neither PK nor KEK nor db holds a known test key (609).
 //
 // Whether Secure Boot must be on, and with which keys, is for policy to say.
 func (in bootLogs) replayBanks(bank string, quoted map[string]map[int64][]byte, proofs *[]Proof) (*bootFacts, error) {

@@ -20,8 +20,8 @@ type corpusLog struct {
 	pcrs map[string]map[int64][]byte // by bank
 }
 
-// corpus returns all logs of the corpus that PCR values are known for.
-func corpus(tb testing.TB) []corpusLog {
+// corpusRoot returns where the corpus lies.
+func corpusRoot(tb testing.TB) string {
 	tb.Helper()
 	root := os.Getenv("WRIT_CORPUS")
 	if root == "" && os.Getenv("CI") == "true" {
@@ -29,6 +29,13 @@ func corpus(tb testing.TB) []corpusLog {
 	} else if root == "" {
 		tb.Skip("WRIT_CORPUS is not set")
 	}
+	return root
+}
+
+// corpus returns all logs of the corpus that PCR values are known for.
+func corpus(tb testing.TB) []corpusLog {
+	tb.Helper()
+	root := corpusRoot(tb)
 	var logs []corpusLog
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		beside, isLog := strings.CutSuffix(path, ".pcrs.json")

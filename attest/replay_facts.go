@@ -44,6 +44,7 @@ type factReader struct {
 	*bankReplay
 	facts  *bootFacts
 	stub   stubReader
+	leaked bool     // a variable of Secure Boot holds a test key
 	proofs *[]Proof // nil if nobody asks for them
 }
 
@@ -68,7 +69,7 @@ func (b *bankReplay) drawFacts(proofs *[]Proof) (*bootFacts, error) {
 	}
 	r.stub.end(r)
 	r.readOS()
-	return r.facts, r.facts.SecureBoot.check()
+	return r.facts, r.facts.SecureBoot.check(r.leaked)
 }
 
 // quotedPCRs sets what holds of quoted PCRs without events.
@@ -145,6 +146,7 @@ func (r *factReader) secureBoot(i int, e *logEvent, digest string) error {
 		if err != nil {
 			return err
 		}
+		r.leaked = r.leaked || v.hasTestKey()
 		if field := sb.set(v, digest); field != "" {
 			r.prove(i, e, digest, "secure_boot."+field, -1)
 		}
@@ -176,13 +178,17 @@ func (sb *SecureBoot) set(v *efiVariable, digest string) string {
 	return ""
 }
 
-// check makes the check 6 of replayBanks. Without the SecureBoot variable nothing else is a fact.
-func (sb *SecureBoot) check() error {
+// check makes the check 6 of replayBanks. Without the SecureBoot variable nothing else is a fact. While Secure Boot is off
+// nobody relies on its keys.
+func (sb *SecureBoot) check(leaked bool) error {
 	if !sb.Present {
 		*sb = SecureBoot{Authorities: []string{}}
 	}
 	if sb.Enabled && len(sb.Authorities) == 0 {
 		return denial.New(denial.SecureBootKeys, "Secure Boot is on, but no key verified anything")
+	}
+	if sb.Enabled && leaked {
+		return denial.New(denial.SecureBootKeys, "Secure Boot is on, but PK, KEK or db holds a test key that others have too")
 	}
 	return nil
 }

@@ -1,6 +1,12 @@
 package attest
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -62,6 +68,76 @@ func TestL20_SecureBootWithoutAuthority(t *testing.T) {
 				return events
 			})), denial.EventUnexpected)
 		})
+	}
+}
+
+// Whoever has the private half of PK, KEK or a key of db can have the machine boot anything.
+func TestL21_TestKeys(t *testing.T) {
+	for _, mark := range testKeyNames {
+		name := mark + " - Test PK"
+		expect(t, replaying(bootlog.New(bootlog.Options{PlatformKey: name})), denial.SecureBootKeys)
+		if err := replaying(bootlog.New(bootlog.Options{PlatformKey: name, NoSecureBoot: true})); err != nil {
+			t.Errorf("%q while Secure Boot is off: %v", mark, err)
+		}
+	}
+	list := append(signatures(signatureX509, 28+16+4, 0, 16+4, 16), "cert"...)
+	for i, v := range []struct {
+		guid efiGUID
+		name string
+		held bool
+	}{
+		{efiGlobalVariable, "PK", true}, {efiGlobalVariable, "KEK", true}, {efiImageSecurity, "db", true},
+		{efiImageSecurity, "dbx", false}, {efiImageSecurity, "PK", false}, {efiGUID{9}, "db", false},
+	} {
+		if got := (&efiVariable{v.guid, v.name, []byte("CN=DO NOT SHIP")}).hasTestKey(); got != v.held {
+			t.Errorf("%d: %s holds a test key: %v, want %v", i, v.name, got, v.held)
+		}
+		if (&efiVariable{v.guid, v.name, list}).hasTestKey() {
+			t.Errorf("%d: %s holds no test key", i, v.name)
+		}
+	}
+	sum := sha256.Sum256([]byte("cert"))
+	hash := signatures(signatureSHA256, 28+16+4, 0, 16+4, 16)
+	for _, c := range []struct {
+		lists []byte
+		held  bool
+	}{{list, true}, {slices.Concat(hash, []byte("cert"), list), true}, {append(hash, "cert"...), false}, {list[:20], false}} {
+		if got := holdsCertificate(c.lists, []string{"no digest", hex.EncodeToString(sum[:])}); got != c.held {
+			t.Errorf("%x holds the certificate: %v, want %v", c.lists, got, c.held)
+		}
+	}
+}
+
+// The vendors' own words and digests are those of certificates that Microsoft's updates of KEK were signed with.
+func TestL21_TestKeysOfVendors(t *testing.T) {
+	for _, name := range []string{"KEKUpdate_AMI_PK1.bin", "KEKUpdate_ASUS_PK1.bin"} {
+		raw, err := os.ReadFile(filepath.Join(corpusRoot(t), "uefi", "ms-kek-updates", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !(&efiVariable{efiGlobalVariable, "PK", raw}).hasTestKey() {
+			t.Errorf("%s: the name of its test key is not known", name)
+		}
+		known := false
+		for at := range raw {
+			const length = 818 // of both certificates
+			if bytes.HasPrefix(raw[at:], []byte{0x30, 0x82, 3, 0x2e, 0x30, 0x82}) && len(raw)-at >= length {
+				entry := append(signatures(signatureX509, 28+16+length, 0, 16+length, 16), raw[at:at+length]...)
+				known = known || holdsCertificate(entry, testKeyCertificates[:])
+			}
+		}
+		if !known {
+			t.Errorf("%s: the digest of its test key is not known", name)
+		}
+	}
+	raw, err := os.ReadFile("/usr/share/ovmf/PkKek-1-snakeoil.pem")
+	if err != nil {
+		t.Skipf("the published key of ovmf is not here: %v", err)
+	}
+	block, _ := pem.Decode(raw)
+	n := uint32(len(block.Bytes))
+	if !(&efiVariable{efiGlobalVariable, "PK", append(signatures(signatureX509, 28+16+n, 0, 16+n, 16), block.Bytes...)}).hasTestKey() {
+		t.Error("the key of ovmf is not known")
 	}
 }
 

@@ -301,6 +301,27 @@ func TestSeparatorValues(t *testing.T) {
 	expect(t, set(make([]byte, 5)), denial.EventUnexpected)
 }
 
+// Some libraries add events of the end of boot services to a log that lacks them. Here nothing is added, and nothing left out.
+func TestL17_NoEventIsInvented(t *testing.T) {
+	b := bootlog.New(bootlog.Options{})
+	ends := []int{find(t, b.Events, 5, bootlog.Action, 0), find(t, b.Events, 5, bootlog.Action, 1)}
+	for name, at := range map[string][]int{"neither": {ends[0], ends[1]}, "only the return": {ends[0]}, "only the call": {ends[1]}} {
+		without := edit(b, func(events []bootlog.Event) []bootlog.Event {
+			for i := range slices.Backward(at) {
+				events = slices.Delete(events, at[i], at[i]+1)
+			}
+			return events
+		})
+		_, err := replay(without.Log, "sha256", b.Select("sha256", bootPCRs...))
+		t.Run("logged "+name, func(t *testing.T) { expect(t, err, denial.LogReplayMismatch) })
+		_, err = replay(b.Log, "sha256", without.Select("sha256", bootPCRs...))
+		t.Run("measured "+name, func(t *testing.T) { expect(t, err, denial.LogReplayMismatch) })
+		if f, err := replay(without.Log, "sha256", without.Select("sha256", bootPCRs...)); err != nil || f.Log.Events != int64(len(without.Events)) {
+			t.Errorf("neither logged nor measured, %s: got %d events, %v", name, f.Log.Events, err)
+		}
+	}
+}
+
 func TestL08_NoActionEventsSayNothing(t *testing.T) {
 	b := bootlog.New(bootlog.Options{NoSecureBoot: true})
 	good, err := replay(b.Log, "sha256", b.Select("sha256", bootPCRs...))

@@ -216,7 +216,7 @@ var table = []row{
 		"Secure Boot is off, or the log does not show that it is on.",
 		"Turn Secure Boot on in the firmware and restart the host."},
 	{SecureBootKeys, "SECURE_BOOT_KEYS",
-		"The Secure Boot keys are not the ones that the policy names, or nothing shows which key was used.",
+		"The Secure Boot keys are not the ones that the policy names, nothing shows which key was used, or one is a known test key.",
 		"Install the expected PK, KEK and db, or have the policy authorities accept the host's keys."},
 	{RevocationDBStale, "REVOCATION_DB_STALE",
 		"The host's dbx or SBAT level is older than the policy requires.",

@@ -14,6 +14,7 @@ type Options struct {
 	Banks        []string // of the TPM; default sha256
 	Firmware     string   // version of the firmware; default "2.8.1"
 	NoSecureBoot bool     // the SecureBoot variable is 0, and no key verifies anything
+	PlatformKey  string   // name in the certificate of PK; default "platform key"
 	GRUB         bool     // shim and GRUB start the kernel, in place of a UKI
 	Image        []byte   // stands for what the Authenticode digest of the UKI (or the kernel, with GRUB) is of
 	CommandLine  string   // of the kernel; default "root=/dev/vda2 ro console=ttyS0 lockdown=integrity"
@@ -27,6 +28,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Firmware == "" {
 		o.Firmware = "2.8.1"
+	}
+	if o.PlatformKey == "" {
+		o.PlatformKey = "platform key"
 	}
 	if o.Image == nil {
 		o.Image = []byte("the kernel image of the generated machine")
@@ -43,7 +47,7 @@ func (o Options) withDefaults() Options {
 // New boots a machine.
 func New(o Options) *Boot {
 	o = o.withDefaults()
-	events := slices.Concat(o.firmware(), secureBootVariables(!o.NoSecureBoot), bootVariables(o.GRUB), separators())
+	events := slices.Concat(o.firmware(), o.secureBootVariables(), bootVariables(o.GRUB), separators())
 	if o.GRUB {
 		events = append(events, o.grub()...)
 	} else {

@@ -48,9 +48,9 @@ func variable(g guid, name string, value []byte) []byte {
 }
 
 // secureBootVariables are the configuration of PCR 7 and its separator.
-func secureBootVariables(on bool) []Event {
+func (o Options) secureBootVariables() []Event {
 	value := []byte{0}
-	if on {
+	if !o.NoSecureBoot {
 		value[0] = 1
 	}
 	revoked := sha256.Sum256([]byte("a revoked loader"))
@@ -59,7 +59,7 @@ func secureBootVariables(on bool) []Event {
 	}
 	return []Event{
 		config(globalVariable, "SecureBoot", value),
-		config(globalVariable, "PK", signatureList(signatureX509, certificate("platform key"))),
+		config(globalVariable, "PK", signatureList(signatureX509, certificate(o.PlatformKey))),
 		config(globalVariable, "KEK", signatureList(signatureX509, certificate("key exchange key"))),
 		config(imageSecurity, "db", signatureList(signatureX509, certificate(dbKey))),
 		config(imageSecurity, "dbx", signatureList(signatureSHA256, revoked[:])),

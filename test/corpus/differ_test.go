@@ -30,7 +30,7 @@ var stricter = map[denial.Reason]string{
 	denial.LogUncovered:        "all events of a PCR, or its digests in the bank, left out (L01, L02)",
 	denial.EventUnexpected:     "a type that does not belong in its PCR, a second, late or missing separator, a second StartupLocality (L03, L05 to L08)",
 	denial.EventDigestMismatch: "data that means something and is not what the digest is of (L03, L04)",
-	denial.SecureBootKeys:      "Secure Boot on, and nothing that verified anything (L20); they check it only where they read facts",
+	denial.SecureBootKeys:      "Secure Boot on, and nothing that verified anything, or a test key (L20, L21); they check it only where they read facts",
 	denial.BankNotAllowed:      "SHA-1 (L16, Q12, Q14)",
 	denial.QuoteMalformed:      "bytes behind a structure or a second encoding of it, more than one bank, a bitmap of another length (Q06, Q11, Q16, Q17)",
 	denial.AKAttributes:        "a key that is not restricted, not fixed to its TPM or not of an allowed kind (K05 to K09)",

@@ -107,15 +107,21 @@ func (v *Vendor) New(tb testing.TB, o Options) *TPM {
 		Clock: tpm2.TPMSClockInfo{Clock: 1000, ResetCount: 1, Safe: true}, Firmware: 0x2019102300163636, Edit: o.Edit,
 	}
 	t.ekKey, t.ekPublic = newKey(tb, o.EK, ekAttributes, o.Edit.EK)
-	t.akKey, t.akPublic = newKey(tb, o.AK, akAttributes, o.Edit.AK)
-	t.EK, t.AK = encode(t.ekPublic), encode(t.akPublic)
-	t.qualified = QualifiedName(t.akPublic)
+	t.EK = encode(t.ekPublic)
+	t.NewAK(tb, o.AK)
 	template := EKTemplate(tb)
 	if o.Edit.Certificate != nil {
 		o.Edit.Certificate(template)
 	}
 	t.Certificate = v.Issue(tb, template, t.ekKey.Public())
 	return t
+}
+
+// NewAK gives the TPM another AK in place of the one that it has.
+func (t *TPM) NewAK(tb testing.TB, a Algorithm) {
+	tb.Helper()
+	t.akKey, t.akPublic = newKey(tb, a, akAttributes, t.Edit.AK)
+	t.AK, t.qualified = encode(t.akPublic), QualifiedName(t.akPublic)
 }
 
 // EKDigest returns SHA-256 of the EK's TPMT_PUBLIC.

@@ -290,6 +290,7 @@ func (l *list) booted(m *machine) {
 	}))
 	did("an event of a type that belongs in no firmware PCR", denial.EventUnexpected, with(b, bootlog.Event{PCR: 1, Type: bootlog.IPL, Data: []byte("text")}))
 	did("L20: Secure Boot on, and no authority", denial.SecureBootKeys, bootlog.Encode(b.Banks, remove(b.Events, 7, bootlog.VariableAuthority, 0)))
+	did("L21: Secure Boot on, and PK is a test key", denial.SecureBootKeys, bootlog.New(bootlog.Options{PlatformKey: "DO NOT TRUST - Test PK"}))
 	action := func(text string) bootlog.Event {
 		return bootlog.Event{PCR: 5, Type: bootlog.Action, Data: []byte(text)}
 	}

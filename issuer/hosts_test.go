@@ -1,0 +1,152 @@
+package issuer_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/test/softtpm"
+)
+
+// Two hosts that booted the same are two hosts: a log that matches says nothing of whose it is.
+func TestL27_LogOfAnotherHost(t *testing.T) {
+	w := issuertest.New(t)
+	other := w.EnrolHost(issuertest.OtherURI, issuertest.OtherGate)
+	claims := func(c *artifact.RequestClaims) { c.Host = w.Host.URI }
+	_, err := w.Ask(issuertest.Spoil{Host: other, Claims: claims})
+	if ref := w.Refusal(err, denial.HostMismatch); ref.Denial.Stage != denial.StageCaller || !ref.Logged {
+		t.Errorf("got %v at %q, logged %v", ref, ref.Denial.Stage, ref.Logged)
+	}
+	// Under the name of the right AK it is not that AK's.
+	_, err = w.Ask(issuertest.Spoil{Host: other, Claims: claims, Parts: func(e *softtpm.Evidence) { e.AK = w.Host.TPM.AK }})
+	w.Refusal(err, denial.AKSubstituted)
+}
+
+// Who comes again is asked everything again.
+func TestF19_RenewalIsCheckedLikeTheFirst(t *testing.T) {
+	w := issuertest.New(t)
+	first := issuertest.Must(verify(w, w.Permit()))(t).Claims()
+	renewal := func(s issuertest.Spoil) issuertest.Spoil {
+		s.Claims = func(c *artifact.RequestClaims) { c.Host, c.Execution.ID = first.Subject, first.Execution.ID }
+		return s
+	}
+	other := w.EnrolHost(issuertest.OtherURI, issuertest.OtherGate)
+	stranger := w.NewHost(issuertest.HostURI, issuertest.Gate)
+	for _, row := range []struct {
+		name   string
+		spoil  issuertest.Spoil
+		reason denial.Reason
+	}{
+		{"with the AK of another host", issuertest.Spoil{Host: other}, denial.HostMismatch},
+		{"with an AK that nobody enrolled", issuertest.Spoil{Host: stranger}, denial.NotEnrolled},
+		{"with another quote", issuertest.Spoil{Parts: func(e *softtpm.Evidence) { e.Signature[len(e.Signature)-1] ^= 1 }}, denial.QuoteSignature},
+		{"with Secure Boot off", issuertest.Spoil{Boot: bootlog.New(bootlog.Options{NoSecureBoot: true})}, denial.SecureBootOff},
+	} {
+		_, err := w.Ask(renewal(row.spoil))
+		if ref, ok := err.(*issuer.Refusal); !ok || ref.Denial.Reason != row.reason {
+			t.Errorf("%s: got %v, want %s", row.name, err, row.reason)
+		}
+	}
+	// The TPM gets another AK: what the old one says is worth nothing any more.
+	old := *w.Host.TPM
+	w.Host.TPM.NewAK(t, softtpm.P256)
+	w.Approve(w.Host)
+	w.Activate(w.Host)
+	before := *w.Host
+	before.TPM = &old
+	_, err := w.Ask(renewal(issuertest.Spoil{Host: &before}))
+	w.Refusal(err, denial.NotEnrolled)
+	issuertest.Must(w.Ask(renewal(issuertest.Spoil{})))(t)
+}
+
+// An old kernel with the same signature has the same PCR 7; that its digest is not allowed stops it.
+func TestL23_OldKernelWithAGoodSignature(t *testing.T) {
+	w := issuertest.New(t)
+	old := bootlog.New(bootlog.Options{Image: []byte("the kernel image of the year before")})
+	if was, is := old.PCRs("sha256")[7], w.Boot.PCRs("sha256")[7]; string(was) != string(is) {
+		t.Fatal("the old kernel is not signed like the new one")
+	}
+	for range 2 {
+		_, err := w.Ask(issuertest.Spoil{Boot: old})
+		if ref := w.Refusal(err, denial.PCRNotAllowed); ref.Denial.Stage != denial.StageAppraisal {
+			t.Errorf("got %q", ref.Denial.Stage)
+		}
+	}
+	w.Permit()
+}
+
+// A certificate can name places: nobody goes there (A14).
+func TestA14_CertificatesSendTheIssuerNowhere(t *testing.T) {
+	trap, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := trap.Accept()
+			if err != nil {
+				return
+			}
+			calls.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	resolver, transport := net.DefaultResolver, http.DefaultTransport
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		calls.Add(1)
+		return nil, errors.New("no names are looked up")
+	}}
+	http.DefaultTransport = tripper(func(*http.Request) (*http.Response, error) {
+		calls.Add(1)
+		return nil, errors.New("no requests are made")
+	})
+	t.Cleanup(func() { net.DefaultResolver, http.DefaultTransport = resolver, transport })
+	if _, err := http.Get("http://trap.example/"); err == nil || calls.Swap(0) != 1 {
+		t.Fatal("the trap catches nothing")
+	}
+
+	w := issuertest.New(t)
+	for n, base := range []string{"http://" + trap.Addr().String(), "http://trap.example", "ldap://trap.example", "file:///dev/tcp/" + trap.Addr().String()} {
+		vendor := softtpm.NewVendor(t)
+		for name, v := range map[string]*softtpm.Vendor{"known": w.Vendor, "unknown": vendor} {
+			h := w.NewHost(fmt.Sprintf("%s/%s/%d", issuertest.HostURI, name, n), issuertest.Gate)
+			h.TPM = v.New(t, softtpm.Options{Edit: softtpm.Edit{Certificate: func(c *x509.Certificate) {
+				c.OCSPServer, c.IssuingCertificateURL, c.CRLDistributionPoints = []string{base + "/ocsp"}, []string{base + "/ca.cer"}, []string{base + "/ca.crl"}
+			}}})
+			h.TPM.CNF = w.Host.TPM.CNF
+			w.Approve(h)
+			if name == "unknown" { // its issuer's certificate is to be had at the place named
+				refusedToEnrol(w, h, denial.EKUntrusted)
+				continue
+			}
+			w.Activate(h)
+			issuertest.Must(w.Ask(issuertest.Spoil{Host: h}))(t)
+			w.Revoke(record.CauseHost, h.URI)
+		}
+	}
+	if err := trap.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d outbound calls", n)
+	}
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
