@@ -51,60 +51,96 @@ func imaLists(tb testing.TB) map[string][]byte {
 	return lists
 }
 
-func TestIMALists(t *testing.T) {
-	for name, raw := range imaLists(t) {
-		want := imaVerdicts[name].reason
-		if strings.Contains(name, "ast-invalid") {
-			want = denial.LogMalformed
+// imaProofs are the values of PCR 10 that were read from machines, and how many entries of their lists lead there.
+var imaProofs = map[string]map[string]int{
+	"bundle/guard-oss/lenovo-t14s-amd/ubuntu2210":           {"sha1": 1, "sha256": 1},
+	"bundle/guard-oss/lenovo-x1c-gen9/pcr11-ima":            {"sha1": 36, "sha256": 36},
+	"bundle/guard-oss/supermicro-h12ssl-amd/ubuntu2004-ima": {"sha1": 5071, "sha256": 5071},
+	"ima/guard-oss/h12ssl.binary_measurements":              {"sha1": 2364}, // by the manifest
+}
+
+// imaPCR10 returns the values of PCR 10 that are known for a list, by bank.
+func imaPCR10(tb testing.TB, name string) map[string]text {
+	switch {
+	case name == "ima/guard-oss/h12ssl.binary_measurements":
+		value, err := hex.DecodeString("001d0912655de7a27a6c465bd49445ec4dfbefa5")
+		if err != nil {
+			tb.Fatal(err)
 		}
-		_, err := attest.ParseIMAList(raw)
-		if err == nil && want != accepted || err != nil && denial.Of(err).Reason != want {
-			t.Errorf("%s: got %v, want %d %s", name, err, want.Code(), want)
+		return map[string]text{"sha1": value}
+	case strings.HasPrefix(name, "bundle/"):
+		return readJSON[struct {
+			IMA struct {
+				PCR10 map[string]text `json:"pcr10"`
+			} `json:"ima"`
+		}](tb, path.Dir(name)+"/bundle.json").IMA.PCR10
+	}
+	return nil
+}
+
+// imaTrials reads every list of the corpus and holds it against PCR 10 where that is known.
+func imaTrials(tb testing.TB) []trial {
+	tb.Helper()
+	lists, files := imaLists(tb), map[string]file{}
+	for _, f := range slices.Concat(manifest(tb, "ima"), manifest(tb, "bundle")) {
+		files[f.path] = f
+		if path.Base(f.path) == "ima_binary_runtime_measurements" {
+			lists[f.path] = read(tb, f.path)
+		}
+	}
+	var all []trial
+	for _, name := range slices.Sorted(maps.Keys(lists)) {
+		of, _, _ := strings.Cut(name, " ")
+		tr := trial{file: files[of], name: name, proofs: map[string]int{}}
+		tr.list, tr.err = attest.ParseIMAList(lists[name])
+		for bank, value := range imaPCR10(tb, name) {
+			var proof attest.IMAProof
+			if tr.err == nil {
+				proof, tr.err = tr.list.Compare(bank, value)
+			}
+			if tr.proofs[bank] = proof.Entries; proof.Padded {
+				tb.Errorf("%s, %s: by padded hashes", name, bank)
+			}
+		}
+		all = append(all, tr)
+	}
+	return all
+}
+
+// imaWhy returns what is to be said of a list, and whether it is to be refused and why.
+func imaWhy(name string) (denial.Reason, string) {
+	if strings.Contains(name, "ast-invalid") {
+		return denial.LogMalformed, "made to be refused"
+	}
+	return imaVerdicts[name].reason, imaVerdicts[name].why
+}
+
+func TestIMALists(t *testing.T) {
+	for _, tr := range imaTrials(t) {
+		if want, _ := imaWhy(tr.name); tr.reason() != want {
+			t.Errorf("%s: got %v, want %d %s", tr.name, tr.err, want.Code(), want)
+		}
+		of := strings.TrimSuffix(tr.name, "/ima_binary_runtime_measurements")
+		if want := imaProofs[of]; tr.err == nil && !maps.Equal(tr.proofs, want) && len(tr.proofs)+len(want) > 0 {
+			t.Errorf("%s: got %v, want %v", tr.name, tr.proofs, want)
 		}
 	}
 }
 
-// The lists of real machines lead to the PCR 10 that was read there.
+// The lists of real machines lead to the PCR 10 that was read there, and to no other.
 func TestIMAListsLeadToPCR10(t *testing.T) {
-	type proof struct {
-		bank    string
-		entries int
-	}
-	for name, want := range map[string]map[string]proof{
-		"bundle/guard-oss/lenovo-t14s-amd/ubuntu2210":           {"sha1": {entries: 1}, "sha256": {entries: 1}},
-		"bundle/guard-oss/lenovo-x1c-gen9/pcr11-ima":            {"sha1": {entries: 36}, "sha256": {entries: 36}},
-		"bundle/guard-oss/supermicro-h12ssl-amd/ubuntu2004-ima": {"sha1": {entries: 5071}, "sha256": {entries: 5071}},
-	} {
-		list, err := attest.ParseIMAList(read(t, name+"/ima_binary_runtime_measurements"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		bundle := readJSON[struct {
-			IMA struct {
-				PCR10 map[string]text `json:"pcr10"`
-			} `json:"ima"`
-		}](t, name+"/bundle.json")
-		for _, bank := range slices.Sorted(maps.Keys(want)) {
-			got, err := list.Compare(bank, bundle.IMA.PCR10[bank])
-			if err != nil || got.Entries != want[bank].entries || got.Padded {
-				t.Errorf("%s, %s: got %+v, %v", name, bank, got, err)
+	compared := 0
+	for _, tr := range imaTrials(t) {
+		for bank, value := range imaPCR10(t, tr.name) {
+			value[0] ^= 1
+			if _, err := tr.list.Compare(bank, value); !denial.Is(err, denial.LogReplayMismatch) {
+				t.Errorf("%s, %s, another PCR 10: got %v", tr.name, bank, err)
 			}
-			bundle.IMA.PCR10[bank][0] ^= 1
-			if _, err := list.Compare(bank, bundle.IMA.PCR10[bank]); !denial.Is(err, denial.LogReplayMismatch) {
-				t.Errorf("%s, %s, another PCR 10: got %v", name, bank, err)
-			}
+			compared++
 		}
 	}
-	list, err := attest.ParseIMAList(read(t, "ima/guard-oss/h12ssl.binary_measurements"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pcr10, err := hex.DecodeString("001d0912655de7a27a6c465bd49445ec4dfbefa5") // by the manifest
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := list.Compare("sha1", pcr10); err != nil || got.Entries != 2364 || len(list.Entries) != 2365 {
-		t.Errorf("got %+v, %v", got, err)
+	if compared != 7 {
+		t.Errorf("%d values compared, want 7", compared)
 	}
 }
 

@@ -33,6 +33,9 @@ func TestMachines(t *testing.T) {
 		"Machine", logTrials(t), func(tr *trial) string { return logFacts(tr.facts) })
 	section(&b, "Quotes", "Each quote is checked by its key and, where they are known, against PCR values, nonce and boot log.",
 		"Machine", quoteTrials(t), quoteFacts)
+	section(&b, "IMA lists", "Each list is read and, where PCR 10 was read from the machine too, held against its value. Lists without one show what a "+
+		"machine can measure, and prove nothing. As evidence Writ takes lists of binary form only, of templates with SHA-256 or more, which begin with boot_aggregate.",
+		"Machine", imaTrials(t), imaFacts)
 	var leaves []trial
 	for _, tr := range certTrials(t) {
 		if strings.HasPrefix(tr.path, "ekcert/leaf-") {
@@ -63,6 +66,9 @@ func section(b *bytes.Buffer, title, text, what string, trials []trial, facts fu
 		verdict, why := "accepted", ""
 		if v := verdictOn(tr.name); v >= 0 {
 			why = verdicts[v].why
+		}
+		if _, of := imaWhy(tr.name); of != "" {
+			why = of
 		}
 		if tr.err != nil {
 			verdict = fmt.Sprintf("refused: %d %s", tr.reason().Code(), tr.reason())
@@ -126,6 +132,9 @@ func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		noun = stem + "ie"
+	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
@@ -161,6 +170,27 @@ func quoteFacts(tr *trial) string {
 	text += "; " + logFacts(tr.facts)
 	if len(tr.quote.Uncovered) > 0 {
 		text += "; nothing of PCR 10"
+	}
+	return text
+}
+
+func imaFacts(tr *trial) string {
+	templates, violations := map[string]bool{}, 0
+	for _, e := range tr.list.Entries {
+		templates[e.Template] = true
+		if e.Violation {
+			violations++
+		}
+	}
+	text := count(len(tr.list.Entries), "entry")
+	if len(templates) > 0 {
+		text += " of " + strings.Join(slices.Sorted(maps.Keys(templates)), ", ")
+	}
+	if violations > 0 {
+		text += ", " + count(violations, "violation")
+	}
+	for _, bank := range slices.Sorted(maps.Keys(tr.proofs)) {
+		text += fmt.Sprintf("; PCR 10 of %s after %s", bank, count(tr.proofs[bank], "entry"))
 	}
 	return text
 }

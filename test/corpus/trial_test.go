@@ -21,6 +21,8 @@ type trial struct {
 	facts  *attest.Claims
 	quote  *attest.QuoteReport
 	device *attest.Device
+	list   *attest.IMAList
+	proofs map[string]int // entries of the list that lead to the known PCR 10, by bank
 	err    error
 }
 
