@@ -24,6 +24,8 @@ type Claims struct {
 	Unexplained map[int64]int64    `cbor:"18,keyasint" cel:"unexplained"` // how many events of the PCRs 5, 8, 11, 12 and 15 no other fact tells of: who forbids must demand 0
 	OS          []OSEvent          `cbor:"19,keyasint" cel:"os"`          // what systemd measured while the system ran, in order
 
+	Banks []string `cbor:"21,keyasint,omitempty" cel:"banks"` // PCR banks that the TPM keeps, by an audit session: firmware measured into each; empty without one
+
 	IMA IMA `cbor:"20,keyasint" cel:"ima"` // what Linux measured while the system ran
 }
 

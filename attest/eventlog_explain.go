@@ -39,7 +39,7 @@ func ParseLog(raw []byte) (*EventLog, error) {
 	}
 	out := &EventLog{log: l, Events: make([]Event, len(l.events)), OS: []Event{}}
 	for _, b := range l.banks {
-		out.Banks = append(out.Banks, bankName(b))
+		out.Banks = append(out.Banks, bankName(b.id))
 	}
 	for i := range l.events {
 		out.Events[i] = l.explain(i)
@@ -113,13 +113,6 @@ func (l *EventLog) Replay(bank string) (map[int64]string, error) {
 	return values, nil
 }
 
-func bankName(b logBank) string {
-	if b.name == "" {
-		return fmt.Sprintf("%#04x", b.id)
-	}
-	return b.name
-}
-
 // explain describes one event.
 func (l *bootLog) explain(i int) Event {
 	e := &l.events[i]
@@ -135,7 +128,7 @@ func (l *bootLog) explain(i int) Event {
 		if digest == nil {
 			continue
 		}
-		out.Digests[bankName(bank)] = hex.EncodeToString(digest)
+		out.Digests[bankName(bank.id)] = hex.EncodeToString(digest)
 		if bank.name == "sha1" {
 			continue
 		}

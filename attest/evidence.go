@@ -52,6 +52,7 @@ type tpm2Evidence struct {
 	CNF       []byte        `cbor:"5,keyasint"` // TPM2B_PUBLIC
 	Challenge []byte        `cbor:"7,keyasint"`
 	Request   []byte        `cbor:"8,keyasint"`
+	Session   *AuditSession `cbor:"10,keyasint,omitempty"` // where the policy wants it
 }
 
 // bankValues are PCR values of one bank, named by its COSE hash algorithm (RFC 9054). The quote signs their digest.
@@ -156,6 +157,9 @@ func (t *tpm2Evidence) decode(raw []byte) error {
 			return denial.New(denial.StructureLimit, "a part of the evidence has more than %d bytes", maxPart)
 		}
 	}
+	if err := t.Session.check(); err != nil {
+		return err
+	}
 	if len(t.Challenge) != 32 || len(t.Request) != 32 {
 		return denial.New(denial.QuoteMalformed, "challenge and request digest have 32 bytes")
 	}
@@ -198,9 +202,10 @@ type EvidenceParts struct {
 	CNF       []byte           // TPM2B_PUBLIC
 	Challenge Nonce
 	Request   statement.Digest
-	BootLog   []byte // TCG crypto agile log
-	OSLog     []byte // log of systemd; nil: none
-	IMALog    []byte // IMA list, binary; nil: none
+	Session   *AuditSession // nil: none
+	BootLog   []byte        // TCG crypto agile log
+	OSLog     []byte        // log of systemd; nil: none
+	IMALog    []byte        // IMA list, binary; nil: none
 }
 
 // Encode returns the evidence collection in its one encoding.
@@ -211,7 +216,7 @@ func (p EvidenceParts) Encode() ([]byte, error) {
 	}
 	quote, err := statement.Marshal(tpm2Evidence{
 		Quote: p.Quote, Signature: p.Signature, Banks: []bankValues{{Alg: b.cose, Values: p.PCRs}}, AK: p.AK,
-		Certify: p.Certify, CNF: p.CNF, Challenge: p.Challenge[:], Request: p.Request[:],
+		Certify: p.Certify, CNF: p.CNF, Challenge: p.Challenge[:], Request: p.Request[:], Session: p.Session,
 	})
 	if err != nil {
 		return nil, err

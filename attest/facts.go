@@ -16,15 +16,16 @@ type Facts struct {
 	evidence statement.Digest
 	ak       []byte
 	cnf      signer
+	boot     []byte
 }
 
 // newFacts checks what Verify lists under its third stage and puts the facts together.
-func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
+func newFacts(ev *Evidence, want Want, q *quote, bound *binding) (*Facts, error) {
 	clock := q.attest.ClockInfo
 	if !clock.Safe {
 		return nil, denial.New(denial.EvidenceStale, "the TPM's clock may have gone back: quote again when it has settled")
 	}
-	boot, err := ev.replay(want, q)
+	boot, err := ev.replay(want, q, bound.tpm.banks)
 	if err != nil {
 		return nil, err
 	}
@@ -40,16 +41,19 @@ func newFacts(ev *Evidence, want Want, q *quote, cnf *signer) (*Facts, error) {
 	for i, p := range want.Bind {
 		bind[i] = int64(p)
 	}
-	c := boot.claims(want.Selection.Bank)
+	c, cnf := boot.claims(want.Selection.Bank), bound.cnf
 	c.AK, c.PCR, c.PCRDigest, c.Firmware, c.IMA = hex.EncodeToString(q.ak.name), pcr, hex.EncodeToString(q.digest), q.attest.FirmwareVersion, ima
 	c.Clock = Clock{Milliseconds: clock.Clock, Resets: uint64(clock.ResetCount), Restarts: uint64(clock.RestartCount), Safe: true}
+	c.Banks = bound.tpm.kept
 	c.CNF = CNF{Name: hex.EncodeToString(cnf.name), AuthPolicy: hex.EncodeToString(cnf.authPolicy), PCRs: bind}
-	return &Facts{claims: c, evidence: ev.digest, ak: q.ak.name, cnf: *cnf}, nil
+	return &Facts{claims: c, evidence: ev.digest, ak: q.ak.name, cnf: *cnf, boot: bound.tpm.boot}, nil
 }
 
-// replay holds the logs of the evidence against the quoted values.
-func (e *Evidence) replay(want Want, q *quote) (*bootFacts, error) {
-	return want.Logs.replay(q.ak.name, bootLogs{firmware: e.log, os: e.os}, want.Selection.Bank, withoutIMA(q.pcrs))
+// replay holds the logs of the evidence against the quoted values, and the audited ones of other banks.
+func (e *Evidence) replay(want Want, q *quote, others map[string]map[int64][]byte) (*bootFacts, error) {
+	values := map[string]map[int64][]byte{want.Selection.Bank: withoutIMA(q.pcrs)}
+	maps.Copy(values, others)
+	return want.Logs.replay(q.ak.name, bootLogs{firmware: e.log, os: e.os}, want.Selection.Bank, values)
 }
 
 // claims returns the facts of the logs alone.
@@ -79,6 +83,7 @@ func (f *Facts) Claims() Claims {
 	}
 	c.Unexplained = maps.Clone(c.Unexplained)
 	c.OS = slices.Clone(c.OS)
+	c.Banks = slices.Clone(c.Banks)
 	c.CNF.PCRs = slices.Clone(c.CNF.PCRs)
 	c.IMA.Files, c.IMA.Buffers = slices.Clone(c.IMA.Files), slices.Clone(c.IMA.Buffers)
 	return c
@@ -88,6 +93,9 @@ func (f *Facts) Claims() Claims {
 func (f *Facts) CNF() (key statement.Key, name, authPolicy []byte) {
 	return f.cnf.key, bytes.Clone(f.cnf.name), bytes.Clone(f.cnf.authPolicy)
 }
+
+// BootKey returns the TPM Name of the key that tells this boot of this TPM from any other, nil without an audit session.
+func (f *Facts) BootKey() []byte { return bytes.Clone(f.boot) }
 
 // AKName returns the TPM Name of the AK that signed the quote.
 func (f *Facts) AKName() []byte { return bytes.Clone(f.ak) }

@@ -4,11 +4,13 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
+	"slices"
 	"sync"
 )
 
 // LogCache remembers what logs showed that a verifier has accepted, so that the evidence of a host that has not booted since
-// needs no second replay. A hit is the same AK, bank, PCRs, values of all of them, and bytes of both logs: all that facts of
+// needs no second replay. A hit is the same AK, banks, PCRs, values of all of them, and bytes of both logs: all that facts of
 // logs depend on, and the AK. Refusals are not remembered. It is safe for concurrent use; the oldest use gives way. Whoever
 // can write to its memory can make up facts.
 type LogCache struct {
@@ -43,18 +45,18 @@ func (c *LogCache) Counts() (hits, misses uint64) {
 }
 
 // replay is that of bootLogs, unless the answer is known. A nil cache knows nothing.
-func (c *LogCache) replay(ak []byte, in bootLogs, bank string, pcrs map[int64][]byte) (*bootFacts, error) {
+func (c *LogCache) replay(ak []byte, in bootLogs, bank string, values map[string]map[int64][]byte) (*bootFacts, error) {
 	if c == nil {
-		return in.replay(bank, pcrs, nil)
+		return in.replayBanks(bank, values, nil)
 	}
-	key, ok := newLogKey(ak, in, bank, pcrs)
+	key, ok := newLogKey(ak, in, bank, values)
 	if !ok {
-		return in.replay(bank, pcrs, nil)
+		return in.replayBanks(bank, values, nil)
 	}
 	if facts := c.find(key); facts != nil {
 		return facts, nil
 	}
-	facts, err := in.replay(bank, pcrs, nil)
+	facts, err := in.replayBanks(bank, values, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +70,7 @@ const entrySize = 4 << 10
 
 // newLogKey hashes each part behind its length, so that no two sets of parts give the same bytes. What replay would refuse
 // for its size or for a PCR that does not exist has no key.
-func newLogKey(ak []byte, in bootLogs, bank string, pcrs map[int64][]byte) (key logKey, ok bool) {
+func newLogKey(ak []byte, in bootLogs, bank string, values map[string]map[int64][]byte) (key logKey, ok bool) {
 	if len(in.firmware) > MaxBootLog || len(in.os) > MaxOSLog {
 		return logKey{}, false
 	}
@@ -81,15 +83,20 @@ func newLogKey(ak []byte, in bootLogs, bank string, pcrs map[int64][]byte) (key 
 	part([]byte(bank))
 	part(firmware[:])
 	part(system[:])
-	named := 0
-	for pcr := range int64(pcrCount) {
-		if v, ok := pcrs[pcr]; ok {
-			part([]byte{byte(pcr)})
-			part(v)
-			named++
+	named, given := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		part([]byte(name))
+		part([]byte{byte(len(values[name]))})
+		given += len(values[name])
+		for pcr := range int64(pcrCount) {
+			if v, ok := values[name][pcr]; ok {
+				part([]byte{byte(pcr)})
+				part(v)
+				named++
+			}
 		}
 	}
-	return sha256.Sum256(b), named == len(pcrs)
+	return sha256.Sum256(b), named == given
 }
 
 func (c *LogCache) find(key logKey) *bootFacts {

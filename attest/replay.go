@@ -2,6 +2,8 @@ package attest
 
 import (
 	"bytes"
+	"crypto"
+	_ "crypto/sha1" // beside a stronger bank
 	"hash"
 	"maps"
 	"slices"
@@ -24,8 +26,9 @@ func (in bootLogs) replay(bank string, pcrs map[int64][]byte, proofs *[]Proof) (
 // replayBanks checks the logs against the quoted PCR values of every quoted bank and returns the facts that they prove,
 // with digests of the given bank. The caller has verified the quotes. It checks, in this order:
 //  1. both logs have the right form and are not too large (parseLog: 605, 607, 611, 908; parseOSLog: 605, 908);
-//  2. there are quoted values in the given bank (604), and each quoted bank, in the order of their names, is one that
-//     may be trusted (611) and that the log of the firmware declares (612: firmware left that bank open);
+//  2. there are quoted values in the given bank (604), which may be trusted (611), and each quoted bank, in the order of
+//     their names, is one that the log of the firmware declares (612: firmware left that bank open) and that can be
+//     computed here (611);
 //
 // then for each quoted bank in that order:
 //  3. each quoted PCR has events, all with a digest in this bank, or still its reset value (604);
@@ -54,7 +57,7 @@ func (in bootLogs) replayBanks(bank string, quoted map[string]map[int64][]byte, 
 	names := slices.Sorted(maps.Keys(quoted))
 	checks := make(map[string]*bankReplay, len(names))
 	for _, name := range names {
-		if checks[name], err = newBankReplay(l, name, quoted[name]); err != nil {
+		if checks[name], err = newBankReplay(l, name, quoted[name], name == bank); err != nil {
 			return nil, err
 		}
 		checks[name].system = system
@@ -80,16 +83,24 @@ type bankReplay struct {
 	rules  firmwareRules
 }
 
-func newBankReplay(l *bootLog, name string, quoted map[int64][]byte) (*bankReplay, error) {
-	if name != "sha256" && name != "sha384" {
+// newBankReplay prepares the replay of one bank, of the bank that the facts are to be in or of another.
+func newBankReplay(l *bootLog, name string, quoted map[int64][]byte, facts bool) (*bankReplay, error) {
+	if facts && name != "sha256" && name != "sha384" {
 		return nil, denial.New(denial.BankNotAllowed, "a quoted bank is neither sha256 nor sha384")
 	}
 	column := l.bank(name)
 	if column < 0 {
-		return nil, denial.New(denial.BankUncapped, "bank %s is quoted, but firmware did not log it", name)
+		return nil, denial.New(denial.BankUncapped, "the TPM keeps bank %s, but firmware did not log it", name)
 	}
-	h := l.banks[column].hash.New()
-	return &bankReplay{log: l, name: name, bank: column, hash: h, sum: make([]byte, 0, h.Size()), quoted: quoted}, nil
+	h := l.banks[column].hash
+	if name == "sha1" { // beside a stronger bank it may stand, and then it must fit
+		h = crypto.SHA1
+	}
+	if h == 0 {
+		return nil, denial.New(denial.BankNotAllowed, "the TPM keeps bank %s, which cannot be computed here", name)
+	}
+	d := h.New()
+	return &bankReplay{log: l, name: name, bank: column, hash: d, sum: make([]byte, 0, d.Size()), quoted: quoted}, nil
 }
 
 // verify makes the checks 3 to 5 of replayBanks.

@@ -94,7 +94,7 @@ func BenchmarkReplayCached(b *testing.B) {
 	log, pcrs := largestLog(b)
 	c := NewLogCache(32 << 20)
 	for b.Loop() {
-		if _, err := c.replay(nil, bootLogs{firmware: log}, "sha256", pcrs); err != nil {
+		if _, err := c.replay(nil, bootLogs{firmware: log}, "sha256", single("sha256", pcrs)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -16,6 +16,7 @@ type Want struct {
 	Exporter  [32]byte         // TLS exporter of this connection
 	Selection Selection        // the PCRs that the policy wants quoted
 	Bind      []int            // the PCRs among them that the cnf key's authPolicy must name, ascending
+	Audit     bool             // an audit session must show which banks the TPM keeps, and what firmware measured into each
 	IMA       IMAReference     // what the policy knows of measured files, where it selects PCR 10
 	Logs      *LogCache        // what is known of logs that were accepted before; nil: nothing
 }
@@ -58,12 +59,15 @@ func (w Want) check() error {
 //     bind it to both and to this connection (703);
 //   - the cnf key is an unrestricted P-256 signing key made in its TPM and fixed to it, which neither a password nor an
 //     admin role can use (317, 702), and whose authPolicy is TPM2_PolicyPCR over the quoted values of want.Bind (702);
-//   - the AK certified that key in answer to the same qualifying data (314, 315, 313, 317, 302, 702).
+//   - the AK certified that key in answer to the same qualifying data (314, 315, 313, 317, 302, 702);
+//   - there is an audit session if want.Audit demands one (620), and one that is there was signed by the AK in answer to
+//     the same qualifying data and is of the commands that AuditSession names (see audited: 314, 315, 313, 317, 302, 620).
 //
 // Stage event log and facts:
 //   - the TPM's clock is safe (205);
 //   - the event log, and then the log of the system if there is one, replay to every quoted PCR (603 to 607, 609, 611, 612,
-//     908) but PCR 10, which the first does not extend (607); want.Logs can only tell that they did before;
+//     908) but PCR 10, which the first does not extend (607), and to PCRs 0 to 7 of every other bank that an audit session
+//     shows, each of which firmware has logged (612); want.Logs can only tell that they did before;
 //   - there is an IMA list exactly if PCR 10 is quoted (604), and a beginning of it replays to that PCR (see newIMAFacts:
 //     603, 605, 606, 611, 614, 908).
 //
@@ -74,11 +78,11 @@ func Verify(ev *Evidence, want Want) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	cnf, err := staged(denial.StageBinding, func() (*signer, error) { return checkBinding(ev, want, q) })
+	bound, err := staged(denial.StageBinding, func() (*binding, error) { return checkBinding(ev, want, q) })
 	if err != nil {
 		return nil, err
 	}
-	return staged(denial.StageFacts, func() (*Facts, error) { return newFacts(ev, want, q, cnf) })
+	return staged(denial.StageFacts, func() (*Facts, error) { return newFacts(ev, want, q, bound) })
 }
 
 // staged calls one stage of Verify and stamps its denials, also that of a panic.
@@ -90,8 +94,14 @@ func staged[T any](s denial.Stage, f func() (*T, error)) (*T, error) {
 	return v, nil
 }
 
+// binding is what a quote of this occasion comes with.
+type binding struct {
+	cnf *signer
+	tpm tpmState // zero without an audit session
+}
+
 // checkBinding checks what Verify lists under its second stage.
-func checkBinding(ev *Evidence, want Want, q *quote) (*signer, error) {
+func checkBinding(ev *Evidence, want Want, q *quote) (*binding, error) {
 	if !bytes.Equal(ev.tpm.Challenge, want.Challenge[:]) || !bytes.Equal(ev.tpm.Request, want.Request[:]) {
 		return nil, denial.New(denial.ChallengeMismatch, "the evidence answers another challenge or request")
 	}
@@ -116,5 +126,15 @@ func checkBinding(ev *Evidence, want Want, q *quote) (*signer, error) {
 	if err := q.ak.certified(ev.tpm.Certify, cnf.name, bound[:]); err != nil {
 		return nil, err
 	}
-	return cnf, nil
+	if ev.tpm.Session == nil {
+		if want.Audit {
+			return nil, denial.New(denial.TPMFirmware, "the policy wants an audited session of the TPM, and there is none")
+		}
+		return &binding{cnf: cnf}, nil
+	}
+	state, err := q.ak.audited(ev.tpm.Session, want.Selection.bank(), bound[:])
+	if err != nil {
+		return nil, err
+	}
+	return &binding{cnf: cnf, tpm: *state}, nil
 }

@@ -353,6 +353,7 @@ type evidenceOf struct {
 	request             statement.Digest
 	selection           attest.Selection
 	bind                []int
+	audit               bool
 	ima                 attest.IMAReference // what the policy decided by says of measured files
 }
 
@@ -367,7 +368,7 @@ func (v *verifier) evidence(raw []byte, of evidenceOf) (*attest.Facts, error) {
 		return nil, denial.New(denial.NoChallenge, "challenge or exporter does not have 32 bytes")
 	}
 	return attest.Verify(ev, attest.Want{AK: of.host.ak, Challenge: nonce, Request: of.request,
-		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, IMA: of.ima, Logs: v.logs})
+		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, Audit: of.audit, IMA: of.ima, Logs: v.logs})
 }
 
 func selectionOf(bank string, pcrs []int64) attest.Selection {

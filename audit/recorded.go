@@ -244,7 +244,7 @@ func (v *verifier) verifiedAgain(r *record.Record, c *capsule) error {
 		return err
 	}
 	_, err = v.evidence(c.Evidence.value(), evidenceOf{host: h, challenge: r.Challenge, exporter: r.Exporter,
-		request: request.Digest(), selection: policy.Selection(), bind: policy.Bind(), ima: policy.IMA()})
+		request: request.Digest(), selection: policy.Selection(), bind: policy.Bind(), audit: policy.Audit(), ima: policy.IMA()})
 	if err != nil {
 		return sameRefusal(r, denial.Of(err))
 	}

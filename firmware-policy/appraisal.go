@@ -24,6 +24,7 @@ type appraisalBody struct {
 	Reference   map[string][]string `cbor:"5,keyasint"`
 	Require     []requirement       `cbor:"6,keyasint"`
 	IMA         *imaBody            `cbor:"7,keyasint,omitempty"`
+	Audit       bool                `cbor:"8,keyasint,omitempty"` // evidence has an audit session
 }
 
 type requirement struct {
@@ -287,6 +288,9 @@ func (a *Appraisal) Bind() []int {
 	}
 	return ints(a.body.Bind)
 }
+
+// Audit reports whether evidence must have an audit session (see attest.AuditSession).
+func (a *Appraisal) Audit() bool { return a != nil && a.body != nil && a.body.Audit }
 
 // EvidenceAge returns the greatest time in seconds between a challenge and the decision. The zero policy returns 0.
 func (a *Appraisal) EvidenceAge() uint64 {

@@ -83,6 +83,9 @@ func (a *Appraisal) fits(claims attest.Claims) error {
 	if !slices.Equal(claims.CNF.PCRs, a.body.Bind) {
 		return denial.New(denial.KeyBinding, "the cnf key is not bound to the PCRs that the policy names")
 	}
+	if a.body.Audit && len(claims.Banks) == 0 {
+		return denial.New(denial.TPMFirmware, "the policy wants an audit session of the TPM, and the facts are of none")
+	}
 	return a.fitsIMA(claims.IMA)
 }
 

@@ -45,6 +45,7 @@ func TestHostIsRefused(t *testing.T) {
 		{"PCR empty", func(c *attest.Claims, _ *Host) { c.PCR[11] = "" }, denial.RequiredPCRAbsent, nil},
 		{"PCR too many", func(c *attest.Claims, _ *Host) { c.PCR[8] = digest("x") }, denial.PCRSelectionMismatch, nil},
 		{"cnf key bound to less", func(c *attest.Claims, _ *Host) { c.CNF.PCRs = []int64{4, 7} }, denial.KeyBinding, nil},
+		{"F21 no audit session", func(c *attest.Claims, _ *Host) { c.Banks = nil }, denial.TPMFirmware, nil},
 		{"cnf key not bound", func(c *attest.Claims, _ *Host) { c.CNF = attest.CNF{} }, denial.KeyBinding, nil},
 		{"L18 Secure Boot off", func(c *attest.Claims, _ *Host) { c.SecureBoot.Enabled = false }, denial.SecureBootOff, []string{"secure-boot-on"}},
 		{"other keys", func(c *attest.Claims, _ *Host) { c.SecureBoot.DB = digest("x") }, denial.SecureBootKeys, []string{"db"}},

@@ -105,10 +105,10 @@ func TestUnknownKeyIsRefusedWithItsPlace(t *testing.T) {
 	for _, c := range []struct{ old, new, place, key string }{
 		{"version = 3", "version = 3\nverison = 3", "line 6, column 1", "verison"},
 		{`bank = "sha256"`, `bank = "sha256"` + "\n banks = 1", "line 10, column 2", "pcrs.banks"},
-		{"code = 609", "code = 609\nallow = true", "line 29, column 1", "require.allow"},
-		{"[limits]", "[limit]", "line 13, column 2", "limit"},
+		{"code = 609", "code = 609\nallow = true", "line 30, column 1", "require.allow"},
+		{"[limits]", "[limit]", "line 14, column 2", "limit"},
 		{"version = 3", "Version = 3", "line 5, column 1", "Version"},
-		{`expr = "facts.secure_boot.enabled"`, "expr = \"facts.secure_boot.enabled\"\nExpr = \"facts.pcr[4] == ''\"", "line 25, column 1", "Expr"},
+		{`expr = "facts.secure_boot.enabled"`, "expr = \"facts.secure_boot.enabled\"\nExpr = \"facts.pcr[4] == ''\"", "line 26, column 1", "Expr"},
 	} {
 		t.Run(c.key, func(t *testing.T) {
 			_, err := ParseTOML([]byte(swap(t, appraisalTOML, c.old, c.new)))

@@ -21,7 +21,7 @@ func digest(s string) string {
 func goodClaims() attest.Claims {
 	return attest.Claims{
 		AK:   "000b" + digest("ak"),
-		Bank: "sha256",
+		Bank: "sha256", Banks: []string{"sha256"},
 		PCR: map[int64]string{0: digest("firmware"), 4: digest("boot programs"), 5: digest("disk"), 7: digest("keys"),
 			11: digest("image"), 12: digest("options")},
 		PCRDigest: digest("pcrs"),
@@ -61,6 +61,7 @@ expires = 2030-03-17T17:46:40Z
 bank = "sha256"
 quote = [0, 4, 5, 7, 11, 12]
 bind = [4, 7, 11]
+audit = true
 
 [limits]
 evidence_age = "30s"

@@ -14,7 +14,8 @@ import (
 
 // FromClaims writes a first appraisal policy, as TOML with comments, that exactly the given facts fulfil: the same boot
 // programs, kernel command lines, Secure Boot state and keys, and values of the stable PCRs. The caller vouches that the
-// facts are verified and that the host is as it should be: whatever it runs now is what will be allowed.
+// facts are verified and that the host is as it should be: whatever it runs now is what will be allowed. Facts
+// with an audit session make a policy that demands one.
 //
 // It refuses facts that do not say what booted (407).
 func FromClaims(id string, expires uint64, c attest.Claims) ([]byte, error) {
@@ -24,7 +25,11 @@ func FromClaims(id string, expires uint64, c attest.Claims) ([]byte, error) {
 func writePolicy(origin, id string, expires uint64, c attest.Claims) ([]byte, error) {
 	w := &policyWriter{}
 	w.require(c)
-	w.printf(newHeader, origin, quoted(id), instant(expires), quoted(c.Bank), numbers(sortedPCRs(c.PCR)), numbers(c.CNF.PCRs))
+	demand := "# audit = true"
+	if len(c.Banks) > 0 {
+		demand = "audit = true"
+	}
+	w.printf(newHeader, origin, quoted(id), instant(expires), quoted(c.Bank), numbers(sortedPCRs(c.PCR)), numbers(c.CNF.PCRs), demand)
 	w.b.WriteString("[reference]\n")
 	w.b.WriteString(w.sets.String())
 	w.b.WriteString(w.rules.String())
@@ -59,6 +64,7 @@ expires = %s   # sign a new version before this moment
 bank  = %s
 quote = %s
 bind  = %s
+%s   # the TPM signs which PCR banks it keeps, and firmware must have measured into each of them
 
 [limits]
 evidence_age = "30s"   # greatest time between challenge and decision

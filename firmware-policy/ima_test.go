@@ -25,6 +25,7 @@ expires = 2030-03-17T17:46:40Z
 bank = "sha256"
 quote = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 bind = [4, 7, 8]
+audit = true
 
 [limits]
 evidence_age = "30s"

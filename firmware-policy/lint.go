@@ -80,6 +80,10 @@ func (l *linter) appraisal(a *Appraisal) {
 	if u.any("facts.secure_boot.enabled") && !u.anyPCR(7) && !u.any("facts.secure_boot.db", "facts.pcr_digest") {
 		l.warn("Secure Boot must be on, but any keys will do: require facts.secure_boot.pk, kek, db and dbx, or exact values of facts.pcr[7]")
 	}
+	if !a.body.Audit {
+		l.warn("pcrs.audit is not set: nobody looks at the TPM's other PCR banks, or at what stands between it and the host; " +
+			"set audit = true where hosts can have an audit session")
+	}
 	l.weakFacts(a)
 	for _, path := range sortedKeys(u.ranged) {
 		if strings.HasPrefix(path, "facts.") && !u.sized[path] {

@@ -26,6 +26,7 @@ func TestLintFindsWhatIsNotMeant(t *testing.T) {
 		says       string
 	}{
 		{"expired", appraisalTOML, testExpires, SeverityError, "expired"},
+		{"no audit session", swap(t, appraisalTOML, "audit = true\n", ""), long, SeverityWarning, "pcrs.audit"},
 		{"expires soon", appraisalTOML, testExpires - 3600, SeverityWarning, "expires soon"},
 		{"BOOT finding 1: Secure Boot without boot programs", withoutBoot, long, SeverityError, "CVE-2025-2296"},
 		{"no Secure Boot", swap(t, appraisalTOML, "facts.secure_boot.enabled", "facts.clock.safe"), long, SeverityWarning, "Secure Boot"},

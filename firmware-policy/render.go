@@ -31,7 +31,7 @@ func (d *Document) TOML() ([]byte, error) {
 
 func (b *appraisalBody) form(h tomlHeader) any {
 	t := tomlAppraisal{tomlHeader: h, Reference: b.Reference}
-	t.PCRs.Bank, t.PCRs.Quote, t.PCRs.Bind = b.Bank, b.Quote, b.Bind
+	t.PCRs.Bank, t.PCRs.Quote, t.PCRs.Bind, t.PCRs.Audit = b.Bank, b.Quote, b.Bind, b.Audit
 	t.Limits.EvidenceAge = span(b.EvidenceAge)
 	if b.IMA != nil {
 		t.IMA = tomlIMA{Known: b.IMA.Known, Keys: b.IMA.Keys, Watch: b.IMA.Watch}

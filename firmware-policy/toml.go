@@ -28,6 +28,7 @@ type (
 			Bank  string  `toml:"bank"`
 			Quote []int64 `toml:"quote"`
 			Bind  []int64 `toml:"bind"`
+			Audit bool    `toml:"audit,omitempty"`
 		} `toml:"pcrs"`
 		Limits struct {
 			EvidenceAge string `toml:"evidence_age"`
@@ -197,7 +198,7 @@ func readAppraisal(data []byte) (*appraisalBody, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &appraisalBody{Bank: t.PCRs.Bank, Quote: t.PCRs.Quote, Bind: t.PCRs.Bind, EvidenceAge: age, Reference: t.Reference}
+	b := &appraisalBody{Bank: t.PCRs.Bank, Quote: t.PCRs.Quote, Bind: t.PCRs.Bind, EvidenceAge: age, Reference: t.Reference, Audit: t.PCRs.Audit}
 	if len(t.IMA.Known)+len(t.IMA.Keys)+len(t.IMA.Watch) > 0 {
 		b.IMA = &imaBody{Known: t.IMA.Known, Keys: t.IMA.Keys, Watch: t.IMA.Watch}
 	}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
@@ -68,6 +70,51 @@ func TestF19_RenewalIsCheckedLikeTheFirst(t *testing.T) {
 	_, err := w.Ask(renewal(issuertest.Spoil{Host: &before}))
 	w.Refusal(err, denial.NotEnrolled)
 	issuertest.Must(w.Ask(renewal(issuertest.Spoil{})))(t)
+}
+
+// Where the policy demands it, every bank of the TPM is accounted for, and who leaves out the audit session is refused.
+func TestL15_F21_AuditedHosts(t *testing.T) {
+	w := issuertest.New(t)
+	w.Boot = bootlog.New(bootlog.Options{Banks: []string{"sha256", "sha384"}})
+	audited := strings.Replace(w.Appraisal(), "[limits]", "audit = true\n\n[limits]", 1)
+	w.Publish(audited)
+	half := bootlog.New(bootlog.Options{})
+	for _, row := range []struct {
+		name   string
+		banks  map[string]map[int64][]byte
+		spoil  issuertest.Spoil
+		reason denial.Reason
+	}{
+		{"both banks are measured into", map[string]map[int64][]byte{"sha384": w.Boot.PCRs("sha384")}, issuertest.Spoil{}, 0},
+		{"only one bank is kept", nil, issuertest.Spoil{}, 0},
+		{"sha384 is open", map[string]map[int64][]byte{"sha384": half.PCRs("sha384")}, issuertest.Spoil{Boot: half}, denial.BankUncapped},
+		{"sha384 was measured into by others", map[string]map[int64][]byte{"sha384": half.PCRs("sha384")}, issuertest.Spoil{}, denial.LogReplayMismatch},
+		{"no session", nil, issuertest.Spoil{Want: func(want *attest.Want) { want.Audit = false }}, denial.TPMFirmware},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := w.For(t)
+			w.Host.TPM.Banks = row.banks
+			for range 2 {
+				minted, err := w.Ask(row.spoil)
+				if row.reason == 0 && err != nil {
+					t.Fatal(err)
+				} else if row.reason != 0 && !w.Refusal(err, row.reason).Logged || (row.reason == 0) != (minted != nil) {
+					t.Error("not logged, or minted")
+				}
+			}
+		})
+	}
+	// A policy that begins to demand it while a host is on its way refuses what that host brings.
+	w.Host.TPM.Banks = nil
+	w.Publish(w.Appraisal())
+	a := w.Prepare(issuertest.Spoil{})
+	w.Keys[record.PurposeArtifact].Once(func() {
+		w.Publish(strings.Replace(w.Appraisal(), "[limits]", "audit = true\n\n[limits]", 1))
+	})
+	_, err := a.Send()
+	if ref := w.Refusal(err, denial.TPMFirmware); ref.Denial.Stage != denial.StageAppraisal {
+		t.Errorf("got %q", ref.Denial.Stage)
+	}
 }
 
 // An old kernel with the same signature has the same PCR 7; that its digest is not allowed stops it.

@@ -30,7 +30,7 @@ func (i *Issuer) Challenge(ctx context.Context, conn *Connection) (*wire.Challen
 	}
 	want := force.evidence.Selection()
 	return &wire.Challenge{Challenge: n[:], TTL: uint64(ChallengeLife.Seconds()), Bank: want.Bank, Quote: int64s(want.PCRs),
-		Bind: int64s(force.evidence.Bind()), Policy: force.states[record.Appraisal].Hash}, nil
+		Bind: int64s(force.evidence.Bind()), Policy: force.states[record.Appraisal].Hash, Audit: force.evidence.Audit()}, nil
 }
 
 func int64s(in []int) []int64 {
@@ -233,7 +233,8 @@ func (m *minting) challenge(ctx context.Context) (err error) {
 // attest verifies the evidence. The challenge is spent as soon as the AK's signature over it has verified.
 func (m *minting) attest() (err error) {
 	m.facts, err = attest.Verify(m.decoded, attest.Want{AK: m.host.AK, Challenge: m.nonce, Request: m.verified.Digest(),
-		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind(), IMA: m.force.evidence.IMA(), Logs: m.logs})
+		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind(),
+		Audit: m.force.evidence.Audit(), IMA: m.force.evidence.IMA(), Logs: m.logs})
 	if m.quoted = err == nil || denial.Of(err).Stage > denial.StageQuote; m.quoted {
 		m.conn.spend(m.nonce)
 	}

@@ -32,6 +32,7 @@ type CollectOptions struct {
 	RequestDigest statement.Digest // of the signed request that the evidence is for
 	Exporter      [32]byte         // TLS exporter of that connection
 	Selection     attest.Selection // the PCRs that the policy names
+	Audit         bool             // whether the policy wants an audit session: which banks the TPM keeps, and what stands in them
 	Bind          []int            // those of them that the cnf key is bound to
 	CNF           *Key             // made by NewCNF beforehand, since the request names it; nil: a new one
 	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
@@ -81,7 +82,10 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 			}
 		}
 		parts.Quote, parts.Signature, parts.PCRs, parts.AK, parts.CNF = q.Attest, q.Signature, q.PCRs, q.AK, cnf.Public
-		parts.Certify, err = c.certify(ak, cnf, qualifying)
+		if parts.Certify, err = c.certify(ak, cnf, qualifying); err != nil || !o.Audit {
+			return err
+		}
+		parts.Session, err = c.audit(ak, o.Selection.Bank, qualifying)
 		return err
 	})
 	if err != nil {

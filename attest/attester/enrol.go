@@ -112,12 +112,18 @@ func (c *call) activate(kind EKKind, cred attest.Credential) ([]byte, error) {
 		return nil, err
 	}
 	defer ak.free()
+	public, err := ek.public.Contents()
+	if err != nil {
+		return nil, err
+	}
+	// Only the EK of the certificate opens the salt, so the secret can be read on no bus (F21).
+	shielded := tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Salted(ek.handle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut))
 	r, err := tpm2.ActivateCredential{
 		ActivateHandle: ak.withPassword(),
 		KeyHandle:      tpm2.AuthHandle{Handle: ek.handle, Name: ek.name, Auth: auth},
 		CredentialBlob: tpm2.TPM2BIDObject{Buffer: cred.Blob},
 		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: cred.Secret},
-	}.Execute(c)
+	}.Execute(c, shielded)
 	if c.refused(err) {
 		return nil, denial.New(denial.ActivationFailed, "the TPM refused the credential: it is not for this EK and this AK")
 	}

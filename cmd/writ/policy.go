@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -93,13 +94,28 @@ func (a *app) localFacts(cmd *cobra.Command, s attest.Selection, eventLog, imaLi
 		}
 	}
 	bind := slices.DeleteFunc(firmwarepolicy.StablePCRs(), func(p int) bool { return !slices.Contains(s.PCRs, p) })
-	want := attest.Want{AK: ak, Challenge: attest.NewNonce(), Request: request, Exporter: channel, Selection: s, Bind: bind}
-	collected, err := tpm.Collect(ctx, attester.CollectOptions{Challenge: want.Challenge, RequestDigest: request, Exporter: channel,
-		Selection: s, Bind: bind, EventLogPath: eventLog, IMALogPath: imaList})
+	want := attest.Want{AK: ak, Challenge: attest.NewNonce(), Request: request, Exporter: channel, Selection: s, Bind: bind, Audit: true}
+	claims, err := collected(ctx, tpm, want, eventLog, imaList)
+	if err == nil {
+		return claims, nil
+	}
+	// A policy may go without an audit session: the author is told why, and what that means.
+	want.Audit = false
+	claims, again := collected(ctx, tpm, want, eventLog, imaList)
+	if again == nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "note: the policy does not demand an audit session (pcrs.audit), because this host has none that passes: %v\n", err)
+	}
+	return claims, again
+}
+
+// collected has the TPM make evidence for want, and verifies it.
+func collected(ctx context.Context, tpm *attester.TPM, want attest.Want, eventLog, imaList string) (attest.Claims, error) {
+	c, err := tpm.Collect(ctx, attester.CollectOptions{Challenge: want.Challenge, RequestDigest: want.Request, Exporter: want.Exporter,
+		Selection: want.Selection, Bind: want.Bind, Audit: want.Audit, EventLogPath: eventLog, IMALogPath: imaList})
 	if err != nil {
 		return attest.Claims{}, err
 	}
-	ev, err := attest.DecodeEvidence(collected.Evidence)
+	ev, err := attest.DecodeEvidence(c.Evidence)
 	if err != nil {
 		return attest.Claims{}, err
 	}

@@ -264,7 +264,7 @@ func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.
 		return nil, err
 	}
 	collected, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
-		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), CNF: cnf, EventLogPath: f.eventLog, IMALogPath: f.imaList})
+		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), Audit: ch.Audit, CNF: cnf, EventLogPath: f.eventLog, IMALogPath: f.imaList})
 	if err != nil {
 		return nil, err
 	}

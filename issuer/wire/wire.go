@@ -34,12 +34,13 @@ const ExporterLabel = "EXPORTER-writ-quote-v1"
 
 // Challenge is the answer to POST /v1/challenges.
 type Challenge struct {
-	Challenge []byte  `cbor:"1,keyasint"` // 32 bytes
-	TTL       uint64  `cbor:"2,keyasint"` // seconds
-	Bank      string  `cbor:"3,keyasint"` // "sha256" or "sha384"
-	Quote     []int64 `cbor:"4,keyasint"` // PCRs to quote, ascending
-	Bind      []int64 `cbor:"5,keyasint"` // PCRs that the cnf key is bound to, ascending
-	Policy    []byte  `cbor:"6,keyasint"` // hash of the appraisal policy in force, 32 bytes
+	Challenge []byte  `cbor:"1,keyasint"`           // 32 bytes
+	TTL       uint64  `cbor:"2,keyasint"`           // seconds
+	Bank      string  `cbor:"3,keyasint"`           // "sha256" or "sha384"
+	Quote     []int64 `cbor:"4,keyasint"`           // PCRs to quote, ascending
+	Bind      []int64 `cbor:"5,keyasint"`           // PCRs that the cnf key is bound to, ascending
+	Policy    []byte  `cbor:"6,keyasint"`           // hash of the appraisal policy in force, 32 bytes
+	Audit     bool    `cbor:"7,keyasint,omitempty"` // whether the policy wants an audit session
 }
 
 // Mint is the body of POST /v1/artifacts and of POST /v1/attestations.

@@ -105,7 +105,7 @@ func (w *World) sign(s Spoil) ([]byte, artifact.RequestClaims) {
 // Quoting returns what evidence for a challenge must cover.
 func (w *World) Quoting(h *Host, ch *wire.Challenge, request []byte, exporter [32]byte) attest.Want {
 	want := attest.Want{AK: h.TPM.AK, Challenge: attest.Nonce(ch.Challenge), Request: statement.DigestOf(request), Exporter: exporter,
-		Selection: attest.Selection{Bank: ch.Bank}}
+		Selection: attest.Selection{Bank: ch.Bank}, Audit: ch.Audit}
 	for _, p := range ch.Quote {
 		want.Selection.PCRs = append(want.Selection.PCRs, int(p))
 	}

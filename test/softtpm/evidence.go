@@ -39,11 +39,15 @@ func (t *TPM) Evidence(tb testing.TB, want attest.Want, pcrs map[int64][]byte, l
 		}
 	})
 	quote := t.Quote(tb, extra[:], want.Selection, quoted)
+	var session *attest.AuditSession
+	if want.Audit {
+		session = t.Session(tb, want.Selection.Bank, extra[:])
+	}
 	return Evidence{
 		EvidenceParts: attest.EvidenceParts{
 			Quote: quote, Signature: t.Sign(tb, quote), Bank: want.Selection.Bank, PCRs: quoted, AK: t.AK,
 			Certify: t.certify(tb, cnf, extra[:]), CNF: encode(cnf),
-			Challenge: want.Challenge, Request: want.Request, BootLog: log,
+			Challenge: want.Challenge, Request: want.Request, Session: session, BootLog: log,
 		},
 		CNFKey: key,
 	}

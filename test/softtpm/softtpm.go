@@ -38,6 +38,7 @@ type Edit struct {
 	EK, AK, CNF, Gate func(*tpm2.TPMTPublic)
 	Certificate       func(*x509.Certificate)
 	Quote, Certify    func(*tpm2.TPMSAttest)
+	Session           func(*tpm2.TPMSAttest)
 }
 
 // Options describe a TPM.
@@ -91,7 +92,11 @@ type TPM struct {
 	Clock       tpm2.TPMSClockInfo
 	Firmware    uint64
 	Edit        Edit
-	CNF         *ecdsa.PrivateKey // the cnf key of all evidence; nil: a fresh one each time
+	Banks       map[string]map[int64][]byte // PCRs 0 to 7 of banks beside the quoted one, for audit sessions
+	Kept        byte                        // which of PCRs 0 to 7 these banks have; default all
+	AtOnce      int                         // how many PCRs one command reads; default 8
+	Boot        []byte                      // tells this boot from others in audit sessions
+	CNF         *ecdsa.PrivateKey           // the cnf key of all evidence; nil: a fresh one each time
 
 	ekPublic  tpm2.TPMTPublic
 	ekKey     crypto.Signer
@@ -104,7 +109,7 @@ type TPM struct {
 func (v *Vendor) New(tb testing.TB, o Options) *TPM {
 	tb.Helper()
 	t := &TPM{
-		Clock: tpm2.TPMSClockInfo{Clock: 1000, ResetCount: 1, Safe: true}, Firmware: 0x2019102300163636, Edit: o.Edit,
+		Clock: tpm2.TPMSClockInfo{Clock: 1000, ResetCount: 1, Safe: true}, Firmware: 0x2019102300163636, Edit: o.Edit, Kept: 255, AtOnce: 8,
 	}
 	t.ekKey, t.ekPublic = newKey(tb, o.EK, ekAttributes, o.Edit.EK)
 	t.EK = encode(t.ekPublic)

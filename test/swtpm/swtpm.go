@@ -138,6 +138,18 @@ func (t *TPM) Reset(ctx context.Context) error {
 	return t.powerOn(ctx)
 }
 
+// Clone powers on a second TPM in dir that has a copy of the state of this one, which must be stopped: the same seeds, keys
+// and counters, like a virtual machine that was copied.
+func (t *TPM) Clone(ctx context.Context, dir string) (*TPM, error) {
+	if t.cmd != nil {
+		return nil, errors.New("copying TPM: it is running")
+	}
+	if err := os.CopyFS(filepath.Join(dir, filepath.Base(t.state())), os.DirFS(t.state())); err != nil {
+		return nil, fmt.Errorf("copying TPM: %w", err)
+	}
+	return Start(ctx, dir, Options{CA: t.ca})
+}
+
 func (t *TPM) kill() error {
 	cmd, done := t.cmd, t.done
 	t.cmd = nil
