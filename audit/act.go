@@ -103,6 +103,10 @@ func (w *world) enrolment(act *record.Act, e *record.Enrolment) error {
 		return denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new was in force")
 	}
 	w.hostOfEK[ek], w.ekOfHost[e.ID], w.approvals[ek] = e.ID, ek, approval{act.Digest(), e}
+	if w.held[e.ID] { // authorities have seen to it: the counters of its TPM begin where they are
+		delete(w.held, e.ID)
+		delete(w.clocks, ek)
+	}
 	delete(w.current, e.ID) // until its TPM has answered anew
 	return nil
 }

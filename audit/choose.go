@@ -52,7 +52,7 @@ func (e *entry) isContext() bool {
 	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.BreakGlass, statement.Review, statement.KeyChange:
 		return true
 	case statement.Record:
-		return e.record.Event == record.EventEnrol || e.record.Event == record.EventKey
+		return e.record.Event == record.EventEnrol || e.record.Event == record.EventKey || e.record.Hold
 	}
 	return false
 }

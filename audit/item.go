@@ -43,6 +43,7 @@ type Item struct {
 	Program   string     `json:"program,omitempty"` // SHA-256 of what ran
 	Exit      *int64     `json:"exit,omitempty"`
 	Refusal   *Refusal   `json:"refusal,omitempty"`
+	Held      bool       `json:"held,omitempty"` // the host gets nothing more until authorities approve it anew
 	Machine   *Machine   `json:"machine,omitempty"`
 	Act       *ActWords  `json:"act,omitempty"`
 	Enrolled  *Enrolled  `json:"enrolled,omitempty"`
@@ -234,7 +235,7 @@ func (it *Item) tell(r *record.Record) {
 		}
 	}
 	if len(r.Reasons) > 0 {
-		it.Refusal = refusalWords(r)
+		it.Refusal, it.Held = refusalWords(r), r.Hold
 	}
 	if en := r.Enrolled; en != nil {
 		it.Host = en.Host

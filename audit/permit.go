@@ -100,6 +100,9 @@ func (v *verifier) inForce(d *decided) error {
 	if v.world.current[d.in.Host.ID] != sum(d.in.Host.Enrolment) {
 		return denial.New(denial.NotEnrolled, "the artifact was decided on an enrolment that was not in force")
 	}
+	if v.world.held[d.in.Host.ID] {
+		return denial.New(denial.BootRollback, "the host was held, and authorities had not approved it anew")
+	}
 	want := v.world.causes(d.in.Host.ID, d.in.Initiator.ID, d.in.Appraisal.Hash, d.in.Authorization.Hash)
 	if !slices.Equal(want, d.in.Revoked) {
 		return denial.New(denial.LogInconsistent, "the artifact was decided on other revocations than those in the log")

@@ -149,6 +149,9 @@ func (w *world) admit(digest statement.Digest, en *record.Enrolled, approved *re
 // fails with the same code at the same stage. What was refused before that, or in the transaction, depended on state
 // that no statement shows: unchecked.
 func (v *verifier) denied(e *entry, r *record.Record, f *Finding) error {
+	if r.Hold {
+		defer func() { v.world.held[r.Workload] = true }()
+	}
 	caps, complete, err := v.capsule(e)
 	if err != nil {
 		return err
@@ -206,6 +209,9 @@ func (v *verifier) about(r *record.Record, d *decided) error {
 		return denial.New(denial.LogInconsistent, "the record tells of another request than the one decided on")
 	}
 	known := v.world.causes(in.Host.ID, in.Initiator.ID, in.Appraisal.Hash, in.Authorization.Hash)
+	if in.Held && !r.Hold && !v.world.held[in.Host.ID] {
+		return denial.New(denial.LogInconsistent, "the refusal was decided on a hold that is not in the log")
+	}
 	for _, c := range in.Revoked {
 		if !slices.Contains(known, c) {
 			return denial.New(denial.LogInconsistent, "the refusal was decided on a revocation that is not in the log")

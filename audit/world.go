@@ -38,6 +38,7 @@ type world struct {
 	glass       map[statement.Digest]*glass // break-glass authorizations, by digest of the payload
 	glassOf     map[string]*glass           // the same, by id
 	attested    map[statement.Digest]*glass // by digest of the attestation record
+	held        map[string]bool             // hosts that get nothing until authorities approve them anew
 }
 
 type published struct {
@@ -89,7 +90,7 @@ func newWorld() *world {
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
 		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},
 		starts: map[statement.Digest]uint64{}, emitted: seen{},
-		clocks: map[string]attest.Clock{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},
+		clocks: map[string]attest.Clock{}, held: map[string]bool{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},
 	}
 }
 

@@ -226,6 +226,7 @@ type hostRow struct {
 	Bound    *audit.Item // the newest enrolment record; nil until its TPM has answered
 	Last     *audit.Item // the newest decision with a quote; nil if there is none
 	Revoked  *audit.Item
+	Held     *audit.Item // the refusal since which it is held
 }
 
 func (c *Console) hosts(r *http.Request, reader *Reader) (string, any, error) {
@@ -238,6 +239,8 @@ func (c *Console) hosts(r *http.Request, reader *Reader) (string, any, error) {
 		switch {
 		case it.Act != nil && it.Act.Subject == "host":
 			rows[it.Host] = &hostRow{ID: it.Host, Approved: it}
+		case it.Held && rows[it.Host] != nil:
+			rows[it.Host].Held = it
 		case it.Act == nil && it.Enrolled != nil && rows[it.Host] != nil:
 			rows[it.Host].Bound = it
 		case it.Act != nil && it.Act.Cause == "host" && rows[it.Act.ID] != nil:

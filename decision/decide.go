@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
@@ -96,7 +97,7 @@ func (d Decision) Claims() artifact.Claims { return d.claims }
 // Decide checks, in this order:
 //   - the policies are there (108), the input is of this version (911) and complete (104), and names those policies (401);
 //   - bindings: the request names the certified confirmation key (702), the enrolled host (701) and initiator (405);
-//   - facts: the TPM's counters have not gone back (507);
+//   - facts: the host is not held, and the TPM's counters have not gone back (507);
 //   - revocation: host 803, initiator 805, policies 804;
 //   - appraisal: the policy has not expired (206), the evidence is young enough (205), every requirement holds;
 //   - authorization and lineage: the policy has not expired (206), the request has no parents (406), a rule allows it; or,
@@ -166,21 +167,36 @@ func complete(in *Input) bool {
 	return len(in.ID) == 16
 }
 
-// notRolledBack compares the clock with the furthest one seen of the same AK (F14, F15). The counters of an AK in the
-// endorsement hierarchy are plain, so that they can be compared.
+// notRolledBack refuses a host that is held (K21), and compares the clock with the furthest one seen of the same TPM (F14,
+// F15). The counters of an AK in the endorsement hierarchy are plain, so that they can be compared.
 func notRolledBack(in *Input) error {
-	now, seen := in.Facts.Clock, in.HighWater
-	switch {
-	case seen == nil:
+	if in.Held {
+		return denial.New(denial.BootRollback, "the host is held, because its TPM was there twice or was put back: authorities must approve it anew")
+	}
+	if in.HighWater == nil {
 		return nil
-	case now.Resets < seen.Resets:
-		return denial.New(denial.BootRollback, "the TPM's reset count has gone back")
-	case now.Resets == seen.Resets && now.Restarts < seen.Restarts:
-		return denial.New(denial.BootRollback, "the TPM's restart count has gone back")
-	case now.Resets == seen.Resets && now.Restarts == seen.Restarts && seen.Milliseconds > now.Milliseconds && seen.Milliseconds-now.Milliseconds > ClockTolerance:
-		return denial.New(denial.BootRollback, "the TPM's clock has gone back")
+	}
+	if what := behind(in.Facts.Clock, *in.HighWater); what != "" {
+		return denial.New(denial.BootRollback, "the TPM's %s has gone back", what)
 	}
 	return nil
+}
+
+// Behind reports whether a clock lies behind one that was seen of the same TPM, by more than ClockTolerance where nothing
+// but time has passed.
+func Behind(now, seen attest.Clock) bool { return behind(now, seen) != "" }
+
+// behind returns what has gone back, "" if nothing.
+func behind(now, seen attest.Clock) string {
+	switch {
+	case now.Resets < seen.Resets:
+		return "reset count"
+	case now.Resets == seen.Resets && now.Restarts < seen.Restarts:
+		return "restart count"
+	case now.Resets == seen.Resets && now.Restarts == seen.Restarts && seen.Milliseconds > now.Milliseconds && seen.Milliseconds-now.Milliseconds > ClockTolerance:
+		return "clock"
+	}
+	return ""
 }
 
 func notRevoked(in *Input) error {

@@ -30,12 +30,13 @@ type Input struct {
 	Appraisal     Policy                 `cbor:"13,keyasint"`
 	Authorization Policy                 `cbor:"14,keyasint"`
 	Revoked       []uint64               `cbor:"15,keyasint"`           // record.Cause values that hold for this request, ascending
-	HighWater     *attest.Clock          `cbor:"16,keyasint,omitempty"` // the furthest clock seen of this AK
+	HighWater     *attest.Clock          `cbor:"16,keyasint,omitempty"` // the furthest clock seen of this TPM
 	ID            []byte                 `cbor:"17,keyasint"`           // cti of the artifact, if it is permitted: 16 random bytes
 	StatusIndex   uint64                 `cbor:"18,keyasint"`
 	StatusURI     string                 `cbor:"19,keyasint"`
 	Challenged    uint64                 `cbor:"20,keyasint"`           // when the challenge was given out, seconds since 1970 UTC
 	BreakGlass    []byte                 `cbor:"21,keyasint,omitempty"` // payload of the break-glass authorization that the request names, if the log has it
+	Held          bool                   `cbor:"22,keyasint,omitempty"` // the host's TPM was there twice or was put back, and authorities have not approved it since
 
 	live bool // made from verified facts, not read back
 }

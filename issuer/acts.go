@@ -188,7 +188,7 @@ func checkPolicy(p record.Policy, now uint64) (policyState, error) {
 // enrolmentEffect registers an initiator, or approves the EK of a host, which is enrolled when its TPM has answered.
 // Host and EK are bound to each other for ever (706; K18 to K20). Approving the same pair again, with other labels or
 // another gate, is allowed if it was signed later than the one in force (402): the host is then enrolled no longer until
-// its TPM has answered anew.
+// its TPM has answered anew. A host that was held is then held no more, and its TPM's counters begin where they are.
 func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var e record.Enrolment
 	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
@@ -213,6 +213,9 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 	case found:
 		entry.Bumps = []string{counterEnrolment}
 		entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHost, Key: []byte(e.ID)})
+		if err := i.release(ctx, &entry, e.ID, e.Host.EK); err != nil {
+			return tlog.Entry{}, err
+		}
 	default:
 		entry.Once = []tlog.Once{
 			{Set: onceHost, Key: []byte(e.ID), Reason: denial.IdentityConflict},
@@ -220,6 +223,30 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 		}
 	}
 	return entry, nil
+}
+
+// release has the entry end the hold of a host, if it is held: what was seen of its TPM counts no more.
+func (i *Issuer) release(ctx context.Context, entry *tlog.Entry, host string, ek []byte) error {
+	version, err := i.log.Counter(ctx, counterRevoked)
+	if err != nil {
+		return err
+	}
+	c, err := i.readClock(ctx, ek)
+	if err != nil {
+		return err
+	}
+	_, held, err := i.log.Value(ctx, bucketHeld, []byte(host))
+	if err != nil {
+		return err
+	}
+	entry.Guards = append(entry.Guards, tlog.Guard{Counter: counterRevoked, Value: version})
+	if !held {
+		return nil
+	}
+	entry.Guards = append(entry.Guards, tlog.Guard{Counter: c.counter(), Value: c.version})
+	entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHeld, Key: []byte(host)}, tlog.Put{Bucket: bucketHighWater, Key: ek})
+	entry.Bumps = append(entry.Bumps, counterRevoked, c.counter())
+	return nil
 }
 
 func (i *Issuer) initiatorEffect(act *record.Act, e *record.Enrolment) (tlog.Entry, error) {

@@ -2,7 +2,9 @@ package issuer
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
@@ -67,6 +69,7 @@ type HostView struct {
 	EK     string            `json:"ek"` // SHA-256 of TPMT_PUBLIC
 	AK     string            `json:"ak"` // TPM Name
 	Gate   string            `json:"gate,omitempty"`
+	Held   string            `json:"held,omitempty"` // since when the host is held: it gets nothing until authorities approve it anew
 }
 
 // Host returns an enrolled host; NOT_ENROLLED if there is none with the id.
@@ -79,5 +82,10 @@ func (i *Issuer) Host(ctx context.Context, id string) (*HostView, error) {
 	if !found {
 		return nil, denial.New(denial.NotEnrolled, "no host with this id has been enrolled")
 	}
-	return &HostView{ID: h.ID, Labels: h.Labels, EK: hex.EncodeToString(h.EK), AK: hex.EncodeToString(h.AKName), Gate: h.Gate}, nil
+	view := &HostView{ID: h.ID, Labels: h.Labels, EK: hex.EncodeToString(h.EK), AK: hex.EncodeToString(h.AKName), Gate: h.Gate}
+	since, held, err := i.log.Value(ctx, bucketHeld, []byte(id))
+	if held {
+		view.Held = time.Unix(int64(binary.BigEndian.Uint64(since)), 0).UTC().Format(time.RFC3339)
+	}
+	return view, err
 }

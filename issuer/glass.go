@@ -238,7 +238,7 @@ func (m *minting) attestationEntry(leaf []byte) (tlog.Entry, error) {
 		return entry, err
 	}
 	entry.Puts = append(entry.Puts, rows...)
-	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)
+	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))
 }
 
 // consumeGlass checks a start by break-glass beyond what every start must pass: it is on the host that was authorized (701),

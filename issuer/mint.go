@@ -67,6 +67,7 @@ type minting struct {
 	facts      *attest.Facts
 	nonce      attest.Nonce // challenge that the evidence names
 	challenged time.Time    // when it was given out
+	arrived    time.Time    // when the evidence came
 	quoted     bool         // the enrolled AK's signature has verified
 	force      inForce
 	input      []byte // canonical, of the last decision
@@ -98,6 +99,7 @@ func (i *Issuer) Attest(ctx context.Context, conn *Connection, exporter [32]byte
 func (m *minting) pass(ctx context.Context) (*Minted, error) {
 	m.conn.minting.Lock()
 	defer m.conn.minting.Unlock()
+	m.arrived = m.now()
 	err := m.steps(ctx)
 	if err == nil {
 		err = m.run.Allowed()
@@ -317,7 +319,7 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 		Initiator:     decision.Initiator{ID: m.initiator.ID, Kind: uint64(m.initiator.Kind), Key: key[:], Enrolment: m.initiator.Enrolment},
 		Appraisal:     policyName(m.force.states[record.Appraisal]),
 		Authorization: policyName(m.force.states[record.Authorization]),
-		HighWater:     m.clock.seen,
+		HighWater:     m.clock.seen(),
 		StatusURI:     m.StatusURI(m.index / ListSize), StatusIndex: m.index % ListSize,
 	}
 	in.Attach(m.facts, m.verified)
@@ -326,6 +328,11 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 			return nil, err
 		}
 	}
+	_, held, err := m.log.Value(ctx, bucketHeld, []byte(m.host.ID))
+	if err != nil {
+		return nil, err
+	}
+	in.Held = held || m.clock.contradicts(m.reading(in.Facts.Clock))
 	in.Revoked, err = m.revocationView(ctx, in)
 	return in, err
 }
@@ -425,7 +432,31 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 		Puts:   append(trailRows(artifactTrails(&c), digest), permit, tlog.Put{Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}),
 		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
 	}
-	return entry, m.clock.raise(&entry, m.facts.Claims().Clock)
+	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))
+}
+
+// reading returns what the evidence says of the TPM whose clock it shows.
+func (m *minting) reading(now attest.Clock) reading {
+	r := reading{clock: now, challenged: m.challenged, arrived: m.arrived}
+	if m.facts != nil {
+		r.boot = m.facts.BootKey()
+	}
+	return r
+}
+
+// holds reports whether the refused evidence shows that there is a second TPM, and the host is not held for it yet. It was
+// signed by the enrolled AK, whatever else was wrong with it.
+func (m *minting) holds(ctx context.Context) (bool, error) {
+	now, err := m.decoded.Clock()
+	if err != nil {
+		return false, err
+	}
+	c, err := m.readClock(ctx, m.host.EK)
+	if err != nil || !c.contradicts(m.reading(now)) {
+		return false, err
+	}
+	_, held, err := m.log.Value(ctx, bucketHeld, []byte(m.host.ID))
+	return !held, err
 }
 
 // refused answers a denial: logged if the AK's or the initiator's signature has verified, counted otherwise. That an
@@ -460,8 +491,19 @@ func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
 	if s, ok := m.force.states[record.Appraisal]; ok {
 		about.Appraisal = &record.PolicyRef{ID: s.ID, Hash: s.Hash}
 	}
+	if m.quoted {
+		hold, err := m.holds(context.WithoutCancel(ctx))
+		if err != nil {
+			return m.refuseCounted(unlogged(err), true)
+		}
+		about.Hold = hold
+	}
 	return m.refuse(ctx, about, d, m.run.States(), func(ctx context.Context) (tlog.Entry, error) {
 		entry := tlog.Entry{Blobs: blobs}
+		if about.Hold {
+			entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHeld, Key: []byte(m.host.ID), Value: indexKey(uint64(m.arrived.Unix()))})
+			entry.Bumps = append(entry.Bumps, counterRevoked)
+		}
 		if !m.quoted {
 			return entry, nil
 		}
@@ -473,6 +515,6 @@ func (m *minting) refused(ctx context.Context, d *denial.Denial) error {
 		if err != nil {
 			return entry, err
 		}
-		return entry, c.raise(&entry, now)
+		return entry, c.raise(&entry, m.reading(now))
 	})
 }

@@ -84,7 +84,7 @@ func (ls *lists) at(n uint64) *list {
 	return l
 }
 
-// list is a status list. Its values change with a revocation and never otherwise: what is revoked gets no new artifact.
+// list is a status list. Its values change with a revocation or a hold and never otherwise: what is revoked gets no new artifact.
 type list struct {
 	mu      sync.Mutex
 	values  []artifact.StatusValue
@@ -168,11 +168,18 @@ func (i *Issuer) statuses(ctx context.Context, n uint64) ([]artifact.StatusValue
 	})
 }
 
-// revocations returns all that is revoked, by cause and target.
+// revocations returns all that is revoked, by cause and target. A host that is held is among it while it is held.
 func (i *Issuer) revocations(ctx context.Context) (map[string]record.Cause, error) {
 	all := map[string]record.Cause{}
 	err := i.log.Each(ctx, bucketRevoked, nil, func(key, _ []byte) error {
 		all[string(key)] = record.Cause(key[0])
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = i.log.Each(ctx, bucketHeld, nil, func(key, _ []byte) error {
+		all[string(revokedKey(record.CauseHost, string(key)))] = record.CauseHost
 		return nil
 	})
 	return all, err

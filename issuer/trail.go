@@ -104,8 +104,7 @@ func artifactTrails(c *artifact.Claims) [][]byte {
 
 // recordTrails returns the subjects of a record. The request that it refuses stands among the blobs of its entry.
 func recordTrails(r *record.Record, blobs [][]byte) (subjects [][]byte) {
-	switch r.Event {
-	case record.EventEnrol, record.EventKey:
+	if r.Event == record.EventEnrol || r.Event == record.EventKey || r.Hold {
 		subjects = append(subjects, trailOf(trailContext, nil))
 	}
 	if r.CTI != nil {
@@ -126,7 +125,7 @@ func recordTrails(r *record.Record, blobs [][]byte) (subjects [][]byte) {
 	return subjects
 }
 
-// Context returns the indices of genesis, acts, enrolment records and key births: what later entries are verified with.
+// Context returns the indices of genesis, acts, enrolment records, holds and key births: what later entries are verified with.
 // A log always has them: one without rows was written before entries were indexed (906).
 func (i *Issuer) Context(ctx context.Context) ([]uint64, error) {
 	all, err := i.trail(ctx, trailContext, nil)

@@ -80,6 +80,7 @@ type Record struct {
 	Retention    *Retention        `cbor:"28,keyasint,omitempty"`
 	Glass        *Glass            `cbor:"29,keyasint,omitempty"`
 	Attested     *Attested         `cbor:"30,keyasint,omitempty"`
+	Hold         bool              `cbor:"31,keyasint,omitempty"` // denial: the TPM was there twice or was put back, so the host is held until authorities approve it anew
 }
 
 // Emitter is who wrote a record: a URI, a random epoch of 16 bytes, and a number that rises by one within the epoch.
@@ -233,6 +234,8 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "a record has reasons exactly if it denies")
 	case (r.Event == EventDenial) != (r.Outcome != Permitted):
 		return denial.New(denial.PayloadForm, "a denial record denies, and only a denial record")
+	case r.Hold && r.Event != EventDenial:
+		return denial.New(denial.PayloadForm, "a host is held by a denial only")
 	case (r.Event == EventStart || r.Event == EventEnd) != (r.Execution != nil):
 		return denial.New(denial.PayloadForm, "an execution stands in start and end records only")
 	case (r.Event == EventEnrol) != (r.Enrolled != nil) || (r.Event == EventKey) != (r.Birth != nil):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -212,5 +213,31 @@ func TestPullGoesOn(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%d files are left", len(left))
+	}
+}
+
+func TestK21_StatusOfAHeldHost(t *testing.T) {
+	answer := `{"id":"spiffe://example/host/a","labels":{"env":"test"},"ek":"aa","ak":"bb","gate":"https://gate.example/a"`
+	var asked string
+	socket := admin(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Query().Get("id")
+		fmt.Fprint(w, answer+"}")
+	})
+	args := []string{"host", "status", "--admin", socket, "--id", "spiffe://example/host/a"}
+	if status, stdout, stderr := call(t, args...); status != exitYes || asked != "spiffe://example/host/a" || !strings.Contains(stdout, "label env=test") || strings.Contains(stdout, "held") {
+		t.Errorf("got %d, %q, %q, asked for %q", status, stdout, stderr, asked)
+	}
+	answer += `,"held":"2026-11-30T12:00:00Z"`
+	if status, stdout, stderr := call(t, append(args, "--json")...); status != exitDenied || !strings.Contains(stdout, `"held":"2026-11-30T12:00:00Z"`) || !strings.Contains(stderr, "507") {
+		t.Errorf("got %d, %q, %q", status, stdout, stderr)
+	}
+	for name, args := range map[string][]string{"no id": {"--admin", socket}, "no socket": {"--id", "spiffe://example/host/a"}} {
+		if status, _, _ := call(t, append([]string{"host", "status"}, args...)...); status != exitMisuse {
+			t.Errorf("%s: got %d", name, status)
+		}
+	}
+	answer += `,"more":1`
+	if status, _, _ := call(t, args...); status != exitFault {
+		t.Errorf("another answer: got %d", status)
 	}
 }

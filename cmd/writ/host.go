@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,7 +14,9 @@ import (
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/gate"
+	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -30,39 +35,98 @@ type ekView struct {
 }
 
 func (a *app) hostStatus() *cobra.Command {
-	return &cobra.Command{
-		Use:   "status",
-		Short: "Show this host's endorsement keys and attestation key: what authorities need to enrol it",
-		Args:  cobra.NoArgs,
+	var admin, id string
+	cmd := &cobra.Command{
+		Use:   "status [--admin SOCKET --id URI]",
+		Short: "Show this host's endorsement keys and attestation key, or what the issuer knows of a host",
+		Long: `Status shows the keys of this host's TPM: what authorities need to enrol it.
+
+On the issuer's machine, with --admin and --id, it shows what the issuer knows of a host instead. A host that is held has shown
+that its TPM is there twice, or was put back to an earlier state, and gets nothing (507) until authorities approve it anew with
+"writ host approve" and it has been enrolled again. Its exit status is then 1.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			tpm, err := attester.Open(cmd.Context(), a.tpm)
-			if err != nil {
-				return err
+			if (admin == "") != (id == "") {
+				return misuse("give --admin and --id together, or neither")
 			}
-			defer tpm.Close()
-			eks, err := tpm.EKs(cmd.Context())
-			if err != nil {
-				return err
+			if admin != "" {
+				return a.hostAtIssuer(cmd, admin, id)
 			}
-			public, err := tpm.AK(cmd.Context())
-			if err != nil {
-				return err
-			}
-			name, err := attest.Name(public)
-			if err != nil {
-				return err
-			}
-			var views []ekView
-			text := fmt.Sprintf("AK  %s\n", hex.EncodeToString(name))
-			for _, ek := range eks {
-				digest := ek.Digest()
-				v := ekView{ek.Kind.String(), hex.EncodeToString(digest[:]), ek.Cert != nil}
-				views = append(views, v)
-				text += fmt.Sprintf("EK  %s  %s, certificate: %v\n", v.Digest, v.Kind, v.Certificate)
-			}
-			return a.print(cmd, map[string]any{"ak": hex.EncodeToString(name), "eks": views}, text)
+			return a.hostHere(cmd)
 		},
 	}
+	cmd.Flags().StringVar(&admin, "admin", "", "admin socket of writd on this machine")
+	cmd.Flags().StringVar(&id, "id", "", "URI of the host to ask it about")
+	return cmd
+}
+
+// hostAtIssuer shows what the issuer knows of a host. That it is held is a denial.
+func (a *app) hostAtIssuer(cmd *cobra.Command, admin, id string) error {
+	raw, err := client.NewAdmin(admin).Hosts(cmd.Context(), id)
+	if err != nil {
+		return err
+	}
+	var h issuerHost
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&h); err != nil {
+		return fmt.Errorf("reading the issuer's answer: %w", err)
+	}
+	text := fmt.Sprintf("%s\nAK    %s\nEK    %s\n", h.ID, h.AK, h.EK)
+	for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
+		text += fmt.Sprintf("label %s=%s\n", name, h.Labels[name])
+	}
+	if h.Gate != "" {
+		text += fmt.Sprintf("gate  %s\n", h.Gate)
+	}
+	if h.Held != "" {
+		text += fmt.Sprintf("held since %s: authorities must approve it anew\n", h.Held)
+	}
+	if err := a.print(cmd, h, text); err != nil || h.Held == "" {
+		return err
+	}
+	a.json = false // the answer is printed; the denial is for people
+	return denial.New(denial.BootRollback, "the host is held since %s, because its TPM was there twice or was put back", h.Held)
+}
+
+// issuerHost is a host as the issuer's admin socket tells of it.
+type issuerHost struct {
+	ID     string            `json:"id"`
+	Labels map[string]string `json:"labels"`
+	EK     string            `json:"ek"` // SHA-256 of TPMT_PUBLIC
+	AK     string            `json:"ak"` // TPM Name
+	Gate   string            `json:"gate,omitempty"`
+	Held   string            `json:"held,omitempty"` // since when
+}
+
+// hostHere shows the keys of this host's TPM.
+func (a *app) hostHere(cmd *cobra.Command) error {
+	tpm, err := attester.Open(cmd.Context(), a.tpm)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	eks, err := tpm.EKs(cmd.Context())
+	if err != nil {
+		return err
+	}
+	public, err := tpm.AK(cmd.Context())
+	if err != nil {
+		return err
+	}
+	name, err := attest.Name(public)
+	if err != nil {
+		return err
+	}
+	var views []ekView
+	text := fmt.Sprintf("AK  %s\n", hex.EncodeToString(name))
+	for _, ek := range eks {
+		digest := ek.Digest()
+		v := ekView{ek.Kind.String(), hex.EncodeToString(digest[:]), ek.Cert != nil}
+		views = append(views, v)
+		text += fmt.Sprintf("EK  %s  %s, certificate: %v\n", v.Digest, v.Kind, v.Certificate)
+	}
+	return a.print(cmd, map[string]any{"ak": hex.EncodeToString(name), "eks": views}, text)
 }
 
 func (a *app) hostApprove() *cobra.Command {

@@ -70,6 +70,9 @@ func putRefusal(s *sheet, r *record.Record) {
 		s.put("decided_at", denial.Stage(r.Stage).String())
 	}
 	s.putText("detail", r.Detail)
+	if r.Hold {
+		s.put("host_held", "until authorities approve it anew: its TPM was there twice, or was put back")
+	}
 	if len(r.Requirements) > 0 {
 		s.put("did_not_hold", r.Requirements)
 	}
