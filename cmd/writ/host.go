@@ -81,12 +81,9 @@ func (a *app) hostAtIssuer(cmd *cobra.Command, admin, id string) error {
 	}
 	if h.Held != "" {
 		text += fmt.Sprintf("held since %s: authorities must approve it anew\n", h.Held)
+		err = denial.New(denial.BootRollback, "the host is held since %s, because its TPM was there twice or was put back", h.Held)
 	}
-	if err := a.print(cmd, h, text); err != nil || h.Held == "" {
-		return err
-	}
-	a.json = false // the answer is printed; the denial is for people
-	return denial.New(denial.BootRollback, "the host is held since %s, because its TPM was there twice or was put back", h.Held)
+	return a.showDenied(cmd, h, text, err)
 }
 
 // issuerHost is a host as the issuer's admin socket tells of it.
