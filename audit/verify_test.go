@@ -19,6 +19,9 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 	m, c := s.permit()
 	permits, requests = append(permits, m), append(requests, c)
 	s.run(m, 1)
+	back := *s.Host.TPM // so soon after the permit that it may have been made before
+	back.Clock.ResetCount = 0
+	s.refuse(denial.BootRollback, asking{tpm: &back})
 	s.run(m, 2)
 	s.mustReport(m, record.EventDenial)
 	if _, err := s.report(m, record.EventStart, nil); !denial.Is(err, denial.ArtifactReplayed) {
@@ -33,9 +36,6 @@ func (s *stage) story() (permits []*issuer.Minted, requests []*artifact.RequestC
 	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log})
 	s.refuse(denial.LogReplayMismatch, asking{log: bootlog.New(bootlog.Options{Image: []byte("another image")}).Log, beside: true})
 	s.refuse(denial.ChallengeUnknown, asking{foreign: true})
-	back := *s.Host.TPM
-	back.Clock.ResetCount = 0
-	s.refuse(denial.BootRollback, asking{tpm: &back})
 	s.publish(s.authorization("120s"))
 	s.refuse(denial.LifetimeTooLong, asking{})
 	s.publish(s.Appraisal())
