@@ -74,10 +74,11 @@ func (f *quoteFlags) check() error {
 func (f *quoteFlags) explain(data []byte) (*sheet, error) {
 	explain := explainAttestation
 	if len(data) > 0 && data[0]>>5 == 5 { // a CBOR map; a TPMS_ATTEST begins with 0xFF or a small length
-		if f.signature != "" {
+		if f.signature == "" {
+			explain = explainEvidence
+		} else if _, err := attest.DecodeEvidence(data); err == nil {
 			return &sheet{}, misuse("--sig and --ak are for a quote by itself: evidence brings its own")
 		}
-		explain = explainEvidence
 	}
 	s, err := explain(data)
 	if err != nil {
