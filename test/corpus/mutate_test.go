@@ -2,6 +2,7 @@ package corpus
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/imalog"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -44,21 +46,47 @@ func (m mutator) pick(worlds []world) *world {
 	return &worlds[1+m.IntN(len(worlds)-1)]
 }
 
-// newWorld makes a host whose AK is of the given kind. Hosts boot in different ways.
+// newWorld makes a host whose AK is of the given kind. Hosts boot in different ways, and send different things: that of P-256
+// an audit session, that of RSASSA an IMA list, that of RSAPSS a log of systemd.
 func newWorld(tb testing.TB, o softtpm.Options) world {
 	tb.Helper()
 	vendor := softtpm.NewVendor(tb)
 	tpm, stranger := vendor.New(tb, o), vendor.New(tb, o)
-	boot := bootlog.New(bootlog.Options{GRUB: o.AK == softtpm.RSA2048, Locality: 3})
-	off := bootlog.New(bootlog.Options{NoSecureBoot: true, CommandLine: "init=/bin/sh"})
+	banks := []string{"sha256"}
+	if o.AK == softtpm.P256 {
+		banks = append(banks, "sha384")
+	}
+	boot := bootlog.New(bootlog.Options{Banks: banks, GRUB: o.AK == softtpm.RSA2048, Locality: 3})
+	off := bootlog.New(bootlog.Options{Banks: banks, NoSecureBoot: true, CommandLine: "init=/bin/sh"})
 	w := world{want: attest.Want{
 		AK: tpm.AK, Challenge: attest.NewNonce(), Request: statement.DigestOf([]byte("request")), Exporter: [32]byte{7},
 		Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12}}, Bind: []int{4, 7, 11},
 	}}
+	switch o.AK {
+	case softtpm.P256:
+		w.want.Audit = true
+	case softtpm.RSA2048:
+		w.want.Selection.PCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+		w.want.IMA = attest.IMAReference{Known: []string{"sha256:" + hex.EncodeToString(imalog.Sum("sha256", "agent"))}, Watch: []string{"/opt/*"}}
+	}
 	make := func(t *softtpm.TPM, b *bootlog.Boot, edit func(*attest.Want)) attest.EvidenceParts {
-		want := w.want
+		want, pcrs := w.want, b.PCRs("sha256")
 		edit(&want)
-		return t.Evidence(tb, want, b.PCRs("sha256"), b.Log).EvidenceParts
+		var system, list []byte
+		switch o.AK {
+		case softtpm.P256:
+			t.Banks, t.Boot = map[string]map[int64][]byte{"sha384": b.PCRs("sha384")}, b.Log[:64]
+		case softtpm.RSA2048:
+			ima := imalog.New("sha256", pcrs)
+			ima.File("/opt/agent", "agent")
+			ima.File("/usr/bin/other", "other")
+			list, pcrs[10] = ima.Bytes, ima.PCR10("sha256")
+		case softtpm.RSA2048PSS:
+			system = measureOS(pcrs, "enter-initrd", "leave-initrd", "ready")
+		}
+		p := t.Evidence(tb, want, pcrs, b.Log).EvidenceParts
+		p.OSLog, p.IMALog = system, list
+		return p
 	}
 	w.parts = make(tpm, boot, func(*attest.Want) {})
 	w.donors = []attest.EvidenceParts{
@@ -80,6 +108,18 @@ func newWorld(tb testing.TB, o softtpm.Options) world {
 	return w
 }
 
+// measureOS extends PCR 11 with the texts, as systemd does, and returns its log.
+func measureOS(pcrs map[int64][]byte, texts ...string) (log []byte) {
+	for _, text := range texts {
+		digest := sha256.Sum256([]byte(text))
+		value := sha256.Sum256(append(slices.Clone(pcrs[11]), digest[:]...))
+		pcrs[11] = value[:]
+		log = fmt.Appendf(log, "\x1e{\"pcr\":11,\"digests\":[{\"hashAlg\":\"sha256\",\"digest\":\"%x\"}],\"content_type\":\"systemd\","+
+			"\"content\":{\"string\":%q,\"bootId\":\"0f\",\"timestamp\":1,\"eventType\":\"phase\"}}\n", digest, text)
+	}
+	return log
+}
+
 func (w *world) verify(raw []byte) (*attest.Facts, error) {
 	ev, err := attest.DecodeEvidence(raw)
 	if err != nil {
@@ -92,7 +132,7 @@ func (w *world) verify(raw []byte) (*attest.Facts, error) {
 // a changed boot log, or parts of other valid evidence. A part that cannot be encoded gives nil.
 func (w *world) mutate(m mutator) []byte {
 	p := w.parts
-	p.PCRs = maps.Clone(p.PCRs)
+	p.PCRs, p.Session = maps.Clone(p.PCRs), copyOf(p.Session)
 	donor := w.donors[m.IntN(len(w.donors))]
 	switch m.IntN(8) {
 	case 0, 1:
@@ -122,7 +162,26 @@ func (w *world) mutate(m mutator) []byte {
 
 // fieldsOf returns the parts that are bytes.
 func fieldsOf(p *attest.EvidenceParts) []*[]byte {
-	return []*[]byte{&p.Quote, &p.Signature, &p.AK, &p.Certify.Attest, &p.Certify.Signature, &p.CNF, &p.BootLog}
+	fields := []*[]byte{&p.Quote, &p.Signature, &p.AK, &p.Certify.Attest, &p.Certify.Signature, &p.CNF, &p.BootLog}
+	for _, log := range []*[]byte{&p.OSLog, &p.IMALog} {
+		if *log != nil {
+			fields = append(fields, log)
+		}
+	}
+	if p.Session != nil {
+		fields = append(fields, &p.Session.Attest, &p.Session.Signature)
+		for i := range p.Session.Responses {
+			fields = append(fields, &p.Session.Responses[i])
+		}
+	}
+	return fields
+}
+
+func copyOf(s *attest.AuditSession) *attest.AuditSession {
+	if s == nil {
+		return nil
+	}
+	return &attest.AuditSession{Attest: s.Attest, Signature: s.Signature, Responses: slices.Clone(s.Responses)}
 }
 
 // exchange takes one or more parts from other valid evidence.
@@ -145,7 +204,22 @@ func (w *world) exchange(m mutator, p *attest.EvidenceParts, donor attest.Eviden
 func (w *world) lie(m mutator, p *attest.EvidenceParts, donor attest.EvidenceParts) {
 	pcrs := slices.Sorted(maps.Keys(p.PCRs))
 	pcr := pcrs[m.IntN(len(pcrs))]
-	switch m.IntN(7) {
+	switch m.IntN(8) {
+	case 7: // a session that lacks an answer, or has one too many or another order
+		if s := p.Session; s != nil {
+			i, j := m.IntN(len(s.Responses)), m.IntN(len(s.Responses))
+			switch m.IntN(3) {
+			case 0:
+				s.Responses = slices.Delete(s.Responses, i, i+1)
+			case 1:
+				s.Responses = slices.Insert(s.Responses, i, s.Responses[j])
+			case 2:
+				s.Responses[i], s.Responses[j] = s.Responses[j], s.Responses[i]
+			}
+		} else {
+			p.Session = donor.Session
+			p.OSLog, p.IMALog = p.IMALog, p.OSLog
+		}
 	case 0:
 		p.PCRs[pcr] = m.bytes(p.PCRs[pcr])
 	case 1:
@@ -212,6 +286,9 @@ func restored(got *attest.Claims, want attest.Claims) bool {
 		return n
 	}
 	lacked := false
+	if missing := silent(got, want); missing > 0 && missing == uncounted(11) {
+		got.OS, got.Unexplained[11], lacked = want.OS, want.Unexplained[11], true
+	}
 	if missing := len(want.Disks) - len(got.Disks); missing >= 0 && uncounted(5) > 0 && missing <= uncounted(5) {
 		got.Disks, got.Unexplained[5], lacked = want.Disks, want.Unexplained[5], true
 	}
@@ -227,6 +304,23 @@ func restored(got *attest.Claims, want attest.Claims) bool {
 		got.Shim.SBAT, got.Shim.Generations, lacked = want.Shim.SBAT, want.Shim.Generations, true
 	}
 	return lacked
+}
+
+// silent returns how many events of the system tell nothing but their digest any more, -1 if anything else differs.
+func silent(got *attest.Claims, want attest.Claims) (n int) {
+	if len(got.OS) != len(want.OS) {
+		return -1
+	}
+	for i, e := range got.OS {
+		if e.Text == "" && want.OS[i].Text != "" {
+			e.Text = want.OS[i].Text
+			n++
+		}
+		if e != want.OS[i] {
+			return -1
+		}
+	}
+	return n
 }
 
 func (o *outcome) add(other outcome) {
