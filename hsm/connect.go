@@ -189,18 +189,21 @@ func (t *Token) login(session pkcs11.SessionHandle) error {
 	return nil
 }
 
-// openSessions fills the pool with read-only sessions, as many as configured or as the token has, but at least one.
+// openSessions fills the pool with read-only sessions, as many as configured or as the token has, but at least one. The one for
+// tree heads comes last: a token that has no more does without.
 func (t *Token) openSessions(c *conn) error {
-	c.sessions = make(chan pkcs11.SessionHandle, t.cfg.MaxSessions)
-	for range t.cfg.MaxSessions {
-		session, err := t.mod.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION)
-		if errors.Is(err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)) && len(c.sessions) > 0 {
-			return nil
+	c.sessions, c.heads = make(chan pkcs11.SessionHandle, t.cfg.MaxSessions), make(chan pkcs11.SessionHandle, 1)
+	for _, pool := range []chan pkcs11.SessionHandle{c.sessions, c.heads} {
+		for range cap(pool) {
+			session, err := t.mod.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION)
+			if errors.Is(err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)) && len(c.sessions) > 0 {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("opening session: %w", err)
+			}
+			pool <- session
 		}
-		if err != nil {
-			return fmt.Errorf("opening session: %w", err)
-		}
-		c.sessions <- session
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (t *Token) sign(ctx context.Context, p Purpose, pinned statement.Thumbprint
 		return nil, err
 	}
 	digest := sha256.Sum256(tbs.Bytes())
-	return call(ctx, t, func(c *conn, session pkcs11.SessionHandle) ([]byte, error) {
+	return callFor(ctx, t, p, func(c *conn, session pkcs11.SessionHandle) ([]byte, error) {
 		sig, err := t.rawSign(session, t.handle(c, pinned), digest[:])
 		if err != nil {
 			return nil, err

@@ -97,6 +97,39 @@ func TestH09_BusySessionsOverload(t *testing.T) {
 	signs(t, s, statement.Artifact)
 }
 
+// TestH09_TreeHeadsAreNotHeldUp: while artifacts wait for a session, a tree head, for which every one of them waits then, does not.
+func TestH09_TreeHeadsAreNotHeldUp(t *testing.T) {
+	cfg := config(softhsm.New(t))
+	cfg.MaxSessions = 2
+	tk := openWith(t, cfg)
+	artifacts, heads := newSigner(t, tk, Artifact), newSigner(t, tk, Log)
+	release := make(chan struct{})
+	entered := make(chan struct{}, 8)
+	logKey := tk.handle(tk.conn, heads.Key().Thumbprint())
+	shim(tk, 1<<30, func(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, digest []byte) ([]byte, error) {
+		if key != logKey {
+			entered <- struct{}{}
+			<-release
+		}
+		return tk.signECDSA(session, key, digest)
+	})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := sign(t.Context(), artifacts, statement.Artifact); err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	<-entered
+	<-entered // every session has its call now
+	for range 3 {
+		signs(t, heads, statement.Receipt)
+	}
+	close(release)
+	wg.Wait()
+}
+
 func TestH10_RemovedTokenHealsWithoutRestart(t *testing.T) {
 	soft := softhsm.New(t)
 	tk := openWith(t, config(soft))

@@ -32,7 +32,7 @@ type Config struct {
 	// RetryPIN says that an operator has corrected the PIN: Open may then log in although the token reports that
 	// the last login failed. Without it Open does not, so that restarts cannot lock the token.
 	RetryPIN bool
-	// MaxSessions is how many calls may be in the module at once. Default 16.
+	// MaxSessions is how many calls may be in the module at once, beside one of the log key. Default 16.
 	MaxSessions int
 	// Wait is the longest time to wait for a session before Overloaded. Default and maximum 2 s.
 	Wait time.Duration
@@ -85,6 +85,7 @@ type conn struct {
 	info      Info
 	keeper    pkcs11.SessionHandle // holds the login and is never used
 	sessions  chan pkcs11.SessionHandle
+	heads     chan pkcs11.SessionHandle                    // one more, for the log key alone: all that was signed waits for a tree head
 	handles   map[statement.Thumbprint]pkcs11.ObjectHandle // guarded by Token.mu
 	calls     sync.WaitGroup                               // calls that may be in the module
 	lost      chan struct{}                                // closed when the conn is given up
@@ -170,15 +171,20 @@ func (t *Token) Close() error {
 	}
 }
 
-// call runs f in a session of its own. It returns when f does or when the time is up, whichever is first; what f
-// returns later is discarded (H16). If f reports a fault of the module, the connection is given up.
+// call runs f in a session of its own; see callFor.
 func call[T any](ctx context.Context, t *Token, f func(*conn, pkcs11.SessionHandle) (T, error)) (T, error) {
+	return callFor(ctx, t, Artifact, f)
+}
+
+// callFor runs f in a session of its own, which for the log key may be the one that is kept for it. It returns when f does or when the time is up, whichever is first; what f
+// returns later is discarded (H16). If f reports a fault of the module, the connection is given up.
+func callFor[T any](ctx context.Context, t *Token, p Purpose, f func(*conn, pkcs11.SessionHandle) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
 	}
 	var none T
-	c, session, err := t.acquire(ctx)
+	c, session, free, err := t.acquire(ctx, p)
 	if err != nil {
 		return none, err
 	}
@@ -188,7 +194,7 @@ func call[T any](ctx context.Context, t *Token, f func(*conn, pkcs11.SessionHand
 	defer close(gone)
 	go func() {
 		value, err := f(c, session)
-		c.sessions <- session
+		free <- session
 		c.calls.Done()
 		select {
 		case done <- result{value, err}:
@@ -211,10 +217,10 @@ func call[T any](ctx context.Context, t *Token, f func(*conn, pkcs11.SessionHand
 	return none, denial.New(denial.HSMUnavailable, "the token did not answer in time")
 }
 
-// acquire waits for a free session. Whoever gets one puts it back into c.sessions and calls c.calls.Done.
-func (t *Token) acquire(ctx context.Context) (*conn, pkcs11.SessionHandle, error) {
+// acquire waits for a free session. Whoever gets one puts it back into the channel that comes with it and calls c.calls.Done.
+func (t *Token) acquire(ctx context.Context, p Purpose) (c *conn, session pkcs11.SessionHandle, free chan<- pkcs11.SessionHandle, err error) {
 	if ctx.Err() != nil {
-		return nil, 0, denial.New(denial.HSMUnavailable, "the time for a signature is up")
+		return nil, 0, nil, denial.New(denial.HSMUnavailable, "the time for a signature is up")
 	}
 	t.mu.RLock()
 	c, state := t.conn, t.state
@@ -223,19 +229,26 @@ func (t *Token) acquire(ctx context.Context) (*conn, pkcs11.SessionHandle, error
 	}
 	t.mu.RUnlock()
 	if c == nil {
-		return nil, 0, state
+		return nil, 0, nil, state
+	}
+	var heads chan pkcs11.SessionHandle // of which nothing comes
+	if p == Log {
+		heads = c.heads
 	}
 	select {
-	case session := <-c.sessions:
-		return c, session, nil
+	case session = <-c.sessions:
+		return c, session, c.sessions, nil
+	case session = <-heads:
+		return c, session, heads, nil
 	default:
 	}
 	wait := time.NewTimer(t.cfg.Wait)
 	defer wait.Stop()
-	var err error
 	select {
-	case session := <-c.sessions:
-		return c, session, nil
+	case session = <-c.sessions:
+		return c, session, c.sessions, nil
+	case session = <-heads:
+		return c, session, heads, nil
 	case <-c.lost:
 		err = denial.New(denial.HSMUnavailable, "the connection to the token was lost")
 	case <-wait.C:
@@ -244,5 +257,5 @@ func (t *Token) acquire(ctx context.Context) (*conn, pkcs11.SessionHandle, error
 		err = denial.New(denial.Overloaded, "every session of the token is busy")
 	}
 	c.calls.Done()
-	return nil, 0, err
+	return nil, 0, nil, err
 }

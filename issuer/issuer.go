@@ -192,8 +192,14 @@ func settled(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // refuse logs the denial of a known caller, with what is already in about, and what beside holds beside the leaf; it
-// may be nil. If the log cannot take it, the caller is told so instead (see unlogged), and it is counted for the summary.
+// may be nil. If the log cannot take it, the caller is told so instead (see unlogged), and it is counted for the summary. That
+// too much is asked for (907) is only counted: a record of it would be one signature more of a token that is behind already.
 func (i *Issuer) refuse(ctx context.Context, about *record.Record, d *denial.Denial, states map[uint64]uint8, beside func(context.Context) (tlog.Entry, error)) error {
+	if d.Reason == denial.Overloaded {
+		i.strangers.add(d.Reason)
+		i.count(d.Reason)
+		return &Refusal{Denial: d, Known: true, RequestID: about.RequestID}
+	}
 	ctx, cancel := settled(ctx)
 	defer cancel()
 	i.count(d.Reason)

@@ -190,3 +190,32 @@ func TestStandbyTokenSignsOn(t *testing.T) {
 	}
 	l.verify(work.given...)
 }
+
+// TestSlowTokenSheds: a token that makes fewer signatures than are asked for is asked for no more than it can make in two seconds. What
+// is beyond that is refused with 907 and nothing else; every artifact has its receipt under a head shared by its batch; and once less is
+// asked for, all is well without anybody's doing.
+func TestSlowTokenSheds(t *testing.T) {
+	soft := softToken(t)
+	m := faultp11.New(t, soft.Module)
+	l := newLive(t, tokenTable(m.Path, soft.Label, soft.PINFile, append(soft.Env(), m.Env...), "sessions = 2"))
+	l.serve()
+	l.admit()
+	hosts := machines(l, 40)
+	m.Script(t, "C_Sign 0 1000000 turn 100") // ten a second: two seconds are twenty, and forty are asked for
+	signed := m.Calls(t, "C_Sign")
+	work := l.load(hosts...)
+	within(t, "some are refused", func() bool { _, n := work.count(); return n >= 5 })
+	m.Script(t)
+	work.stop()
+	signed = m.Calls(t, "C_Sign") - signed
+	if n := work.refused[denial.Overloaded.Code()]; n == 0 || len(work.refused) != 1 || len(work.broken) > 0 {
+		t.Errorf("got refusals %v and %d broken answers, want 907 alone", work.refused, len(work.broken))
+	}
+	if len(work.given) == 0 || signed > 2*len(work.given)+10 {
+		t.Errorf("got %d artifacts with %d signatures, want less than two for each", len(work.given), signed)
+	}
+	l.verify(work.given...)
+	hosts[0].asked()
+	l.stop()
+	l.must("fsck")
+}
