@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -42,5 +43,24 @@ func settle(hosts bool) error {
 		}
 	}
 	runtime.SetDefaultGOMAXPROCS() // as many as it has cores
+	return nil
+}
+
+// elsewhere puts processes on every core but the one of this process, if there is another.
+func elsewhere(processes ...int) error {
+	var mine, others unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &mine); err != nil {
+		return fmt.Errorf("reading cores: %w", err)
+	}
+	for core := range 1024 { // of which the machine takes those that it has
+		if !mine.IsSet(core) {
+			others.Set(core)
+		}
+	}
+	for _, id := range processes {
+		if err := unix.SchedSetaffinity(id, &others); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("choosing cores: %w", err)
+		}
+	}
 	return nil
 }

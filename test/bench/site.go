@@ -142,7 +142,7 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 		g.Quorums[role] = record.Quorum{Threshold: 1, Persons: []string{personURI}}
 	}
 	for _, p := range hsm.Purposes() {
-		signer, err := s.token.make(ctx, p)
+		signer, err := s.token.signer(ctx, p)
 		if err != nil {
 			return err
 		}

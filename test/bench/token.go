@@ -15,24 +15,41 @@ import (
 	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/softhsm"
+	"github.com/governed-execution/writ/test/tpmtoken"
 )
 
 // device is a PKCS#11 token without keys.
 type device struct {
 	module, label, pinFile string
 	env                    []string // NAME=VALUE: what a process must have to find the token
+	aim                    float64  // of its own raw rate
 	stop                   func() error
 }
 
 // devices make a token of a kind in a directory. A further kind is one more entry here.
-var devices = map[string]func(ctx context.Context, dir string) (*device, error){"softhsm": newSoftHSM}
+var devices = map[string]func(ctx context.Context, dir string) (*device, error){"softhsm": newSoftHSM, "tpm2-pkcs11": newTPM}
 
 func newSoftHSM(_ context.Context, dir string) (*device, error) {
 	t, err := softhsm.Init(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), stop: func() error { return nil }}, nil
+	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.40, stop: func() error { return nil }}, nil
+}
+
+// newTPM makes a token of a TPM in software. Its processes are on the cores of the hosts: a TPM is a device of its own.
+func newTPM(ctx context.Context, dir string) (*device, error) {
+	if err := tpmtoken.Available(); err != nil {
+		return nil, err
+	}
+	t, err := tpmtoken.Init(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := elsewhere(t.Processes()...); err != nil {
+		return nil, errors.Join(err, t.Stop())
+	}
+	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.80, stop: t.Stop}, nil
 }
 
 // place is where the keys are used.
@@ -57,6 +74,7 @@ type token struct {
 	*device
 	direct *hsm.Token
 	in     [places]custodian
+	keys   map[hsm.Purpose]statement.Key
 	child  int // id of the signer process
 	use    atomic.Int32
 }
@@ -89,6 +107,12 @@ func (t *token) login(ctx context.Context) (err error) {
 		return err
 	}
 	t.in[inProcess] = t.direct
+	t.keys = map[hsm.Purpose]statement.Key{}
+	for _, p := range hsm.Purposes() { // before the other process logs in: not every module sees later what another one makes
+		if t.keys[p], err = t.direct.Create(ctx, p); err != nil {
+			return err
+		}
+	}
 	process, err := custody.Open(ctx, custody.Config{Module: t.module, Token: t.label, PINFile: t.pinFile})
 	if err != nil {
 		return err
@@ -101,15 +125,11 @@ func (t *token) login(ctx context.Context) (err error) {
 // signerCommand is the argument with which package custody has this program be its signer process.
 const signerCommand = "signer"
 
-// make makes the key for a purpose on the token.
-func (t *token) make(ctx context.Context, p hsm.Purpose) (*switched, error) {
-	key, err := t.direct.Create(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	s := &switched{use: &t.use}
+// signer returns the use of the key for a purpose.
+func (t *token) signer(ctx context.Context, p hsm.Purpose) (s *switched, err error) {
+	s = &switched{use: &t.use}
 	for i, c := range t.in {
-		if s.of[i], err = c.Signer(ctx, p, key.Thumbprint()); err != nil {
+		if s.of[i], err = c.Signer(ctx, p, t.keys[p].Thumbprint()); err != nil {
 			return nil, err
 		}
 	}

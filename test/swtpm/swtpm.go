@@ -150,6 +150,9 @@ func (t *TPM) Clone(ctx context.Context, dir string) (*TPM, error) {
 	return Start(ctx, dir, Options{CA: t.ca})
 }
 
+// Process returns the id of the process of a TPM that is powered on.
+func (t *TPM) Process() int { return t.cmd.Process.Pid }
+
 func (t *TPM) kill() error {
 	cmd, done := t.cmd, t.done
 	t.cmd = nil

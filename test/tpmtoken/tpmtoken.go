@@ -240,6 +240,11 @@ func await(ctx context.Context, what string, so func() bool) error {
 	return nil
 }
 
+// Processes returns the ids of the processes behind the token.
+func (t *Token) Processes() []int {
+	return []int{t.tpm.Process(), t.bus.Process.Pid, t.broker.Process.Pid}
+}
+
 // StopBroker ends the resource manager: for the module the TPM is then gone.
 func (t *Token) StopBroker() error {
 	cmd := t.broker
