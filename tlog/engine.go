@@ -179,10 +179,12 @@ func (e *engine) eachRow(query string, args []any, fn func(scan func(...any) err
 	return found.Err()
 }
 
-// insert writes rows of the given number of columns, many at a time; conflict says what if there is one already.
+// insert writes rows of the given number of columns, many at a time; conflict says what if there is one already. A row
+// that cannot be written ends the transaction, which is what a caller does after any error: so SQLite need not keep copies
+// of pages to take back one statement alone.
 func (e *engine) insert(into string, columns int, args []any, conflict string) error {
 	for part := range slices.Chunk(args, chunk*columns) {
-		if _, err := e.exec("INSERT INTO "+into+" VALUES "+tuples(len(part)/columns, columns)+conflict, part...); err != nil {
+		if _, err := e.exec("INSERT OR ROLLBACK INTO "+into+" VALUES "+tuples(len(part)/columns, columns)+conflict, part...); err != nil {
 			return err
 		}
 	}
