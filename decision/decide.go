@@ -23,6 +23,7 @@ type Decision struct {
 	live    bool
 	denied  *denial.Denial
 	claims  artifact.Claims
+	input   []byte             // canonical: what the claims name by its digest
 	glass   *record.BreakGlass // in place of the claims: what the host attested for
 	proved  record.Attested
 }
@@ -91,6 +92,9 @@ func (d Decision) Attested() (*record.BreakGlass, *record.Attested) {
 	return d.glass, &d.proved
 }
 
+// Input returns the canonical bytes of the input of a decision that leads to an artifact, nil for any other.
+func (d Decision) Input() []byte { return d.input }
+
 // Claims returns the claims of the artifact that the decision leads to, for comparison with the one in the log.
 func (d Decision) Claims() artifact.Claims { return d.claims }
 
@@ -123,11 +127,11 @@ func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
 	if in.Request.BreakGlass != nil {
 		return attested(in)
 	}
-	claims, err := claimsOf(in)
+	encoded, err := in.Encode()
 	if err != nil {
 		return Decision{denied: denial.Of(err).At(denial.StageAuthorization)}
 	}
-	return Decision{allowed: true, live: in.live, claims: claims}
+	return Decision{allowed: true, live: in.live, input: encoded, claims: claimsOf(in, encoded)}
 }
 
 func bound(in *Input, ap, az *firmwarepolicy.Document) error {
@@ -276,12 +280,8 @@ func askScope(scope artifact.Scope) (asked []firmwarepolicy.AskScope) {
 	return asked
 }
 
-// claimsOf writes the claims of the artifact. They hold nothing that the input does not.
-func claimsOf(in *Input) (artifact.Claims, error) {
-	encoded, err := in.Encode()
-	if err != nil {
-		return artifact.Claims{}, err
-	}
+// claimsOf writes the claims of the artifact. They hold nothing that the input does not, whose encoding they name.
+func claimsOf(in *Input, encoded []byte) artifact.Claims {
 	f, r := in.Facts, in.Request
 	resets, restarts := uint32(f.Clock.Resets), uint32(f.Clock.Restarts)
 	return artifact.Claims{
@@ -299,5 +299,5 @@ func claimsOf(in *Input) (artifact.Claims, error) {
 			Appraisal: artifact.PolicyName{ID: in.Appraisal.ID, Hash: digestOf(in.Appraisal.Hash), Version: in.Appraisal.Version}},
 		Lineage:   artifact.Lineage{Root: in.ID, Parents: []artifact.Parent{}, Origin: in.Initiator.ID},
 		Execution: r.Execution, Limits: r.Limits,
-	}, nil
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/issuer"
@@ -96,12 +98,23 @@ func BenchmarkMintParallel(b *testing.B) {
 		next <- a
 	}
 	close(next)
-	b.SetParallelism(16)
+	b.SetParallelism(64)
 	b.ReportAllocs()
 	b.ResetTimer()
+	cpu := cpuTime(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			issuertest.Must((<-next).Send())(b)
 		}
 	})
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+// cpuTime returns the CPU time that this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

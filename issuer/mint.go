@@ -290,8 +290,10 @@ func (m *minting) decide(ctx context.Context) (d decision.Decision, err error) {
 		return d, denial.Of(err).At(denial.StageRevocation)
 	}
 	d = decision.Decide(in, m.force.appraisal, m.force.authorization)
-	if m.input, err = in.Encode(); err != nil {
-		return d, err
+	if m.input = d.Input(); m.input == nil {
+		if m.input, err = in.Encode(); err != nil {
+			return d, err
+		}
 	}
 	if err := d.Denied(); err != nil {
 		return d, err
