@@ -202,26 +202,28 @@ func (h *host) enrol(ctx context.Context, c *client.Client) error {
 	return err
 }
 
-// prepare connects the first hosts and has the initiator sign what they will ask for.
-func (f *fleet) prepare(ctx context.Context, o prepareOrder) error {
-	for i, h := range f.hosts {
+// prepare has the initiator sign what the first hosts will ask for, then connects them: an issuer does not wait long for
+// the first request on a connection.
+func (f *fleet) prepare(ctx context.Context, o prepareOrder) (err error) {
+	for _, h := range f.hosts {
 		if h.session != nil {
 			h.session.Close()
-			h.session, h.requests, h.got = nil, nil, nil
 		}
-		if i >= o.Clients {
-			continue
-		}
-		var err error
-		if h.session, err = f.client.Dial(ctx); err != nil {
-			return err
-		}
+		h.session, h.requests, h.got = nil, nil, nil
+	}
+	asking := f.hosts[:o.Clients]
+	for _, h := range asking {
 		for range o.Requests {
 			request, err := h.request(ctx)
 			if err != nil {
 				return err
 			}
 			h.requests = append(h.requests, request)
+		}
+	}
+	for _, h := range asking {
+		if h.session, err = f.client.Dial(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
