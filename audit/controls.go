@@ -27,6 +27,7 @@ func controls(t *tally) []Control {
 		{"NIST SP 800-53 r5", "AU-6, AU-7", "Review and reduction of audit records", "this report and writ audit lineage", "that somebody reviewed it", []string{"who"}},
 		{"NIST SP 800-53 r5", "AU-11", "Audit records are retained", kept, "the period that the organisation has set", []string{"kept"}},
 		{"NIST SP 800-53 r5", "AC-3, AC-6", "Approved authorizations are enforced, with least privilege", decisions + "; scopes pin code by digest", "access that does not pass a gate", []string{"permitted", "denied"}},
+		{"NIST SP 800-53 r5", "AC-3(2), AC-3(10)", "Dual authorization; overrides are audited", fmt.Sprintf("%d break-glass authorizations, each with its quorum, its use and its review", len(t.Account.Report.BreakGlass)), "whether the emergency was one", []string{"emergency"}},
 		{"NIST SP 800-53 r5", "AC-5", "Separation of duties", changes, "that the persons behind the keys are distinct", []string{"changes"}},
 		{"NIST SP 800-53 r5", "SI-7, SI-7(9)", "Integrity of software, firmware and boot", machines + fmt.Sprintf("; %d starts of code by digest", t.Starts.N), "integrity at run time behind the measured boot", []string{"machines"}},
 		{"NIST SP 800-53 r5", "SC-12, SC-13", "Keys are established and managed", fmt.Sprintf("%d births of issuer keys with the attributes that their token stated", len(t.Keys)), "validation of the token (FIPS 140-3)", []string{"keys"}},
