@@ -242,7 +242,11 @@ func TestP22_ForgedAttestationIsRefuted(t *testing.T) {
 		edit func(s *stage, r *record.Record)
 		want denial.Reason
 	}{
-		"of nothing":         {func(_ *stage, r *record.Record) { r.Artifact = nonce(32) }, denial.NoArtifact},
+		"of nothing": {func(_ *stage, r *record.Record) { r.Artifact = nonce(32) }, denial.NoArtifact},
+		"for another authorization": {func(s *stage, r *record.Record) {
+			g := s.PublishGlass(s.DraftGlass(s.docs[record.Authorization]), alice, bob)
+			r.CTI, r.Artifact = g.ID, g.Digest[:]
+		}, denial.LogInconsistent},
 		"another key":        {func(s *stage, r *record.Record) { r.Attested.Key = s.Keys[mallory].Key() }, denial.LogInconsistent},
 		"another boot":       {func(_ *stage, r *record.Record) { r.Attested.BootSeed = nonce(32) }, denial.LogInconsistent},
 		"another AK":         {func(_ *stage, r *record.Record) { r.Attested.AK = nonce(34) }, denial.LogInconsistent},
@@ -253,7 +257,8 @@ func TestP22_ForgedAttestationIsRefuted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			g := s.PublishGlass(s.DraftGlass(s.DeclareGlass(false)), alice, bob)
+			s.docs[record.Authorization] = s.DeclareGlass(false)
+			g := s.PublishGlass(s.DraftGlass(s.docs[record.Authorization]), alice, bob)
 			s.tick()
 			s.AttestGlass(g)
 			r := s.lastRecord(record.EventAttest)

@@ -20,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/tlog"
 )
 
 // glassRule declares what the quorum may allow: the child with these arguments, on one host.
@@ -283,6 +284,51 @@ func TestP21_GateRefusesBreakGlass(t *testing.T) {
 	// too late
 	e.clock.advance(30 * time.Minute)
 	e.refuses(cmd, denial.BreakGlassInvalid)
+}
+
+// P21: an authorization counts only if it was logged while it was valid, whatever its issuer logs, and not before it begins.
+func TestP21_LoggedOutOfTimeIsWorthless(t *testing.T) {
+	t.Parallel()
+	e := newEmergency(t, true)
+	valid := func(g *record.BreakGlass, at time.Time, more ...string) error {
+		var entries []tlog.Entry
+		b := e.signGlass(g, append([]string{alice, bob}, more...)...)
+		for _, leaf := range b {
+			entries = append(entries, tlog.Entry{Leaf: leaf})
+		}
+		f := artifact.GlassFile{Genesis: e.genesis}
+		for i, done := range must(e.log.Append(t.Context(), entries...))(t) {
+			f.Act = append(f.Act, must(statement.Attach(b[i], done.Receipt))(t))
+		}
+		_, err := artifact.VerifyBreakGlass(must(f.Encode())(t), artifact.Want{Trust: e.trusted, Now: at, Audience: gateURI + "a"})
+		return err
+	}
+	draft := func(ahead time.Duration) *record.BreakGlass {
+		g := e.draft()
+		g.Waived = []string{alice, bob}
+		g.IssuedAt, g.Expires = g.IssuedAt+uint64(ahead/time.Second), g.Expires+uint64(ahead/time.Second)
+		return g
+	}
+	if err := valid(draft(0), e.clock.now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := valid(draft(0), e.clock.now(), carol); !denial.Is(err, denial.BreakGlassInvalid) {
+		t.Errorf("signed by all: %v", err)
+	}
+	if err := valid(draft(50*time.Second), e.clock.now().Add(-50*time.Second)); !denial.Is(err, denial.BreakGlassInvalid) {
+		t.Errorf("issued in the future: %v", err)
+	}
+	early, late := draft(10*time.Minute), draft(-25*time.Minute)
+	if err := valid(early, e.clock.now().Add(11*time.Minute)); !denial.Is(err, denial.BreakGlassInvalid) {
+		t.Errorf("logged before it was issued: %v", err)
+	}
+	if err := valid(draft(0), e.clock.now().Add(-2*time.Minute)); !denial.Is(err, denial.BreakGlassInvalid) {
+		t.Errorf("issued and logged in the future: %v", err)
+	}
+	e.clock.advance(5*time.Minute + 20*time.Second)
+	if err := valid(late, e.clock.now().Add(-40*time.Second)); !denial.Is(err, denial.BreakGlassInvalid) {
+		t.Errorf("logged after it had expired: %v", err)
+	}
 }
 
 // another returns another published authorization.
