@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale
+.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale rotation
 
 all: build
 
@@ -62,6 +62,9 @@ bench: deps ## ratios against bare primitives, in the same run
 
 scale: build ## a log of SCALE entries (a million) pulled and verified in little memory; about twenty minutes
 	SCALE=$${SCALE:-1000000} WRIT=$(BIN)/writ $(GO) test -count=1 -timeout 120m -v -run TestScale ./audit
+
+rotation: deps ## ten thousand artifacts minted while every key of the issuer is replaced; some minutes
+	ROTATION_COUNT=$${ROTATION_COUNT:-10000} $(GO) test -count=1 -timeout 30m -v -run TestP18_KeysRotateUnderLoad ./cmd/writd
 
 screenshots: ## the pictures of docs/console.md and docs/report.md, from a real Chromium
 	@test/deps/install chromium

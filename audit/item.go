@@ -48,6 +48,7 @@ type Item struct {
 	Act       *ActWords  `json:"act,omitempty"`
 	Enrolled  *Enrolled  `json:"enrolled,omitempty"`
 	Birth     *BirthSeen `json:"birth,omitempty"`
+	Keys      []KeySeen  `json:"keys,omitempty"`   // of a key change
 	Counts    []Count    `json:"counts,omitempty"` // of a summary
 	Since     uint64     `json:"since,omitempty"`
 	Kept      *Kept      `json:"kept,omitempty"`
@@ -139,6 +140,15 @@ type Enrolled struct {
 	Method  string `json:"method"`
 	Act     string `json:"act"` // payload digest of the approval
 	GateKey string `json:"gate_key,omitempty"`
+}
+
+// KeySeen is a step of a key change.
+type KeySeen struct {
+	Purpose    string `json:"purpose"`
+	Thumbprint string `json:"thumbprint"`
+	From       string `json:"from"`
+	To         string `json:"to"`
+	Fell       uint64 `json:"fell,omitempty"` // compromised since then
 }
 
 // BirthSeen is a key of the issuer as its token described it.
@@ -332,6 +342,12 @@ func (it *Item) act(e *entry) error {
 		}
 		it.Time, it.Act.ID, it.Act.Cause, it.Act.Why = r.Time, r.Target, r.Cause.String(), r.Why
 		it.Act.What = "revocation of the " + r.Cause.String()
+	case statement.KeyChange:
+		c, err := record.ReadKeyChange(e.env.Payload())
+		if err != nil {
+			return err
+		}
+		it.keyChange(c)
 	case statement.BreakGlass:
 		var g record.BreakGlass
 		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {
@@ -347,6 +363,23 @@ func (it *Item) act(e *entry) error {
 		it.Glass = &GlassSeen{Act: it.Act.ID, Justified: &r.Justified, Finding: r.Finding}
 	}
 	return nil
+}
+
+// keyChange tells what becomes of each key.
+func (it *Item) keyChange(c *record.KeyChange) {
+	it.Time, it.Act.ID, it.Act.Why, it.Act.Subject = c.Time, fmt.Sprintf("key change %d", c.Sequence), c.Why, "keys of the issuer"
+	var words []string
+	for _, s := range c.Steps {
+		k := KeySeen{Purpose: s.Purpose, Thumbprint: hex.EncodeToString(s.Key), From: s.From.String(), To: s.To.String()}
+		if s.To == record.KeyCompromised {
+			k.Fell = s.Since
+		}
+		it.Keys = append(it.Keys, k)
+		if s.To != record.KeyPreActive || len(c.Steps) == 1 {
+			words = append(words, s.Purpose+" key "+k.To)
+		}
+	}
+	it.Act.What = "key change: " + strings.Join(words, ", ")
 }
 
 func (it *Item) breakGlass(g *record.BreakGlass) error {

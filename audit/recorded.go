@@ -57,10 +57,12 @@ func (v *verifier) recorded(e *entry, f *Finding) error {
 	return denial.New(denial.NotPermitted, "starts and ends are recorded by gates")
 }
 
-// birth checks that genesis names the key.
+// birth checks that the key is none that the issuer has for another purpose, nor in place of that of genesis. One that it does
+// not have yet may be announced by a key change.
 func (v *verifier) birth(r *record.Record, f *Finding) error {
-	if !v.world.genesis.Keys[r.Birth.Purpose].Equal(r.Birth.Key) {
-		return denial.New(denial.KeyUnknown, "the key is not the one that genesis names for its purpose")
+	k := v.world.ring.Find(r.Birth.Key.Thumbprint())
+	if k != nil && k.Purpose != r.Birth.Purpose || record.KindsOf(r.Birth.Purpose) == nil {
+		return denial.New(denial.KeyUnknown, "the key is one that the issuer has for another purpose")
 	}
 	f.leave("how a token made and keeps a key is the issuer's signed word")
 	return nil

@@ -309,6 +309,6 @@ func TestForgedBirthIsRefuted(t *testing.T) {
 	s := newStage(t)
 	r := s.lastRecord(record.EventKey)
 	r.Emitter.Seq += 100
-	r.Birth.Key = issuertest.NewKey(t).Key()
+	r.Birth.Key = s.Keys[record.PurposeArtifact].Key() // which is for another purpose
 	s.wantForged(t, s.append(must(r.Sign(s.Ctx, s.Keys[record.PurposeRecord], issuerURI))(t)), denial.KeyUnknown)
 }

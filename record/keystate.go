@@ -2,6 +2,7 @@ package record
 
 import (
 	"slices"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -67,6 +68,27 @@ type IssuerKey struct {
 
 // KeyPause is a time in which a key was suspended.
 type KeyPause struct{ From, To uint64 }
+
+// Since returns since when the key has its state, in logged time, 0 where the log does not say; and more about that in words.
+func (k *IssuerKey) Since() (at uint64, note string) {
+	const form = "2006-01-02T15:04:05Z"
+	switch k.State {
+	case KeyPreActive:
+		return 0, "signs not before " + time.Unix(int64(k.Begins), 0).UTC().Format(form)
+	case KeyActive:
+		at = k.From
+		if n := len(k.Gaps); n > 0 {
+			at, note = k.Gaps[n-1].To, "in use since "+time.Unix(int64(k.From), 0).UTC().Format(form)
+		}
+	case KeySuspended:
+		at = k.Gaps[len(k.Gaps)-1].From
+	case KeyRetired, KeyDestroyed:
+		at = k.Until
+	case KeyCompromised:
+		at = k.Fell
+	}
+	return at, note
+}
 
 // Counts returns the time in which what the key signed counts, as logged, apart from pauses: from a second on, 0 if never, and
 // up to another, not including it, 0 if there is no end.

@@ -210,7 +210,8 @@ type statusList struct {
 		Bits uint64 `cbor:"bits"`
 		List []byte `cbor:"lst"`
 	} `cbor:"65533,keyasint"`
-	TTL uint64 `cbor:"65534,keyasint"`
+	TTL  uint64           `cbor:"65534,keyasint"`
+	Keys *artifact.KeyPin `cbor:"-90011,keyasint,omitempty"`
 }
 
 // maxShown bounds how many entries of a status list are shown one by one.
@@ -238,6 +239,10 @@ func statusPayload(payload []byte) (*sheet, error) {
 	s.putTime("issued", c.IssuedAt)
 	s.putTime("expires", c.Expires)
 	s.say("ttl", c.TTL, fmt.Sprintf("may be kept for %d s", c.TTL))
+	if c.Keys != nil {
+		s.say("key_change", c.Keys.Change, "the issuer's keys have changed so often; who does not know of the last change must not go on")
+		s.put("key_change_sha256", c.Keys.Digest)
+	}
 	s.put("entries", 2*len(list))
 	putRevoked(s, list)
 	return s, nil

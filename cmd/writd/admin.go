@@ -7,8 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/governed-execution/writ/denial"
-	"github.com/governed-execution/writ/hsm"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
@@ -21,63 +19,6 @@ func output(cmd *cobra.Command, v any, text string) error {
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(text, "\n"))
 	return err
-}
-
-func keysCommand(path *string) *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "See the keys on the token"}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "list",
-		Short: "List the issuer's keys with their attributes, as the token states them",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(*path)
-			if err != nil {
-				return err
-			}
-			return listKeys(cmd, c)
-		},
-	})
-	return cmd
-}
-
-// keyView is a key for people and machines.
-type keyView struct {
-	Purpose    string            `json:"purpose"`
-	Thumbprint string            `json:"thumbprint"`
-	Good       bool              `json:"good"`
-	Problem    string            `json:"problem,omitempty"`
-	Attributes map[string]string `json:"attributes"`
-}
-
-func listKeys(cmd *cobra.Command, c *config) error {
-	token, err := c.openToken(cmd.Context(), false)
-	if err != nil {
-		return err
-	}
-	defer token.Close()
-	keys, err := token.Active().Keys(cmd.Context())
-	if err != nil {
-		return err
-	}
-	views, text := []keyView{}, ""
-	for _, k := range keys {
-		v := viewKey(k)
-		views = append(views, v)
-		word := "sign only, never extractable, made on the token"
-		if !v.Good {
-			word = v.Problem
-		}
-		text += fmt.Sprintf("%-9s %s  %s\n", v.Purpose, v.Thumbprint, word)
-	}
-	return output(cmd, views, text)
-}
-
-func viewKey(k hsm.Attributes) keyView {
-	v := keyView{Purpose: k.Purpose.String(), Thumbprint: k.Key.Thumbprint().String(), Attributes: k.Birth().Attributes, Good: true}
-	if err := k.Check(); err != nil {
-		v.Good, v.Problem = false, denial.Of(err).Detail
-	}
-	return v
 }
 
 // inUse returns the keys that sign, by purpose.

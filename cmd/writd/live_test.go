@@ -375,7 +375,7 @@ func (m *machine) ask(ctx context.Context) (raw []byte, err error) {
 	now := uint64(time.Now().Unix())
 	thumb := must(statement.NewKey(m.tpm.CNF.Public()))(m.live).Thumbprint()
 	request, err := artifact.SignRequest(ctx, m.live.robot, artifact.RequestClaims{Initiator: liveRobot, Host: m.uri, Audience: liveGate,
-		IssuedAt: now, Expires: now + 120, ID: random(16), Lifetime: 300, Confirmation: artifact.Thumbprint{Key: thumb[:]},
+		IssuedAt: now, Expires: now + 120, ID: random(16), Lifetime: 600, Confirmation: artifact.Thumbprint{Key: thumb[:]},
 		Execution: artifact.Execution{ID: random(16)}, Scope: artifact.Scope{{Target: liveTarget, Terms: artifact.Terms{
 			Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(liveCode)}}}}})
 	if err != nil {

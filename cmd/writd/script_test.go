@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 // beWritd is the variable that makes a child of this program be writd.
 const beWritd = "TEST_BE_WRITD"
 
-// TestScripts runs the scripts with two tokens and the keys of four people.
+// TestScripts runs the scripts with three tokens and the keys of four people.
 func TestScripts(t *testing.T) {
 	files := map[string][]byte{}
-	for _, name := range []string{"token", "second"} { // scripts run at the same time
+	for _, name := range []string{"token", "third", "second"} { // scripts run at the same time
 		soft, err := softhsm.Init(t.TempDir())
 		if err != nil && os.Getenv("REQUIRE_ALL") == "1" {
 			t.Fatal(err)

@@ -136,7 +136,7 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 		return errors.Join(err, public.Close())
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	srv := server.New(server.Options{Issuer: s.issuer, Certificate: cert, Logger: log, Health: s.healthy,
+	srv := server.New(server.Options{Issuer: s.issuer, Certificate: cert, Logger: log, Health: s.healthy, Maker: issuerToken{s.token},
 		Publisher: publisher, PublicEntries: c.PublicEntries, Limits: server.Limits{
 			Connections: c.Limits.Connections, PeerConnections: c.Limits.PeerConnections, Rate: c.Limits.Rate, PeerRate: c.Limits.PeerRate}})
 	log.Info("serving", "address", public.Addr().String(), "issuer", s.issuer.Genesis().Issuer, "entries", s.log.Head().Size)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -93,6 +95,45 @@ func (t issuerToken) Signer(ctx context.Context, purpose string, key statement.T
 		return nil, err
 	}
 	return t.Group.Signer(ctx, p, key)
+}
+
+// Make makes another key on the active token. A standby gets its copy by the means of its vendor, before the key is used.
+func (t issuerToken) Make(ctx context.Context, purpose string, present statement.Thumbprint) (id statement.Thumbprint, err error) {
+	p, err := hsm.ParsePurpose(purpose)
+	if err != nil {
+		return id, err
+	}
+	have, err := t.Active().Keys(ctx)
+	if err != nil {
+		return id, err
+	}
+	mine := slices.DeleteFunc(have, func(a hsm.Attributes) bool { return a.Purpose != p })
+	var key statement.Key
+	switch {
+	case len(mine) == 0:
+		key, err = t.Active().Create(ctx, p)
+	case slices.ContainsFunc(mine, func(a hsm.Attributes) bool { return a.Key.Thumbprint() == present }):
+		key, err = t.Active().Rotate(ctx, p, present)
+	default: // the one that was in use is gone from the token
+		key, err = t.Active().Rotate(ctx, p, mine[0].Key.Thumbprint())
+	}
+	if err != nil {
+		return id, fmt.Errorf("making %s key: %w", purpose, err)
+	}
+	return key.Thumbprint(), nil
+}
+
+// Birth reads back what the active token states of a key.
+func (t issuerToken) Birth(ctx context.Context, purpose string, key statement.Thumbprint) (*record.Birth, error) {
+	a, err := t.Active().Attributes(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if a.Purpose.String() != purpose {
+		return nil, denial.New(denial.HSMKeyPolicy, "the key is a %s key", a.Purpose)
+	}
+	b := a.Birth()
+	return &b, a.Check()
 }
 
 // signers finds keys on every token, by purpose.

@@ -167,6 +167,12 @@ func (c *Client) Keys(ctx context.Context) ([]byte, error) {
 	return c.do(ctx, c.http, call{"GET", "/v1/keys", "", nil, artifact.MaxKeyHistory})
 }
 
+// PrepareKey asks the admin socket for a key for a purpose, or to take the one that the token has under a thumbprint in
+// hexadecimal, and returns what issuer.Prepare does, encoded.
+func (c *Client) PrepareKey(ctx context.Context, purpose, key string) ([]byte, error) {
+	return c.do(ctx, c.http, call{"POST", "/v1/keys/" + url.PathEscape(purpose) + "?key=" + url.QueryEscape(key), "", nil, 1 << 20})
+}
+
 // Genesis fetches the genesis act. It is worth nothing until it is compared with a pinned digest.
 func (c *Client) Genesis(ctx context.Context) (record.Bundle, error) {
 	answer, err := c.do(ctx, c.http, call{"GET", "/v1/genesis", "", nil, 2 << 20})

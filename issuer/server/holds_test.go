@@ -68,7 +68,7 @@ func TestHoldsArePlacedAndLiftedOnTheAdminSocket(t *testing.T) {
 func TestT23_EveryRouteThatChangesSomethingIsLogged(t *testing.T) {
 	s := open(t, Limits{}, nil)
 	logged := map[string]bool{"POST /v1/artifacts": true, "POST /v1/acts/:kind": true, "POST /v1/records": true, "POST /v1/enrol/activate": true,
-		"POST /entries": true, "POST /v1/attestations": true, "POST /v1/holds": true, "DELETE /v1/holds": true}
+		"POST /entries": true, "POST /v1/attestations": true, "POST /v1/holds": true, "DELETE /v1/holds": true, "POST /v1/keys/:purpose": true}
 	harmless := map[string]bool{"POST /v1/challenges": true, "POST /v1/enrol": true} // they change nothing but their connection
 	for _, table := range []map[string]http.HandlerFunc{s.server.publicTable(), s.server.adminTable()} {
 		for route := range table {

@@ -49,6 +49,30 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, wire.MediaKeys, data)
 }
 
+// prepareKey makes a key on the token, or takes the one that the query names, and has the key in use name it.
+func (s *Server) prepareKey(w http.ResponseWriter, r *http.Request) {
+	known := func(err error) { s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true}) }
+	if s.maker == nil {
+		known(denial.New(denial.NotPermitted, "no keys are made here"))
+		return
+	}
+	key, err := issuer.ParseThumbprint(r.URL.Query().Get("key"))
+	if err == nil {
+		_, err = body(w, r, "", 0)
+	}
+	if err != nil {
+		known(err)
+		return
+	}
+	p, err := s.issuer.Prepare(r.Context(), s.maker, r.PathValue("purpose"), key)
+	if err != nil {
+		known(err)
+		return
+	}
+	s.log.Info("key prepared", "purpose", p.Birth.Purpose, "key", p.Birth.Key.Thumbprint().String())
+	s.answerCBOR(w, r, wire.MediaKeys, p)
+}
+
 func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {
 	host, err := s.issuer.Host(r.Context(), r.URL.Query().Get("id"))
 	if err != nil {

@@ -33,13 +33,15 @@ func (s *Server) publicTable() map[string]http.HandlerFunc {
 // adminTable is the whole route table of the admin socket.
 func (s *Server) adminTable() map[string]http.HandlerFunc {
 	return s.logRoutes(map[string]http.HandlerFunc{
-		"GET /v1/exports":  s.export,
-		"GET /v1/hosts":    s.hosts,
-		"GET /v1/holds":    s.holds,
-		"POST /v1/holds":   s.placeHold,
-		"DELETE /v1/holds": s.liftHold,
-		"GET /metrics":     metrics(s),
-		"GET /healthz":     s.health,
+		"GET /v1/exports":        s.export,
+		"GET /v1/keys":           s.keys,
+		"POST /v1/keys/:purpose": s.prepareKey,
+		"GET /v1/hosts":          s.hosts,
+		"GET /v1/holds":          s.holds,
+		"POST /v1/holds":         s.placeHold,
+		"DELETE /v1/holds":       s.liftHold,
+		"GET /metrics":           metrics(s),
+		"GET /healthz":           s.health,
 	}, true)
 }
 

@@ -31,8 +31,9 @@ type Options struct {
 	Logger      *slog.Logger
 	Health      func() error // nil: always healthy; also asked for readiness of token and log
 
-	Publisher     Publisher // of the log's checkpoints; nil: none is ever published
-	PublicEntries bool      // whether anybody may read entries: they name hosts and initiators
+	Maker         issuer.Maker // makes keys for the admin socket; nil: none are made
+	Publisher     Publisher    // of the log's checkpoints; nil: none is ever published
+	PublicEntries bool         // whether anybody may read entries: they name hosts and initiators
 }
 
 // Publisher gives the newest published checkpoint, nil before there is one; what it says, zero before there is one; and
@@ -56,6 +57,7 @@ type Server struct {
 	log     *slog.Logger
 	ready   func() error
 
+	maker     issuer.Maker
 	publisher Publisher
 	entries   bool // on the public listener
 	public    *http.Server
@@ -71,7 +73,7 @@ func New(o Options) *Server {
 	o.Limits.fill()
 	s := &Server{issuer: o.Issuer, limits: o.Limits, limiter: newLimiter(o.Limits),
 		bodies: newBodies(o.Limits.Bodies), log: o.Logger, ready: o.Health,
-		publisher: o.Publisher, entries: o.PublicEntries}
+		maker: o.Maker, publisher: o.Publisher, entries: o.PublicEntries}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
