@@ -38,6 +38,7 @@ type Trust struct {
 	Genesis       statement.Digest // SHA-256 of the payload of the genesis act
 	Issuer        string           // URI
 	Log           string           // URI: sub of tree heads
+	OnePerson     bool             // one person alone is all the authorities: whoever trusts this issuer knows that there is no dual control
 	Audience      string           // of this gate; empty where one file serves many
 	RevocationAge time.Duration    // greatest age of a status list, at most MaxRevocationAge
 	Lifetime      time.Duration    // greatest exp-iat of an artifact

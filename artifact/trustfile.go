@@ -29,6 +29,7 @@ type trustFile struct {
 	Genesis       hexBytes    `toml:"genesis" comment:"SHA-256 of the payload of the genesis act"`
 	Issuer        string      `toml:"issuer"`
 	Log           string      `toml:"log"`
+	OnePerson     bool        `toml:"one_person,omitempty" comment:"one person is all the authorities of this issuer: there is no dual control"`
 	Audience      string      `toml:"audience,omitempty"`
 	RevocationAge duration    `toml:"max_revocation_age,omitempty" comment:"greatest age of revocation data; default 60s, at most 15m"`
 	Lifetime      duration    `toml:"max_lifetime,omitempty" comment:"greatest lifetime of an artifact; default 1h, at most 24h"`
@@ -150,7 +151,7 @@ func (f *trustFile) trust() (*Trust, error) {
 		return nil, err
 	}
 	t := &Trust{Version: uint64(f.Version), Expires: expires, Genesis: statement.Digest(f.Genesis), Issuer: f.Issuer,
-		Log: f.Log, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), Lifetime: time.Duration(f.Lifetime)}
+		Log: f.Log, OnePerson: f.OnePerson, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), Lifetime: time.Duration(f.Lifetime)}
 	if t.RevocationAge == 0 {
 		t.RevocationAge = DefaultRevocationAge
 	}
@@ -325,7 +326,7 @@ func (t *Trust) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("writing trust file: %w", err)
 	}
 	f := trustFile{Schema: trustSchema, Version: int64(t.Version), Expires: t.Expires.UTC(), Genesis: t.Genesis[:],
-		Issuer: t.Issuer, Log: t.Log, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), Lifetime: duration(t.Lifetime)}
+		Issuer: t.Issuer, Log: t.Log, OnePerson: t.OnePerson, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), Lifetime: duration(t.Lifetime)}
 	if t.KeyPin != nil {
 		f.KeyChange, f.KeyDigest = int64(t.KeyPin.Change), t.KeyPin.Digest
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// act checks an act of the authorities, in this order: enough of them have signed the same claims and payload (403,
-// 410, 326), for this issuer (706), once (509); the payload is complete; a policy's document is what the payload says (401)
-// and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host was
-// signed later than the one in force (402), which it ends; an opening of personal data opens a commitment of the enrolment (325), of
+// act checks an act of the authorities, in this order: enough distinct persons have signed the same claims and payload (403,
+// 410, 326, 409), for this issuer (706), once (509); by logged time it had not expired (201), and it was the next about its
+// subject (409); the payload is complete; a policy's document is what the payload says (401)
+// and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host
+// ends the one in force; an opening of personal data opens a commitment of the enrolment (325), of
 // a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102); a key
 // change is the next of the chain, and the one in the bundle's key history (see keyChange).
 func (v *verifier) act(group []*entry) error {
@@ -30,6 +31,9 @@ func (v *verifier) act(group []*entry) error {
 		return denial.New(denial.RequestReplayed, "the act stands in the log twice")
 	}
 	v.world.acts[digest] = true
+	if err := v.world.follows(act, e.logged); err != nil {
+		return err
+	}
 	switch e.kind {
 	case statement.KeyChange:
 		return v.keyChange(act, e.logged)
@@ -37,12 +41,33 @@ func (v *verifier) act(group []*entry) error {
 		return v.world.policy(act)
 	case statement.Enrolment:
 		return v.enrolment(act, e.index)
+	case statement.Revocation:
+		return v.world.revocation(act)
 	case statement.BreakGlass:
 		return v.breakGlass(act, e)
 	case statement.Review:
 		return v.review(act, e)
 	}
-	return v.world.revocation(act)
+	return denial.New(denial.WrongType, "a %s does not stand in a log", e.kind)
+}
+
+// subject is what acts are numbered by.
+type subject struct {
+	kind statement.Kind
+	sub  string
+}
+
+// follows checks that an act was logged in time and in its place, and takes note of that.
+func (w *world) follows(act *record.Act, logged uint64) error {
+	if !act.Kind().Acts() {
+		return nil // good once, by an id of its own
+	}
+	about := subject{act.Kind(), act.Claims().Subject}
+	if err := act.Followed(w.numbers[about], logged); err != nil {
+		return err
+	}
+	w.numbers[about]++
+	return nil
 }
 
 func (w *world) policy(act *record.Act) error {
@@ -98,9 +123,6 @@ func (w *world) enrolment(act *record.Act, e *record.Enrolment) error {
 	}
 	if k, ok := w.ekOfHost[e.ID]; ok && k != ek {
 		return denial.New(denial.IdentityConflict, "the host has another EK")
-	}
-	if old, ok := w.approvals[ek]; ok && e.Time <= old.Time {
-		return denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new was in force")
 	}
 	w.hostOfEK[ek], w.ekOfHost[e.ID], w.approvals[ek] = e.ID, ek, approval{act.Digest(), e}
 	if w.held[e.ID] { // authorities have seen to it: the counters of its TPM begin where they are

@@ -108,6 +108,6 @@ func TestEnrolmentPastAnchorsIsRefuted(t *testing.T) {
 		s := newStage(t)
 		first := s.Policy(s.anchors(1, rootOf(s.Vendor)))
 		s.publish(s.anchors(2))
-		s.wantForged(t, s.append(s.Sign(statement.Policy, first.ID, first, issuertest.Alice, issuertest.Bob)...), denial.PolicyRollback)
+		s.wantForged(t, s.append(s.Sign(statement.Policy, first, issuertest.Alice, issuertest.Bob)...), denial.PolicyRollback)
 	})
 }

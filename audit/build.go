@@ -154,7 +154,7 @@ func (b *builder) wholeActs(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("reading entry %d: %w", index, err)
 			}
-			cut = last != nil && isAct(e.kind) && sameAct(last, e)
+			cut = last != nil && record.IsAct(e.kind) && sameAct(last, e)
 			last = e
 			return nil
 		})

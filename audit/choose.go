@@ -48,13 +48,7 @@ func readEntry(index uint64, leaf []byte) (*entry, error) {
 
 // isContext reports whether later statements are verified with this one.
 func (e *entry) isContext() bool {
-	switch e.kind {
-	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.BreakGlass, statement.Review, statement.KeyChange:
-		return true
-	case statement.Record:
-		return e.record.Event == record.EventEnrol || e.record.Event == record.EventKey || e.record.Hold
-	}
-	return false
+	return record.IsAct(e.kind) || e.kind == statement.Record && (e.record.Event == record.EventEnrol || e.record.Event == record.EventKey || e.record.Hold)
 }
 
 // selection is what a bundle will hold.

@@ -178,7 +178,7 @@ func describe(e *entry) (*Item, error) {
 		it.permit(e.claims)
 	case e.record != nil:
 		it.tell(e.record)
-	case isAct(e.kind):
+	case record.IsAct(e.kind):
 		return it, it.act(e)
 	}
 	return it, nil

@@ -114,7 +114,7 @@ func (o *operator) genesis() record.Bundle {
 		o.Fatal(err)
 	}
 	g.Keys[record.PurposeLog] = o.log.Key()
-	return o.Sign(statement.Genesis, issuertest.Log, g, alice, bob)
+	return o.Sign(statement.Genesis, g, alice, bob)
 }
 
 // stolen is the log written anew, with the payloads that were kept beside the honest one. To the program that builds the

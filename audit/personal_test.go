@@ -29,7 +29,7 @@ func (s *stage) enrolCarol() map[string][]byte {
 	s.tick()
 	e := s.Initiator(carol)
 	e.Personal = commitments
-	act := must(s.Sign(statement.Enrolment, carol, e, alice, bob).WithOpenings(openings))(s)
+	act := must(s.Sign(statement.Enrolment, e, alice, bob).WithOpenings(openings))(s)
 	must(s.Issuer.Apply(s.Ctx, statement.Enrolment, act))(s)
 	byField := map[string][]byte{}
 	for n, field := range slices.Sorted(maps.Keys(personal)) {

@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,37 +220,52 @@ func TestForgedActIsRefuted(t *testing.T) {
 		want denial.Reason
 	}{
 		"a policy of one person": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), alice)
+			return s.Sign(statement.Policy, policy(s, s.authorization("60s"), keep), alice)
 		}, denial.PolicyUnsigned},
 		"a policy of nobody we know": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), keep), robotURI, mallory)
+			return s.Sign(statement.Policy, policy(s, s.authorization("60s"), keep), robotURI, mallory)
 		}, denial.KeyUnknown},
 		"an older policy": {func(s *stage) record.Bundle {
 			again := strings.Replace(s.authorization("60s"), "version = 2", "version = 1", 1)
-			return s.Sign(statement.Policy, issuerURI, policy(s, again, keep), alice, bob)
+			return s.Sign(statement.Policy, policy(s, again, keep), alice, bob)
 		}, denial.PolicyRollback},
 		"another version than the document's": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Policy, issuerURI, policy(s, s.authorization("60s"), func(p *record.Policy) { p.Revision += 9 }), alice, bob)
+			return s.Sign(statement.Policy, policy(s, s.authorization("60s"), func(p *record.Policy) { p.Revision += 9 }), alice, bob)
 		}, denial.PolicyHashMismatch},
 		"a revocation of one person": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}, bob)
+			return s.Sign(statement.Revocation, record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}, bob)
 		}, denial.ThresholdNotMet},
 		"an initiator's key again": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: s.Keys[robotURI].Key()}, mallory), alice, bob)
+			return s.Sign(statement.Enrolment, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: s.Keys[robotURI].Key()}, mallory), alice, bob)
 		}, denial.IdentityConflict},
 		"the host's EK for another host": {func(s *stage) record.Bundle {
 			ek := s.Host.TPM.EKDigest()
-			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI+"2"), alice, bob)
+			return s.Sign(statement.Enrolment, enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI+"2"), alice, bob)
 		}, denial.IdentityConflict},
 		"another EK for the host": {func(s *stage) record.Bundle {
-			return s.Sign(statement.Enrolment, issuerURI, enrolment(s, &record.Host{EK: nonce(32), Labels: map[string]string{}}, nil, hostURI), alice, bob)
+			return s.Sign(statement.Enrolment, enrolment(s, &record.Host{EK: nonce(32), Labels: map[string]string{}}, nil, hostURI), alice, bob)
 		}, denial.IdentityConflict},
-		"an older approval of the host": {func(s *stage) record.Bundle {
-			ek := s.Host.TPM.EKDigest()
-			e := enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI)
-			e.Time -= 2_000_000
-			return s.Sign(statement.Enrolment, issuerURI, e, alice, bob)
-		}, denial.PolicyRollback},
+		"A18 an approval that was drafted before the one in force": {func(s *stage) record.Bundle {
+			return approval(s, func(c *statement.Claims) { c.Sequence-- })
+		}, denial.DualControlMissing},
+		"A18 an approval that leaves one out": {func(s *stage) record.Bundle { return approval(s, func(c *statement.Claims) { c.Sequence++ }) }, denial.DualControlMissing},
+		"A17 an approval that had expired by then": {func(s *stage) record.Bundle {
+			return approval(s, func(c *statement.Claims) { c.IssuedAt, c.Expires = c.IssuedAt-60, c.IssuedAt })
+		}, denial.Expired},
+		"A17 an approval of later": {func(s *stage) record.Bundle { return approval(s, func(c *statement.Claims) { c.IssuedAt += 3000 }) }, denial.NotYetValid},
+		"A17 an approval for longer than a month": {func(s *stage) record.Bundle {
+			return approval(s, func(c *statement.Claims) { c.Expires += 31 * 86400 })
+		}, denial.LifetimeTooLong},
+		"A16 a policy with two keys of one person": {func(s *stage) record.Bundle {
+			return s.Sign(statement.Policy, policy(s, s.authorization("60s"), keep), alice, issuertest.AliceToo)
+		}, denial.DualControlMissing},
+		"A17 an approval of other bytes": {func(s *stage) record.Bundle {
+			p := policy(s, s.authorization("60s"), keep)
+			b := s.Sign(statement.Policy, p, alice, bob)
+			p.Time++
+			edited := s.Sign(statement.Policy, p, bob)[0]
+			return record.Bundle{b[0], append(edited[:len(edited)-64:len(edited)-64], b[1][len(b[1])-64:]...)}
+		}, denial.PolicyUnsigned},
 		"a second genesis": {func(s *stage) record.Bundle { return s.Act }, denial.WrongType},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,26 +275,48 @@ func TestForgedActIsRefuted(t *testing.T) {
 	}
 	t.Run("an act twice", func(t *testing.T) {
 		s := newStage(t)
-		act := s.Sign(statement.Revocation, issuerURI, record.Revocation{Version: record.Version, Cause: record.CausePolicy, Target: "00", Time: 1, Nonce: nonce(16)}, alice, bob)
+		act := s.Sign(statement.Revocation, record.Revocation{Version: record.Version, Cause: record.CausePolicy, Target: "00", Time: 1, Nonce: nonce(16)}, alice, bob)
 		s.append(act...)
 		s.enrolInitiatorAs(alice)
 		s.wantForged(t, s.append(act...), denial.RequestReplayed)
 	})
 	t.Run("an act for another issuer", func(t *testing.T) {
 		s := newStage(t)
-		payload := must(statement.Marshal(record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}))(t)
-		var b record.Bundle
-		for _, p := range []string{alice, bob} {
-			b = must(record.SignAct(s.Ctx, b, s.Keys[p], statement.Revocation, statement.Claims{Issuer: issuerURI + "/2", Subject: issuerURI}, payload))(t)
-		}
+		r := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: 1, Nonce: nonce(16)}
+		b := s.SignAs(issuerURI+"/2", statement.Revocation, r, alice, bob)
 		s.wantForged(t, s.append(b...), denial.IdentityConflict)
 	})
+}
+
+// approval returns an approval of the host, with other claims.
+func approval(s *stage, edit func(*statement.Claims)) record.Bundle {
+	ek := s.Host.TPM.EKDigest()
+	e := record.Enrolment{Version: record.Version, ID: hostURI, Time: s.Seconds(), Nonce: nonce(16), Host: &record.Host{EK: ek[:], Labels: map[string]string{}}}
+	c := s.ActClaims(issuerURI, statement.Enrolment, e)
+	edit(&c)
+	return s.SignWith(c, statement.Enrolment, e, alice, bob)
+}
+
+// A16: who audits an issuer with a single authority has to know.
+func TestOnePersonIsNoSurprise(t *testing.T) {
+	s := stageOf(issuertest.Alone(t))
+	bundle, trust := s.export(audit.Query{}), s.trust()
+	for _, known := range []bool{true, false} {
+		trust.OnePerson = known
+		r := must(audit.Verify(s.Ctx, bytes.NewReader(bundle), trust, audit.Options{Now: s.Now()}))(t)
+		if got := r.Err(); known && got != nil || !known && !denial.Is(got, denial.DualControlMissing) {
+			t.Errorf("known %v: got %v", known, got)
+		}
+		if said := slices.ContainsFunc(r.Limits, func(l string) bool { return strings.Contains(l, "one person") }); said != known {
+			t.Errorf("known %v: the report says so: %v", known, said)
+		}
+	}
 }
 
 // enrolInitiatorAs enrols an initiator with the key of another name.
 func (s *stage) enrolInitiatorAs(id string) {
 	s.Helper()
-	s.apply(statement.Enrolment, id, record.Enrolment{Version: record.Version, ID: id, Time: s.Seconds(), Nonce: nonce(16),
+	s.apply(statement.Enrolment, record.Enrolment{Version: record.Version, ID: id, Time: s.Seconds(), Nonce: nonce(16),
 		Initiator: &record.Initiator{Kind: record.Human, Key: issuertest.NewKey(s).Key()}})
 }
 

@@ -177,6 +177,12 @@ func (v *verifier) genesis() error {
 	if g.Issuer != v.trust.Issuer || g.Log != v.trust.Log {
 		return denial.New(denial.IdentityConflict, "genesis is of another issuer or log than those of the trust file")
 	}
+	if g.OnePerson && !v.trust.OnePerson {
+		return denial.New(denial.DualControlMissing, "one person is all the authorities of this issuer, and the trust file does not say one_person = true")
+	}
+	if g.OnePerson {
+		v.report.Limits = append(v.report.Limits, "one person is all the authorities of this issuer: no act was approved by anybody but its author")
+	}
 	v.world.genesis, v.world.ring = g, record.NewKeyRing(g, act.Digest())
 	v.world.authorities, err = record.NewAuthorities(g)
 	return err

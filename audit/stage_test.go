@@ -42,9 +42,12 @@ func must[T any](v T, err error) func(testing.TB) T { return issuertest.Must(v, 
 func nonce(n int) []byte { return issuertest.Random(n) }
 
 // newStage bootstraps a log and an issuer, enrols a host with a gate and two initiators, and publishes both policies.
-func newStage(tb testing.TB) *stage {
-	tb.Helper()
-	s := &stage{World: issuertest.Bare(tb), docs: map[record.PolicyKind]*firmwarepolicy.Document{}}
+func newStage(tb testing.TB) *stage { tb.Helper(); return stageOf(issuertest.Bare(tb)) }
+
+// stageOf does so with an issuer of which there is no more than a genesis.
+func stageOf(w *issuertest.World) *stage {
+	w.Helper()
+	s := &stage{World: w, docs: map[record.PolicyKind]*firmwarepolicy.Document{}}
 	s.EnrolInitiator(robotURI)
 	s.EnrolInitiator(mallory)
 	s.Host = s.NewHost(hostURI, gateURI)
@@ -57,10 +60,10 @@ func newStage(tb testing.TB) *stage {
 // tick lets a second pass.
 func (s *stage) tick() { s.Advance(time.Second) }
 
-func (s *stage) apply(kind statement.Kind, subject string, payload any) {
+func (s *stage) apply(kind statement.Kind, payload any) {
 	s.Helper()
 	s.tick()
-	s.Apply(kind, subject, payload)
+	s.Apply(kind, payload)
 }
 
 func (s *stage) approve() { s.Helper(); s.tick(); s.Approve(s.Host) }

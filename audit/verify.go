@@ -44,7 +44,7 @@ type Options struct {
 //  5. The checkpoint is signed by a log key of the issuer (305, 301), for the tree head of the manifest (325), and cosigned
 //     as the trust file demands (326).
 //  6. Genesis is entry 0 and has the digest that the trust file pins (305); its quorum has signed it (326); it is for the
-//     issuer and the log of the trust file (706).
+//     issuer and the log of the trust file (706); where it names one person only, the trust file says so (409).
 //
 // Then each statement, in order of index, gets a verdict of its own:
 //

@@ -52,7 +52,7 @@ func (v *verifier) group(index uint64) ([]*entry, error) {
 			return group, nil
 		}
 		group = append(group, e)
-		if !isAct(e.kind) {
+		if !record.IsAct(e.kind) {
 			return group, nil
 		}
 	}
@@ -78,11 +78,6 @@ func (v *verifier) entry(index uint64) (*entry, error) {
 func isFault(err error) bool {
 	f := fault{}
 	return errors.As(err, &f)
-}
-
-func isAct(k statement.Kind) bool {
-	return k == statement.Genesis || k == statement.Policy || k == statement.Enrolment || k == statement.Revocation ||
-		k == statement.BreakGlass || k == statement.Review || k == statement.KeyChange
 }
 
 // sameAct reports whether two statements are of one act: it is the payload that makes an act.
@@ -234,7 +229,7 @@ func (v *verifier) content(group []*entry, f *Finding) error {
 			return denial.New(denial.WrongType, "a log has one genesis")
 		}
 		return nil // checked before all else
-	case isAct(e.kind):
+	case record.IsAct(e.kind):
 		return v.act(group)
 	case e.kind == statement.Artifact:
 		return v.permit(e, f)

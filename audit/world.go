@@ -29,6 +29,7 @@ type world struct {
 	gates       map[statement.Thumbprint]*gate
 	revoked     map[revocation]bool
 	acts        map[statement.Digest]bool
+	numbers     map[subject]uint64          // of the last act about each
 	permits     map[[32]byte]uint64         // by cti: index of the artifact
 	starts      map[statement.Digest]uint64 // index of the start
 	requests    seen                        // initiator and request id: consumed by a permit
@@ -87,7 +88,7 @@ func newWorld() *world {
 		policies: map[firmwarepolicy.Hash]published{}, force: map[record.PolicyKind]*firmwarepolicy.Document{},
 		approvals: map[string]approval{}, current: map[string]statement.Digest{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
-		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{},
+		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{}, numbers: map[subject]uint64{},
 		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},
 		starts: map[statement.Digest]uint64{}, emitted: seen{},
 		clocks: map[string]attest.Clock{}, held: map[string]bool{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},

@@ -108,7 +108,7 @@ func newWorld(tb testing.TB, roots ...*x509.Certificate) *world {
 		g.Roots = append(g.Roots, sum[:])
 	}
 	for _, r := range record.Roles() {
-		g.Quorums[r] = record.Quorum{Threshold: 1, Persons: []string{alice}}
+		g.Quorums[r] = record.Quorum{Threshold: 2, Persons: []string{alice, bob}}
 	}
 	g.Quorums[record.RoleBreakGlass] = record.Quorum{Threshold: 2, Persons: []string{alice, bob, carol}}
 	for _, p := range record.Purposes() {
@@ -230,7 +230,16 @@ func (w *world) seconds() uint64 { return uint64(w.clock.now().Unix()) }
 func (w *world) act(kind statement.Kind, payload any) record.Bundle {
 	w.tb.Helper()
 	enc := must(statement.Marshal(payload))(w.tb)
-	return must(record.SignAct(context.Background(), nil, w.people[alice], kind, statement.Claims{Issuer: issuerURI, Subject: "urn:writ:test"}, enc))(w.tb)
+	c := statement.Claims{Issuer: issuerURI, Subject: must(record.SubjectOf(kind, issuerURI, enc))(w.tb)}
+	if kind.Acts() {
+		c.IssuedAt, c.Expires = w.seconds(), w.seconds()+3600
+		c.Sequence = must(w.issuer.NextAct(context.Background(), kind, c.Subject))(w.tb)
+	}
+	var b record.Bundle
+	for _, person := range []string{alice, bob} {
+		b = must(record.SignAct(context.Background(), b, w.people[person], kind, c, enc))(w.tb)
+	}
+	return b
 }
 
 func (w *world) apply(kind statement.Kind, payload any) {

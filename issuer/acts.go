@@ -12,8 +12,8 @@ import (
 )
 
 // Apply takes an act of the authorities: a policy, an enrolment, a revocation, a key change, a break-glass
-// authorization or the review of one. It checks, in this order: the
-// signatures and the threshold; the act is for this issuer (706); the payload, and what the kind demands (see
+// authorization or the review of one. It checks, in this order: the signatures and the threshold; the act is for this issuer
+// (706), in time and the next about its subject (201, 202, 409; see record.Act.Follows); the payload, and what the kind demands (see
 // policyEffect, enrolmentEffect, revocationEffect, keyEffect, glassEffect, reviewEffect); each opening that the act carries opens a commitment in it (see opened); the
 // act has had no effect before (509). Then all statements of the
 // act and its effect are one transaction. It returns the transparent statements.
@@ -41,20 +41,25 @@ func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	return nil, i.refuseAct(ctx, act, denial.Of(err).At(denial.StageAct))
 }
 
-// tooFewSigned reports whether what an act lacks are further signatures: those that it has are of authorities, who may
+// tooFewSigned reports whether what an act lacks are further signatures: the first that it has is of an authority, who may
 // be told.
 func tooFewSigned(b record.Bundle, kind statement.Kind, err error) bool {
-	return len(b) > 0 && denial.Is(err, record.ShortOf(kind))
+	return len(b) > 0 && (denial.Is(err, record.ShortOf(kind)) || denial.Is(err, denial.DualControlMissing))
 }
 
 func (i *Issuer) apply(ctx context.Context, act *record.Act, openings [][]byte) ([]tlog.Appended, error) {
 	if act.Claims().Issuer != i.genesis.Issuer {
 		return nil, denial.New(denial.IdentityConflict, "the act is for another issuer")
 	}
+	place, err := i.placeOf(ctx, act)
+	if err != nil {
+		return nil, err
+	}
 	effect, err := i.effectOf(ctx, act)
 	if err != nil {
 		return nil, err
 	}
+	effect.Guards, effect.Bumps = append(effect.Guards, place.Guards...), append(effect.Bumps, place.Bumps...)
 	if effect.Blobs, err = opened(act, openings); err != nil {
 		return nil, err
 	}
@@ -66,6 +71,34 @@ func (i *Issuer) apply(ctx context.Context, act *record.Act, openings [][]byte) 
 		entries[n].Leaf = leaf
 	}
 	return i.append(ctx, entries...)
+}
+
+// placeOf checks that an act is in time and the next about its subject, and returns what an entry needs so that it stays so. Kinds
+// that are good once by an id of their own have no order.
+func (i *Issuer) placeOf(ctx context.Context, act *record.Act) (tlog.Entry, error) {
+	if !act.Kind().Acts() {
+		return tlog.Entry{}, nil
+	}
+	counter := counterOf(act.Kind(), act.Claims().Subject)
+	before, err := i.log.Counter(ctx, counter)
+	if err != nil {
+		return tlog.Entry{}, err
+	}
+	return tlog.Entry{Guards: []tlog.Guard{{Counter: counter, Value: before}}, Bumps: []string{counter}}, act.Follows(before, uint64(i.now().Unix()))
+}
+
+// counterOf returns the counter of acts of a kind about a subject.
+func counterOf(kind statement.Kind, subject string) string {
+	return counterAct + kind.String() + "/" + subject
+}
+
+// NextAct returns the number that the next act of a kind about a subject must have.
+func (i *Issuer) NextAct(ctx context.Context, kind statement.Kind, subject string) (uint64, error) {
+	if !record.IsAct(kind) || !kind.Acts() {
+		return 0, denial.New(denial.WrongType, "acts of kind %s have no numbers", kind)
+	}
+	n, err := i.log.Counter(ctx, counterOf(kind, subject))
+	return n + 1, err
 }
 
 func attachAll(leaves [][]byte, done []tlog.Appended) ([][]byte, error) {
@@ -187,8 +220,8 @@ func checkPolicy(p record.Policy, now uint64) (policyState, error) {
 
 // enrolmentEffect registers an initiator, or approves the EK of a host, which is enrolled when its TPM has answered.
 // Host and EK are bound to each other for ever (706; K18 to K20). Approving the same pair again, with other labels or
-// another gate, is allowed if it was signed later than the one in force (402): the host is then enrolled no longer until
-// its TPM has answered anew. A host that was held is then held no more, and its TPM's counters begin where they are.
+// another gate, is allowed: the host is then enrolled no longer until its TPM has answered anew. A host that was held is then
+// held no more, and its TPM's counters begin where they are.
 func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var e record.Enrolment
 	if err := statement.Unmarshal(act.Payload(), &e); err != nil {
@@ -208,8 +241,6 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 		return tlog.Entry{}, err
 	case found && old.ID != e.ID:
 		return tlog.Entry{}, denial.New(denial.IdentityConflict, "this EK is enrolled under another host id")
-	case found && e.Time <= old.Time:
-		return tlog.Entry{}, denial.New(denial.PolicyRollback, "an enrolment of this EK that is as new is in force")
 	case found:
 		entry.Bumps = []string{counterEnrolment}
 		entry.Puts = append(entry.Puts, tlog.Put{Bucket: bucketHost, Key: []byte(e.ID)})

@@ -39,7 +39,7 @@ func machine(w *issuertest.World, v *softtpm.Vendor, name string, listed bool) *
 	h.TPM = v.New(w, softtpm.Options{})
 	e := w.Approval(h)
 	e.Host.Listed = listed
-	w.Apply(statement.Enrolment, h.URI, e)
+	w.Apply(statement.Enrolment, e)
 	return h
 }
 
@@ -68,13 +68,13 @@ func TestAnchorsInForce(t *testing.T) {
 	t.Run("an older version", func(t *testing.T) {
 		w := w.For(t)
 		p := w.Policy(anchors(w, 1, root(b)))
-		_, err := w.Issuer.Apply(w.Ctx, statement.Policy, w.Sign(statement.Policy, p.ID, p, issuertest.Alice, issuertest.Bob))
+		_, err := w.Issuer.Apply(w.Ctx, statement.Policy, w.Sign(statement.Policy, p, issuertest.Alice, issuertest.Bob))
 		w.Refusal(err, denial.PolicyRollback)
 	})
 	t.Run("signed by one of two", func(t *testing.T) {
 		w := w.For(t)
 		p := w.Policy(anchors(w, 9, root(b)))
-		_, err := w.Issuer.Apply(w.Ctx, statement.Policy, w.Sign(statement.Policy, p.ID, p, issuertest.Alice))
+		_, err := w.Issuer.Apply(w.Ctx, statement.Policy, w.Sign(statement.Policy, p, issuertest.Alice))
 		w.Refusal(err, denial.PolicyUnsigned)
 	})
 	t.Run("a root of genesis withdrawn", func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestAnchorsThatEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Apply(statement.Revocation, issuertest.Issuer, w.Revocation(record.CausePolicy, doc.Hash().String()))
+		w.Apply(statement.Revocation, w.Revocation(record.CausePolicy, doc.Hash().String()))
 		_, err = w.Issuer.FinishEnrolment(w.Ctx, conn, secret)
 		w.Refusal(err, denial.PolicyWithdrawn)
 		refusedToEnrol(w, machine(w, b, "after", false), denial.PolicyWithdrawn)

@@ -209,7 +209,6 @@ func TestAPermitIsDecidedAgainWhenAKeyHasChanged(t *testing.T) {
 
 func TestBadKeyChangesAreRefused(t *testing.T) {
 	w := issuertest.New(t)
-	subject := record.KeySubject(issuertest.Issuer)
 	_, good := w.Replacement(record.PurposeArtifact, record.KeyRetired)
 	lost, absent := w.Replacement(record.PurposeArtifact, record.KeyRetired)
 	w.Token.Remove(lost)
@@ -218,11 +217,11 @@ func TestBadKeyChangesAreRefused(t *testing.T) {
 		bundle record.Bundle
 		want   denial.Reason
 	}{
-		"signed by one":          {w.Sign(statement.KeyChange, subject, change, issuertest.Alice), denial.ThresholdNotMet},
-		"for another issuer":     {w.SignAs("https://other.example", statement.KeyChange, subject, change, issuertest.Alice, issuertest.Bob), denial.IdentityConflict},
-		"of a key it lacks":      {w.Sign(statement.KeyChange, subject, w.KeyChange(absent...), issuertest.Alice, issuertest.Bob), denial.HSMKeyPolicy},
-		"out of turn":            {w.Sign(statement.KeyChange, subject, func() record.KeyChange { c := change; c.Sequence++; return c }(), issuertest.Alice, issuertest.Bob), denial.StateRollback},
-		"without the last steps": {w.Sign(statement.KeyChange, subject, w.KeyChange(good[0], good[2]), issuertest.Alice, issuertest.Bob), denial.KeyAmbiguous},
+		"signed by one":          {w.Sign(statement.KeyChange, change, issuertest.Alice), denial.ThresholdNotMet},
+		"for another issuer":     {w.SignAs("https://other.example", statement.KeyChange, change, issuertest.Alice, issuertest.Bob), denial.IdentityConflict},
+		"of a key it lacks":      {w.Sign(statement.KeyChange, w.KeyChange(absent...), issuertest.Alice, issuertest.Bob), denial.HSMKeyPolicy},
+		"out of turn":            {w.Sign(statement.KeyChange, func() record.KeyChange { c := change; c.Sequence++; return c }(), issuertest.Alice, issuertest.Bob), denial.DualControlMissing},
+		"without the last steps": {w.Sign(statement.KeyChange, w.KeyChange(good[0], good[2]), issuertest.Alice, issuertest.Bob), denial.KeyAmbiguous},
 	} {
 		_, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, row.bundle)
 		w.For(t).Refusal(err, row.want)
@@ -230,10 +229,10 @@ func TestBadKeyChangesAreRefused(t *testing.T) {
 			t.Fatalf("%s: it took effect", name)
 		}
 	}
-	b := w.Sign(statement.KeyChange, subject, change, issuertest.Alice, issuertest.Bob)
+	b := w.Sign(statement.KeyChange, change, issuertest.Alice, issuertest.Bob)
 	issuertest.Must(w.Issuer.Apply(w.Ctx, statement.KeyChange, b))(t)
 	_, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, b)
-	w.Refusal(err, denial.StateRollback)
+	w.Refusal(err, denial.DualControlMissing)
 	if w.Ring().Sequence() != 1 {
 		t.Error("a change was made twice")
 	}
@@ -246,7 +245,7 @@ func TestAKeyChangeWithoutAnAnswerStands(t *testing.T) {
 	r := newRelying(w)
 	next, steps := w.Replacement(record.PurposeLog, record.KeyRetired)
 	next.Dead.Store(true)
-	_, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, w.Sign(statement.KeyChange, record.KeySubject(issuertest.Issuer), w.KeyChange(steps...), issuertest.Alice, issuertest.Bob))
+	_, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, w.Sign(statement.KeyChange, w.KeyChange(steps...), issuertest.Alice, issuertest.Bob))
 	w.Refusal(err, denial.HSMUnavailable)
 	if w.Ring().Sequence() != 1 {
 		t.Fatal("the issuer does not see the change that its log holds")

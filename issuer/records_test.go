@@ -212,7 +212,7 @@ func TestRevocationBetweenCheckAndStartIsSeen(t *testing.T) {
 		h := w.EnrolHost(fmt.Sprint(issuertest.OtherURI, n), issuertest.Gate)
 		leaves[n] = w.Report(h, m, record.EventStart, use(uint64(n%2+1)))
 	}
-	revocation := w.Sign(statement.Revocation, issuertest.Issuer, w.Revocation(record.CauseArtifact, id), issuertest.Alice, issuertest.Bob)
+	revocation := w.Sign(statement.Revocation, w.Revocation(record.CauseArtifact, id), issuertest.Alice, issuertest.Bob)
 	parallel(len(leaves)+1, func(i int) error {
 		if i == len(leaves) {
 			_, err := w.Issuer.Apply(w.Ctx, statement.Revocation, revocation)

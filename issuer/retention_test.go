@@ -130,7 +130,7 @@ func TestT20_ANameWithALineBreakIsOneRecord(t *testing.T) {
 	for _, host := range []string{"spiffe://x/a\r\nb", "spiffe://x/a\nforged: yes"} {
 		before := w.Size()
 		e := w.Initiator(host)
-		if _, err := w.Issuer.Apply(w.Ctx, statement.Enrolment, w.Sign(statement.Enrolment, e.ID, e, issuertest.Alice, issuertest.Bob)); err == nil {
+		if _, err := w.Issuer.Apply(w.Ctx, statement.Enrolment, w.Sign(statement.Enrolment, e, issuertest.Alice, issuertest.Bob)); err == nil {
 			t.Errorf("%q was enrolled", host)
 		}
 		if w.Size()-before > 1 {

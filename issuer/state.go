@@ -38,6 +38,7 @@ const (
 	counterReview    = "break-glass-review" // raised by each review of one
 	counterGlassUse  = "break-glass-use"    // raised by each start by one
 	counterChain     = "gate/"              // and gate key thumbprint: raised by each of its records
+	counterAct       = "act/"               // and kind / subject: how many acts of the kind there were about it
 )
 
 // The sets of things that are consumed once, for ever.

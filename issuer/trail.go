@@ -59,9 +59,11 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 		return nil, err
 	}
 	subjects := [][]byte{}
-	switch env.Kind() {
-	case statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Review, statement.KeyChange:
-		subjects = append(subjects, trailOf(trailContext, nil))
+	switch kind := env.Kind(); kind {
+	default:
+		if record.IsAct(kind) {
+			subjects = append(subjects, trailOf(trailContext, nil))
+		}
 	case statement.BreakGlass:
 		var g record.BreakGlass
 		if err := statement.Unmarshal(env.Payload(), &g); err != nil {

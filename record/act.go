@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -11,7 +12,7 @@ import (
 // roleOf returns the role that signs acts of the kind.
 func roleOf(kind statement.Kind) (Role, bool) {
 	switch kind {
-	case statement.Genesis, statement.KeyChange:
+	case statement.Genesis:
 		return RoleRoot, true
 	case statement.Policy:
 		return RolePolicy, true
@@ -19,6 +20,8 @@ func roleOf(kind statement.Kind) (Role, bool) {
 		return RoleEnrolment, true
 	case statement.Revocation:
 		return RoleRevocation, true
+	case statement.KeyChange:
+		return RoleKeys, true
 	case statement.BreakGlass, statement.Review:
 		return RoleBreakGlass, true
 	}
@@ -33,6 +36,12 @@ func kindsOf(role Role) (all []statement.Kind) {
 		}
 	}
 	return all
+}
+
+// IsAct reports whether statements of the kind are signed by authorities.
+func IsAct(kind statement.Kind) bool {
+	_, ok := roleOf(kind)
+	return ok
 }
 
 // Bundle is an act on its way: statements of one kind with the same payload. Each element is a leaf.
@@ -87,7 +96,7 @@ func (a *Act) Digest() statement.Digest { return statement.DigestOf(a.payload) }
 // Leaves returns the statements in the order of the bundle.
 func (a *Act) Leaves() [][]byte { return a.leaves }
 
-// Persons returns who signed, in the order of the bundle.
+// Persons returns the distinct persons who signed, in the order of the bundle: the author, then those who approve.
 func (a *Act) Persons() []string { return a.persons }
 
 // Claims returns the CWT claims that every statement carries.
@@ -106,17 +115,18 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 		return nil, err
 	}
 	as := &Authorities{map[Role]statement.Keys{}, map[statement.Thumbprint]string{}, g.Quorums}
-	for _, kind := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.BreakGlass} {
-		role, _ := roleOf(kind)
+	for _, a := range g.Authorities {
+		as.person[a.Key.Thumbprint()] = a.Person
+	}
+	for role := range g.Quorums {
+		kinds := kindsOf(role)
 		var keys statement.Keys
 		for _, a := range g.Authorities {
-			as.person[a.Key.Thumbprint()] = a.Person
-			for _, p := range g.Quorums[role].Persons {
-				if p == a.Person {
-					if err := keys.Add(a.Key, kindsOf(role)...); err != nil {
-						return nil, err
-					}
-				}
+			if !slices.Contains(g.Quorums[role].Persons, a.Person) {
+				continue
+			}
+			if err := keys.Add(a.Key, kinds...); err != nil {
+				return nil, err
 			}
 		}
 		as.keys[role] = keys
@@ -124,29 +134,63 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 	return as, nil
 }
 
-// Quorum returns who may fill a role, as genesis says; nobody where it leaves the role out.
+// Quorum returns who may fill a role; nobody where genesis leaves the role out.
 func (as *Authorities) Quorum(role Role) Quorum { return as.quorums[role] }
 
-// Verify checks, in this order: the kind is an act's; each statement decodes and verifies with a key of the role;
-// all claims and payloads are the same bytes (311); no key has signed twice (306); the distinct persons reach the role's threshold (403 for policies,
-// 410 for break-glass, 326 otherwise).
+// Verify checks, in this order: the kind is an act's (311); each statement decodes and verifies with a key of the role, and each
+// but the first is an approval of the very bytes of the first, claims and payload (409); no key has signed twice (306);
+// enough distinct persons have signed: with too few signatures it is 403 for policies, 410 for break-glass and 326 otherwise,
+// with enough signatures of too few persons 409; the claims, as terms says; the act is about what its payload names (706).
+//
+// For a policy as many are enough as may narrow: CheckQuorum is asked where it does not only narrow. Break-glass and its review
+// have their terms and their subject in the payload: ReadBreakGlass and ReadReview check those.
 func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 	role, ok := roleOf(kind)
 	if !ok || as == nil {
 		return nil, denial.New(denial.WrongType, "%s is not an act of authorities", kind)
 	}
+	act, err := as.collect(b, kind, as.keys[role])
+	if err != nil {
+		return nil, err
+	}
+	least := as.quorums[role].Threshold
+	if n := as.quorums[role].Narrow; n != 0 && kind == statement.Policy {
+		least = n
+	}
+	if err := act.reaches(role, least); err != nil {
+		return nil, err
+	}
+	if err := terms(kind, act.claims); err != nil {
+		return nil, err
+	}
+	if err := act.checkSubject(); err != nil {
+		return nil, err
+	}
+	return act, nil
+}
+
+// CheckQuorum refuses an act that has too few signatures for more than narrowing (409).
+func (as *Authorities) CheckQuorum(a *Act) error {
+	role, ok := roleOf(a.kind)
+	if q := as.quorums[role]; !ok || q.Threshold == 0 || uint64(len(a.persons)) < q.Threshold {
+		return denial.New(denial.DualControlMissing, "%d of %d persons with role %s have signed, and it does not only narrow", len(a.persons), q.Threshold, role)
+	}
+	return nil
+}
+
+// collect verifies the statements of an act and says who has signed.
+func (as *Authorities) collect(b Bundle, kind statement.Kind, keys statement.Keys) (*Act, error) {
 	act := &Act{kind: kind}
-	seen, signed := map[string]bool{}, map[statement.Thumbprint]bool{}
+	signed := map[statement.Thumbprint]bool{}
 	for i, raw := range b {
-		v, err := verifyOne(raw, as.keys[role], kind)
-		if err != nil {
+		v, err := verifyOne(raw, keys, kind)
+		switch {
+		case i > 0 && denial.Is(err, denial.SignatureInvalid), i > 0 && err == nil && (v.Claims() != act.claims || !bytes.Equal(v.Payload(), act.payload)):
+			return nil, denial.New(denial.DualControlMissing, "signature %d is an approval of other bytes than the first", i+1)
+		case err != nil:
 			return nil, err
-		}
-		if i == 0 {
+		case i == 0:
 			act.claims, act.payload = v.Claims(), v.Payload()
-		}
-		if v.Claims() != act.claims || !bytes.Equal(v.Payload(), act.payload) {
-			return nil, denial.New(denial.WrongType, "the statements of one act differ")
 		}
 		key := v.Key().Thumbprint()
 		if signed[key] {
@@ -154,13 +198,9 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 		}
 		signed[key] = true
 		act.leaves = append(act.leaves, v.Leaf())
-		if p := as.person[key]; !seen[p] {
-			seen[p] = true
+		if p := as.person[key]; !slices.Contains(act.persons, p) {
 			act.persons = append(act.persons, p)
 		}
-	}
-	if q := as.quorums[role]; q.Threshold == 0 || uint64(len(act.persons)) < q.Threshold {
-		return nil, denial.New(ShortOf(kind), "%d of %d persons with role %s have signed", len(act.persons), q.Threshold, role)
 	}
 	return act, nil
 }
@@ -171,6 +211,18 @@ func verifyOne(raw []byte, keys statement.Keys, kind statement.Kind) (*statement
 		return nil, err
 	}
 	return env.Verify(keys, kind)
+}
+
+// reaches refuses an act that fewer distinct persons have signed than needed.
+func (a *Act) reaches(role Role, threshold uint64) error {
+	have := uint64(len(a.persons))
+	switch {
+	case threshold != 0 && have >= threshold:
+		return nil
+	case threshold != 0 && uint64(len(a.leaves)) >= threshold:
+		return denial.New(denial.DualControlMissing, "%d keys of role %s have signed, but they are of %d persons, and it takes %d", len(a.leaves), role, have, threshold)
+	}
+	return denial.New(ShortOf(a.kind), "%d of %d persons with role %s have signed", have, threshold, role)
 }
 
 // ShortOf returns why an act of the kind with too few good signatures is refused: PolicyUnsigned, BreakGlassInvalid or

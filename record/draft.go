@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"time"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -13,6 +14,31 @@ type Draft struct {
 	Issuer  string `cbor:"2,keyasint"` // iss of every statement of the act
 	Subject string `cbor:"3,keyasint"` // sub
 	Payload []byte `cbor:"4,keyasint"`
+
+	Drafted  uint64 `cbor:"5,keyasint,omitempty"` // iat, exp and number of every statement of an act that has them: see statement.Claims
+	Expires  uint64 `cbor:"6,keyasint,omitempty"`
+	Sequence uint64 `cbor:"7,keyasint,omitempty"`
+}
+
+// NewDraft returns the draft of an act: number sequence about its subject, drafted now and good for as long as valid.
+func NewDraft(kind statement.Kind, issuer string, payload any, sequence uint64, now time.Time, valid time.Duration) (Draft, error) {
+	raw, err := statement.Marshal(payload)
+	if err != nil {
+		return Draft{}, err
+	}
+	d := Draft{Kind: kind.String(), Issuer: issuer, Payload: raw}
+	if d.Subject, err = SubjectOf(kind, issuer, raw); err != nil {
+		return Draft{}, err
+	}
+	if kind.Acts() {
+		d.Drafted, d.Expires, d.Sequence = uint64(now.Unix()), uint64(now.Add(valid).Unix()), sequence
+	}
+	return d, terms(kind, d.Claims())
+}
+
+// Claims returns what every statement of the act says in its header.
+func (d Draft) Claims() statement.Claims {
+	return statement.Claims{Issuer: d.Issuer, Subject: d.Subject, IssuedAt: d.Drafted, Expires: d.Expires, Sequence: d.Sequence}
 }
 
 // Encode returns the draft in its one encoding.
@@ -24,23 +50,23 @@ func DecodeDraft(data []byte) (*Draft, error) {
 	if err := statement.Unmarshal(data, &d); err != nil {
 		return nil, err
 	}
-	if _, err := d.kind(); err != nil {
+	kind, err := d.kind()
+	if err != nil {
 		return nil, err
 	}
 	if d.Issuer == "" || d.Subject == "" || len(d.Payload) == 0 {
 		return nil, denial.New(denial.ClaimAbsent, "a draft needs an issuer, a subject and a payload")
 	}
-	return &d, nil
+	return &d, terms(kind, d.Claims())
 }
 
 func (d Draft) kind() (statement.Kind, error) {
-	for _, k := range []statement.Kind{statement.Genesis, statement.Policy, statement.Enrolment, statement.Revocation, statement.Ceremony, statement.KeyChange,
-		statement.BreakGlass, statement.Review} {
-		if k.String() == d.Kind {
+	for _, k := range statement.Kinds() {
+		if k.String() == d.Kind && (IsAct(k) || k == statement.Ceremony) {
 			return k, nil
 		}
 	}
-	return 0, denial.New(denial.WrongType, "a draft is a genesis, a policy, an enrolment, a revocation, a key change, a step of a ceremony, a break-glass authorization or its review")
+	return 0, denial.New(denial.WrongType, "a draft is of an act of authorities, or a step of a ceremony")
 }
 
 // Sign signs the draft as the first authority.
@@ -49,7 +75,7 @@ func (d Draft) Sign(ctx context.Context, s statement.Signer) (Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return SignAct(ctx, nil, s, kind, statement.Claims{Issuer: d.Issuer, Subject: d.Subject}, d.Payload)
+	return SignAct(ctx, nil, s, kind, d.Claims(), d.Payload)
 }
 
 // Cosign adds the signature of a further authority to a bundle: over the same kind, claims and payload as the first.

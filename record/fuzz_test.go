@@ -29,7 +29,8 @@ func FuzzPayloads(f *testing.F) {
 		BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", make([]byte, 32), 1, "restore"}, 1, 2, "fire", nil},
 		Review{Version, make([]byte, 32), 1, true, "fire", n},
 		*valid(),
-		Draft{"policy", "https://x", "https://y", []byte{1}},
+		Draft{"policy", "https://x", "https://y", []byte{1}, 1, 2, 1},
+		Draft{"ceremony", "https://x", "https://y", []byte{1}, 0, 0, 0},
 	} {
 		enc, err := statement.Marshal(v)
 		if err != nil {

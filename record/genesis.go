@@ -2,7 +2,6 @@ package record
 
 import (
 	"net/url"
-	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -16,18 +15,24 @@ type Role string
 
 // The roles of authorities.
 const (
-	RoleRoot       Role = "root"        // genesis, and the states of the issuer's keys
-	RolePolicy     Role = "policy"      // policies
+	RoleRoot       Role = "root"        // genesis, the authorities themselves, and a log that goes on from a copy
+	RolePolicy     Role = "policy"      // policies, and with them which TPM vendors are believed
 	RoleEnrolment  Role = "enrolment"   // hosts and initiators
 	RoleRevocation Role = "revocation"  // revocations
+	RoleKeys       Role = "keys"        // the states of the issuer's keys
 	RoleBreakGlass Role = "break-glass" // break-glass authorizations and their reviews; a genesis without it has none
 )
 
 // MinBreakGlass is the least number of distinct persons who must sign a break-glass authorization.
 const MinBreakGlass = 2
 
-// Roles returns every role that a genesis must fill. It may fill RoleBreakGlass beside them.
-func Roles() []Role { return []Role{RoleRoot, RolePolicy, RoleEnrolment, RoleRevocation} }
+// Roles returns every role that a genesis must fill. It may fill RoleBreakGlass beside them: where it does not, nobody can.
+func Roles() []Role { return []Role{RoleRoot, RolePolicy, RoleEnrolment, RoleRevocation, RoleKeys} }
+
+// Dual reports whether the role is under dual control: two distinct persons at least, unless there is only one at all.
+func (r Role) Dual() bool {
+	return r == RoleRoot || r == RolePolicy || r == RoleKeys || r == RoleBreakGlass
+}
 
 // The purposes of the issuer's keys, as named in genesis.
 const (
@@ -54,6 +59,8 @@ type Genesis struct {
 	Quorums     map[Role]Quorum          `cbor:"7,keyasint"`
 	Keys        map[string]statement.Key `cbor:"8,keyasint"` // by purpose
 	Roots       [][]byte                 `cbor:"9,keyasint"` // SHA-256 of each accepted TPM vendor root certificate (DER)
+
+	OnePerson bool `cbor:"10,keyasint,omitempty"` // there is no dual control: one person holds every role
 }
 
 // Authority is a person with a key.
@@ -66,11 +73,13 @@ type Authority struct {
 type Quorum struct {
 	Threshold uint64   `cbor:"1,keyasint"`
 	Persons   []string `cbor:"2,keyasint"`
+	Narrow    uint64   `cbor:"3,keyasint,omitempty"` // of role policy: how many are enough for what only narrows; zero: as many
 }
 
 // Check refuses a genesis that is incomplete: a URI that is not absolute, a missing role or purpose, a threshold of
 // zero or above the number of persons (326), for break-glass one below MinBreakGlass or that leaves nobody to review
-// (326), a person without a key, a key that stands twice (306).
+// (326), a person without a key, a key that stands twice (306); and one whose thresholds leave to one person what takes
+// two, unless it says that there is only one (409).
 func (g *Genesis) Check() error {
 	if g.Version != Version {
 		return denial.New(denial.UnsupportedVersion, "genesis version %d", g.Version)
@@ -83,56 +92,21 @@ func (g *Genesis) Check() error {
 			return denial.New(denial.PayloadForm, "a root fingerprint has 32 bytes")
 		}
 	}
-	if err := g.checkKeys(); err != nil {
-		return err
-	}
-	return g.checkQuorums()
-}
-
-func (g *Genesis) checkKeys() error {
-	var seen statement.Keys
 	for _, p := range Purposes() {
-		if err := seen.Add(g.Keys[p], KindsOf(p)...); err != nil {
-			return err
+		if !g.Keys[p].Valid() {
+			return denial.New(denial.KeyUnknown, "genesis names no %s key", p)
 		}
 	}
 	if len(g.Keys) != len(Purposes()) {
 		return denial.New(denial.UnsupportedVersion, "genesis names a key purpose that this version does not know")
 	}
-	for _, a := range g.Authorities {
-		if !absolute(a.Person) {
-			return denial.New(denial.ClaimAbsent, "an authority needs the URI of a person")
-		}
-		if err := seen.Add(a.Key, statement.Genesis); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.CheckAuthorities()
 }
 
-func (g *Genesis) checkQuorums() error {
-	roles := Roles()
-	if q, ok := g.Quorums[RoleBreakGlass]; ok {
-		if roles = append(roles, RoleBreakGlass); q.Threshold < MinBreakGlass || q.Threshold >= uint64(len(q.Persons)) {
-			return denial.New(denial.ThresholdNotMet, "role %s needs a threshold of at least %d and a person more, who can review", RoleBreakGlass, MinBreakGlass)
-		}
-	}
-	if len(g.Quorums) != len(roles) {
-		return denial.New(denial.ThresholdNotMet, "genesis must name each role once")
-	}
-	for _, role := range roles {
-		q := g.Quorums[role]
-		persons := slices.Compact(slices.Sorted(slices.Values(q.Persons)))
-		if q.Threshold == 0 || q.Threshold > uint64(len(persons)) || len(persons) != len(q.Persons) {
-			return denial.New(denial.ThresholdNotMet, "role %s needs a threshold from 1 to its number of persons", role)
-		}
-		for _, p := range persons {
-			if !slices.ContainsFunc(g.Authorities, func(a Authority) bool { return a.Person == p }) {
-				return denial.New(denial.KeyUnknown, "a person of role %s has no key", role)
-			}
-		}
-	}
-	return nil
+// CheckAuthorities checks what Check says of people, roles and thresholds.
+func (g *Genesis) CheckAuthorities() error {
+	p := circle{g.Authorities, g.Quorums, g.OnePerson}
+	return p.check(g.Keys)
 }
 
 func absolute(s string) bool {

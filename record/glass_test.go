@@ -17,7 +17,7 @@ func glassGenesis(t *testing.T) (*Genesis, people, statement.Signer) {
 	g, p := genesis(t)
 	carol := newSigner(t)
 	g.Authorities = append(g.Authorities, Authority{carolURI, carol.Key()})
-	g.Quorums[RoleBreakGlass] = Quorum{2, append([]string{carolURI}, g.Quorums[RoleRoot].Persons...)}
+	g.Quorums[RoleBreakGlass] = Quorum{Threshold: 2, Persons: append([]string{carolURI}, g.Quorums[RoleRoot].Persons...)}
 	if err := g.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -31,14 +31,24 @@ func aGlass() *BreakGlass {
 
 func signGlass(t *testing.T, g *BreakGlass, signers ...statement.Signer) Bundle {
 	t.Helper()
-	enc, err := statement.Marshal(g)
+	return signGlassAs(t, g, g.Subject("https://issuer.example"), signers...)
+}
+
+func signGlassAs(t *testing.T, g *BreakGlass, subject string, signers ...statement.Signer) Bundle {
+	t.Helper()
+	return signAs(t, statement.BreakGlass, subject, g, signers...)
+}
+
+func signAs(t *testing.T, kind statement.Kind, subject string, payload any, signers ...statement.Signer) Bundle {
+	t.Helper()
+	enc, err := statement.Marshal(payload)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b Bundle
 	for _, s := range signers {
-		c := statement.Claims{Issuer: "https://issuer.example", Subject: g.Subject("https://issuer.example")}
-		if b, err = SignAct(t.Context(), b, s, statement.BreakGlass, c, enc); err != nil {
+		c := statement.Claims{Issuer: "https://issuer.example", Subject: subject}
+		if b, err = SignAct(t.Context(), b, s, kind, c, enc); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -105,7 +115,7 @@ func TestP21_BreakGlassNeedsItsQuorum(t *testing.T) {
 	_, err = as.Verify(signGlass(t, aGlass(), p.alice), statement.BreakGlass)
 	wantReason(t, err, denial.BreakGlassInvalid)
 	_, err = as.Verify(signGlass(t, aGlass(), p.alice, p.alice2), statement.BreakGlass)
-	wantReason(t, err, denial.BreakGlassInvalid) // one person, two keys
+	wantReason(t, err, denial.DualControlMissing) // A16: one person, two keys
 	_, err = as.Verify(signGlass(t, aGlass(), p.alice, p.mallory), statement.BreakGlass)
 	wantReason(t, err, denial.KeyUnknown)
 	_, err = as.Verify(signGlass(t, aGlass(), carol, p.bob), statement.Policy)
@@ -128,7 +138,7 @@ func TestP21_BreakGlassNeedsItsQuorum(t *testing.T) {
 	}
 	_, err = ReadReview(act)
 	wantReason(t, err, denial.WrongType)
-	moved, err := as.Verify(sign(t, statement.Review, Review{Version, make([]byte, 32), 1, true, "x", make([]byte, 16)}, p.alice, p.bob), statement.Review)
+	moved, err := as.Verify(signAs(t, statement.Review, "urn:x:1", Review{Version, make([]byte, 32), 1, true, "x", make([]byte, 16)}, p.alice, p.bob), statement.Review)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +189,7 @@ func TestP21_BreakGlassIsNarrow(t *testing.T) {
 	}
 	_, err = ReadBreakGlass(act) // P22: bob is said to waive, and did not sign
 	wantReason(t, err, denial.NoEvidence)
-	moved := sign(t, statement.BreakGlass, aGlass(), p.alice, carol) // under another subject
+	moved := signGlassAs(t, aGlass(), "urn:x:1", p.alice, carol)
 	if act, err = as.Verify(moved, statement.BreakGlass); err != nil {
 		t.Fatal(err)
 	}

@@ -107,9 +107,10 @@ func (r *KeyRing) Continues(old *KeyRing) error {
 
 // Apply returns the ring after a change that enough authorities have signed and that was logged at a time, in seconds
 // since 1970 UTC. It checks, in this order: the act is a key change (311) for this issuer (706) and its payload is
-// complete (see KeyChange.Check); it is the next of the chain: not one from before (508), not another one in place of one
-// that was applied (325), and none between was left out (508); authorities did not sign it after it was logged (202); then
-// each step, as step says; at the end, no purpose has two keys in use (306), and those for records and for the log have one (409), without which nothing could be logged any more, not even
+// complete (see KeyChange.Check) and has the number that was approved (409); it is the next of the chain: not one from before
+// (508), not another one in place of one that was applied (325), and none between was left out (508); its approvals are in time
+// (201, 202), and authorities did not sign it after it was logged (202); then each step, as step says; at the end, no purpose
+// has two keys in use (306), and those for records and for the log have one (409), without which nothing could be logged any more, not even
 // the change that gives them a new one.
 func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if act.Kind() != statement.KeyChange || r == nil || r.issuer == "" {
@@ -122,7 +123,13 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if err != nil {
 		return nil, err
 	}
+	if act.Claims().Sequence != c.Sequence {
+		return nil, denial.New(denial.DualControlMissing, "key change %d was approved as number %d", c.Sequence, act.Claims().Sequence)
+	}
 	if err := r.follows(c, act.Digest()); err != nil {
+		return nil, err
+	}
+	if err := act.Followed(r.Sequence(), logged); err != nil {
 		return nil, err
 	}
 	if c.Time > logged+changeSkew {

@@ -82,7 +82,7 @@ func (k *ringKit) sign(c *KeyChange) Bundle {
 	}
 	var b Bundle
 	for _, s := range []statement.Signer{k.people.alice, k.people.bob} {
-		if b, err = SignAct(context.Background(), b, s, statement.KeyChange, statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer)}, payload); err != nil {
+		if b, err = SignAct(context.Background(), b, s, statement.KeyChange, statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer), IssuedAt: 1, Expires: 10_000, Sequence: c.Sequence}, payload); err != nil {
 			k.Fatal(err)
 		}
 	}
@@ -334,16 +334,37 @@ func TestTheChainHasOnePlaceForEachChange(t *testing.T) {
 	wantReason(t, k.ring.Continues(forked), denial.LogInconsistent)
 }
 
-func TestAChangeNeedsTheRootQuorumAndTheRightIssuer(t *testing.T) {
+func TestAChangeNeedsTheQuorumOfKeysAndTheRightIssuer(t *testing.T) {
 	k := newRingKit(t)
 	c := k.change(step(PurposeArtifact, k.signers[PurposeArtifact].Key(), KeyActive, KeySuspended))
 	_, err := k.as.Verify(k.sign(c)[:1], statement.KeyChange)
 	wantReason(t, err, denial.ThresholdNotMet)
-	elsewhere := sign(t, statement.KeyChange, c, k.people.alice, k.people.bob) // another subject
-	act, err := k.as.Verify(elsewhere, statement.KeyChange)
+	payload, err := statement.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = k.ring.Apply(act, 200)
+	signed := func(claims statement.Claims) *Act {
+		var b Bundle
+		for _, s := range []statement.Signer{k.people.alice, k.people.bob} {
+			if b, err = SignAct(context.Background(), b, s, statement.KeyChange, claims, payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		act, err := k.as.Verify(b, statement.KeyChange)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return act
+	}
+	other := "https://other.example"
+	_, err = k.ring.Apply(signed(statement.Claims{Issuer: other, Subject: KeySubject(other), IssuedAt: 1, Expires: 1000, Sequence: 1}), 200)
 	wantReason(t, err, denial.IdentityConflict)
+	_, err = k.ring.Apply(signed(statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer), IssuedAt: 1, Expires: 1000, Sequence: 2}), 200)
+	wantReason(t, err, denial.DualControlMissing)
+	_, err = k.ring.Apply(signed(statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer), IssuedAt: 1, Expires: 200, Sequence: 1}), 200)
+	wantReason(t, err, denial.Expired)
+	act := signed(statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer), IssuedAt: 1, Expires: 1000, Sequence: 1})
+	if _, err := k.ring.Apply(act, 200); err != nil {
+		t.Fatal(err)
+	}
 }

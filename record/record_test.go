@@ -34,8 +34,12 @@ func genesis(t *testing.T) (*Genesis, people) {
 		Version: Version, Issuer: "https://issuer.example", Log: "https://issuer.example/log", Time: 1,
 		Epoch: make([]byte, 16), Keys: map[string]statement.Key{}, Roots: [][]byte{make([]byte, 32)},
 		Authorities: []Authority{{q.Persons[0], p.alice.Key()}, {q.Persons[1], p.bob.Key()}, {q.Persons[0], p.alice2.Key()}},
-		Quorums:     map[Role]Quorum{RoleRoot: q, RolePolicy: q, RoleEnrolment: q, RoleRevocation: {1, q.Persons}},
+		Quorums:     map[Role]Quorum{},
 	}
+	for _, role := range Roles() {
+		g.Quorums[role] = q
+	}
+	g.Quorums[RoleRevocation] = Quorum{Threshold: 1, Persons: q.Persons}
 	for _, purpose := range Purposes() {
 		g.Keys[purpose] = newSigner(t).Key()
 	}
@@ -50,11 +54,24 @@ func sign(t *testing.T, kind statement.Kind, payload any, signers ...statement.S
 	}
 	var b Bundle
 	for _, s := range signers {
-		if b, err = SignAct(context.Background(), b, s, kind, statement.Claims{Issuer: "https://issuer.example", Subject: "urn:x:1"}, enc); err != nil {
+		if b, err = SignAct(context.Background(), b, s, kind, claimsOf(t, kind, enc), enc); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return b
+}
+
+// claimsOf returns the claims of the first act about its subject, drafted at second 100 and good until 1000.
+func claimsOf(t *testing.T, kind statement.Kind, payload []byte) statement.Claims {
+	t.Helper()
+	c := statement.Claims{Issuer: "https://issuer.example", Subject: "urn:x:1"}
+	if subject, err := SubjectOf(kind, c.Issuer, payload); err == nil {
+		c.Subject = subject
+	}
+	if kind.Acts() {
+		c.IssuedAt, c.Expires, c.Sequence = 100, 1000, 1
+	}
+	return c
 }
 
 func wantReason(t *testing.T, err error, want denial.Reason) {
@@ -93,12 +110,22 @@ func TestIncompleteGenesisIsRefused(t *testing.T) {
 		"one key twice":    {func(g *Genesis) { g.Keys[PurposeLog] = g.Keys[PurposeStatus] }, denial.KeyAmbiguous},
 		"unknown purpose":  {func(g *Genesis) { g.Keys["x"] = g.Keys[PurposeLog] }, denial.UnsupportedVersion},
 		"role missing":     {func(g *Genesis) { delete(g.Quorums, RolePolicy) }, denial.ThresholdNotMet},
-		"T12 threshold 0":  {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{0, g.Quorums[RolePolicy].Persons} }, denial.ThresholdNotMet},
-		"threshold 3 of 2": {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{3, g.Quorums[RolePolicy].Persons} }, denial.ThresholdNotMet},
+		"T12 threshold 0":  {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{0, g.Quorums[RolePolicy].Persons, 0} }, denial.ThresholdNotMet},
+		"threshold 3 of 2": {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{3, g.Quorums[RolePolicy].Persons, 0} }, denial.ThresholdNotMet},
 		"person twice": {func(g *Genesis) {
-			g.Quorums[RolePolicy] = Quorum{2, []string{"mailto:bob@example.org", "mailto:bob@example.org"}}
+			g.Quorums[RolePolicy] = Quorum{2, []string{"mailto:bob@example.org", "mailto:bob@example.org"}, 0}
 		}, denial.ThresholdNotMet},
-		"keyless person": {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{1, []string{"mailto:eve@example.org"}} }, denial.KeyUnknown},
+		"keyless person": {func(g *Genesis) {
+			g.Quorums[RolePolicy] = Quorum{2, []string{"mailto:alice@example.org", "mailto:eve@example.org"}, 0}
+		}, denial.KeyUnknown},
+		"narrowing by more than widening": {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{2, g.Quorums[RolePolicy].Persons, 3} }, denial.ThresholdNotMet},
+		"narrowing of enrolments":         {func(g *Genesis) { g.Quorums[RoleEnrolment] = Quorum{2, g.Quorums[RolePolicy].Persons, 1} }, denial.ThresholdNotMet},
+		"A16 one person for the root":     {func(g *Genesis) { g.Quorums[RoleRoot] = Quorum{1, g.Quorums[RoleRoot].Persons, 0} }, denial.DualControlMissing},
+		"A16 one person for policies":     {func(g *Genesis) { g.Quorums[RolePolicy] = Quorum{1, g.Quorums[RoleRoot].Persons, 0} }, denial.DualControlMissing},
+		"A16 one person for keys":         {func(g *Genesis) { g.Quorums[RoleKeys] = Quorum{1, g.Quorums[RoleRoot].Persons, 0} }, denial.DualControlMissing},
+		"A16 one person to break glass":   {func(g *Genesis) { g.Quorums[RoleBreakGlass] = Quorum{1, g.Quorums[RoleRoot].Persons, 0} }, denial.ThresholdNotMet},
+		"one person said, two named":      {func(g *Genesis) { g.OnePerson = true }, denial.DualControlMissing},
+		"issuer key as authority":         {func(g *Genesis) { g.Authorities[0].Key = g.Keys[PurposeLog] }, denial.KeyAmbiguous},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, _ := genesis(t)
@@ -121,7 +148,7 @@ func TestActNeedsDistinctPersonsOverTheSameBytes(t *testing.T) {
 	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice), statement.Policy)
 	wantReason(t, err, denial.PolicyUnsigned) // P05
 	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice, p.alice2), statement.Policy)
-	wantReason(t, err, denial.PolicyUnsigned) // one person, two keys
+	wantReason(t, err, denial.DualControlMissing) // A16: one person, two keys
 	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice, p.mallory), statement.Policy)
 	wantReason(t, err, denial.KeyUnknown)
 	_, err = as.Verify(sign(t, statement.Policy, pol, p.alice, p.bob, p.alice), statement.Policy)
@@ -130,7 +157,7 @@ func TestActNeedsDistinctPersonsOverTheSameBytes(t *testing.T) {
 	other.Revision = 2
 	mixed := append(sign(t, statement.Policy, pol, p.alice), sign(t, statement.Policy, other, p.bob)...)
 	_, err = as.Verify(mixed, statement.Policy)
-	wantReason(t, err, denial.WrongType)
+	wantReason(t, err, denial.DualControlMissing) // A17: the approval is of another version
 	_, err = as.Verify(sign(t, statement.Enrolment, pol, p.alice, p.bob), statement.Policy)
 	wantReason(t, err, denial.WrongType)
 	_, err = as.Verify(nil, statement.Policy)

@@ -6,24 +6,26 @@ type Kind uint8
 
 // The kinds of statements.
 const (
-	_          Kind = iota
-	Artifact        // execution authorization artifact
-	Record          // audit record: denial, summary, enrolment, key birth, execution start and end
-	Genesis         // leaf 0: issuer, authorities, roles, thresholds, keys
-	Policy          // a policy, signed by policy authorities
-	Enrolment       // a host or an initiator, signed by enrolment authorities
-	Revocation      // a revocation, signed by revocation authorities
-	Request         // an initiator's request for one artifact
-	Possession      // proof of possession by a cnf key
-	Receipt         // RFC 9942 receipt, detached payload
-	StatusList      // token status list
-	Manifest        // hash envelope over a bundle's manifest (RFC 9995)
-	Capsule         // evidence capsule of one decision (RFC 9999)
-	Ceremony        // a step of a key ceremony, signed by each who takes part
-	KeyChange       // states of the issuer's keys, signed by authorities
-	Succession      // a new key of the issuer, signed by the one that it follows
-	BreakGlass      // an authorization by people in place of a decision, signed by the break-glass quorum
-	Review          // what people found of a break-glass authorization afterwards, signed by that quorum
+	_           Kind = iota
+	Artifact         // execution authorization artifact
+	Record           // audit record: denial, summary, enrolment, key birth, execution start and end
+	Genesis          // leaf 0: issuer, authorities, roles, thresholds, keys
+	Policy           // a policy, signed by policy authorities
+	Enrolment        // a host or an initiator, signed by enrolment authorities
+	Revocation       // a revocation, signed by revocation authorities
+	Request          // an initiator's request for one artifact
+	Possession       // proof of possession by a cnf key
+	Receipt          // RFC 9942 receipt, detached payload
+	StatusList       // token status list
+	Manifest         // hash envelope over a bundle's manifest (RFC 9995)
+	Capsule          // evidence capsule of one decision (RFC 9999)
+	Ceremony         // a step of a key ceremony, signed by each who takes part
+	KeyChange        // states of the issuer's keys, signed by authorities
+	Succession       // a new key of the issuer, signed by the one that it follows
+	BreakGlass       // an authorization by people in place of a decision, signed by the break-glass quorum
+	Review           // what people found of a break-glass authorization afterwards, signed by that quorum
+	Authorities      // other authorities, roles or thresholds, signed by those before and those after
+	Epoch            // a log goes on from an older copy, signed by authorities
 	kinds
 )
 
@@ -44,15 +46,16 @@ type form struct {
 	detached bool   // the payload is nil on the wire
 	vds      int64  // label 395, if any
 	preimage string // label 259, with 258 = -16, if any
+	act      bool   // its claims may have exp and a number: package record demands both
 }
 
 var forms = [kinds]form{
 	Artifact:   {name: "artifact", typ: vendor + "authz+cwt", limit: 8 << 10},
 	Record:     {name: "record", typ: mediaStatement, content: vendor + "audit+cbor", limit: MaxStatement},
 	Genesis:    {name: "genesis", typ: mediaStatement, content: vendor + "genesis+cbor", limit: MaxStatement},
-	Policy:     {name: "policy", typ: mediaStatement, content: vendor + "policy+cbor", limit: MaxStatement},
-	Enrolment:  {name: "enrolment", typ: mediaStatement, content: vendor + "enrolment+cbor", limit: MaxStatement},
-	Revocation: {name: "revocation", typ: mediaStatement, content: vendor + "revocation+cbor", limit: MaxStatement},
+	Policy:     {name: "policy", typ: mediaStatement, content: vendor + "policy+cbor", limit: MaxStatement, act: true},
+	Enrolment:  {name: "enrolment", typ: mediaStatement, content: vendor + "enrolment+cbor", limit: MaxStatement, act: true},
+	Revocation: {name: "revocation", typ: mediaStatement, content: vendor + "revocation+cbor", limit: MaxStatement, act: true},
 	Request:    {name: "request", typ: vendor + "request+cwt", limit: 8 << 10},
 	Possession: {name: "proof of possession", typ: vendor + "pop+cwt", limit: 2 << 10},
 	Receipt:    {name: "receipt", typ: "application/scitt-receipt+cose", limit: 8 << 10, detached: true, vds: 1},
@@ -60,10 +63,13 @@ var forms = [kinds]form{
 	Manifest:   {name: "manifest", typ: mediaStatement, preimage: vendor + "manifest+cbor", limit: 2 << 10},
 	Capsule:    {name: "capsule", typ: vendor + "capsule+cose", content: "application/cmw+cbor", limit: 9 << 20},
 	Ceremony:   {name: "ceremony", typ: mediaStatement, content: vendor + "ceremony+cbor", limit: 16 << 10},
-	KeyChange:  {name: "key change", typ: mediaStatement, content: vendor + "key-change+cbor", limit: 16 << 10},
+	KeyChange:  {name: "key change", typ: mediaStatement, content: vendor + "key-change+cbor", limit: 16 << 10, act: true},
 	Succession: {name: "succession", typ: mediaStatement, content: vendor + "succession+cbor", limit: 2 << 10},
 	BreakGlass: {name: "break-glass", typ: mediaStatement, content: vendor + "break-glass+cbor", limit: 16 << 10},
 	Review:     {name: "break-glass-review", typ: mediaStatement, content: vendor + "break-glass-review+cbor", limit: 16 << 10},
+
+	Authorities: {name: "authorities", typ: mediaStatement, content: vendor + "authorities+cbor", limit: 16 << 10, act: true},
+	Epoch:       {name: "epoch", typ: mediaStatement, content: vendor + "epoch+cbor", limit: 2 << 10, act: true},
 }
 
 func (k Kind) form() form {
@@ -72,6 +78,10 @@ func (k Kind) form() form {
 	}
 	return forms[k]
 }
+
+// Acts reports whether statements of the kind are approvals of an act, whose claims say until when and in which place of
+// their order they are good.
+func (k Kind) Acts() bool { return k.form().act }
 
 // hashAlg is the value of label 258 (RFC 9995).
 func (f form) hashAlg() int64 {

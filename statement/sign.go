@@ -74,6 +74,9 @@ func compose(key Key, kind Kind, c Claims, payload []byte) (ToBeSigned, []byte, 
 	if f.name == "" || !key.Valid() || c.Issuer == "" || c.Subject == "" || len(payload) == 0 {
 		return ToBeSigned{}, nil, fmt.Errorf("signing %s: kind, key, iss, sub and payload are needed", kind)
 	}
+	if c.ofAct() && !f.act {
+		return ToBeSigned{}, nil, fmt.Errorf("signing %s: only acts have exp and a number", kind)
+	}
 	protected, err := f.protected(key, c)
 	if err != nil {
 		return ToBeSigned{}, nil, err

@@ -92,6 +92,9 @@ func (e *Envelope) verify(keys Keys, kind Kind, payload []byte) (*Verified, erro
 	if err != nil {
 		return nil, err
 	}
+	if claims.ofAct() && !kind.Acts() {
+		return nil, denial.New(denial.UnsupportedVersion, "the header holds a claim that a %s does not have", kind)
+	}
 	if !slices.Contains(t.kinds, kind) {
 		return nil, denial.New(denial.WrongType, "the key is not trusted for kind %s", kind)
 	}

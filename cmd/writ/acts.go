@@ -10,15 +10,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
 // actFlags are what every command that makes an act of authorities takes.
 type actFlags struct {
-	issuer string
-	keys   []string
-	out    string
+	issuer   string
+	keys     []string
+	out      string
+	sequence uint64
+	valid    time.Duration
 }
 
 func (f *actFlags) add(cmd *cobra.Command) {
@@ -31,13 +34,47 @@ func (f *actFlags) addOptional(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI of the issuer that the act is for")
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "private key of an authority; repeat for several")
 	cmd.Flags().StringVarP(&f.out, "out", "o", "", "write the signed act to this file, for further signatures or for publishing")
+	cmd.Flags().Uint64Var(&f.sequence, "sequence", 0, "number of this act among those about the same; without it the issuer is asked, and where no --server is given it is 1")
+	cmd.Flags().DurationVar(&f.valid, "approval", record.DefaultApproval, "for how long the approvals are good, at most 720h")
+}
+
+// draft returns the draft of an act with the payload.
+func (a *app) draft(cmd *cobra.Command, f *actFlags, kind statement.Kind, payload any) (record.Draft, error) {
+	if f.issuer == "" {
+		return record.Draft{}, misuse("an act names the issuer that it is for: give --issuer")
+	}
+	if f.valid < time.Minute || f.valid > record.MaxApproval {
+		return record.Draft{}, misuse("--approval is from a minute to %s", record.MaxApproval)
+	}
+	n, err := a.number(cmd, f, kind, payload)
+	if err != nil {
+		return record.Draft{}, err
+	}
+	return record.NewDraft(kind, f.issuer, payload, n, time.Now(), f.valid)
+}
+
+// number returns the number that the act gets: as a flag says, or as the issuer says, or that of the first.
+func (a *app) number(cmd *cobra.Command, f *actFlags, kind statement.Kind, payload any) (uint64, error) {
+	if f.sequence != 0 || a.server == "" || !kind.Acts() {
+		return max(f.sequence, 1), nil
+	}
+	raw, err := statement.Marshal(payload)
+	if err != nil {
+		return 0, err
+	}
+	subject, err := record.SubjectOf(kind, f.issuer, raw)
+	if err != nil {
+		return 0, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return 0, err
+	}
+	return c.NextAct(cmd.Context(), kind, subject)
 }
 
 // finish signs the draft with every key, and writes it to a file or publishes it, with openings of commitments in it.
 func (a *app) finish(cmd *cobra.Command, f *actFlags, d record.Draft, openings ...[]byte) error {
-	if f.issuer == "" {
-		return misuse("an act names the issuer that it is for: give --issuer")
-	}
 	signer, err := readSigner(f.keys[0])
 	if err != nil {
 		return err
@@ -132,10 +169,18 @@ func signFile(cmd *cobra.Command, path string, keys []string) (record.Bundle, er
 		return nil, fmt.Errorf("reading act: %w", err)
 	}
 	if b, err := record.DecodeBundle(data); err == nil {
+		if env, err := statement.Decode(b[0], statement.MaxStatement); err == nil {
+			if err := inTime(env.Claims()); err != nil {
+				return nil, err
+			}
+		}
 		return cosign(cmd, b, keys)
 	}
 	d, err := record.DecodeDraft(data)
 	if err != nil {
+		return nil, err
+	}
+	if err := inTime(d.Claims()); err != nil {
 		return nil, err
 	}
 	signer, err := readSigner(keys[0])
@@ -147,6 +192,14 @@ func signFile(cmd *cobra.Command, path string, keys []string) (record.Bundle, er
 		return nil, err
 	}
 	return cosign(cmd, b, keys[1:])
+}
+
+// inTime refuses to sign what no issuer takes any more.
+func inTime(c statement.Claims) error {
+	if c.Expires != 0 && uint64(time.Now().Unix()) >= c.Expires {
+		return denial.New(denial.Expired, "the act expired at %s: draft it anew", stamp(c.Expires))
+	}
+	return nil
 }
 
 func (a *app) publishCommand() *cobra.Command {
@@ -177,12 +230,6 @@ func nonce() ([]byte, error) {
 		return nil, fmt.Errorf("making nonce: %w", err)
 	}
 	return b, nil
-}
-
-// draft wraps an act's payload.
-func draft(kind statement.Kind, issuer, subject string, payload any) (record.Draft, error) {
-	enc, err := statement.Marshal(payload)
-	return record.Draft{Kind: kind.String(), Issuer: issuer, Subject: subject, Payload: enc}, err
 }
 
 func (a *app) initiatorCommand() *cobra.Command {
@@ -254,7 +301,7 @@ func (a *app) enrolment(cmd *cobra.Command, f *actFlags, personal []string, e *r
 	if err := e.Check(); err != nil {
 		return err
 	}
-	d, err := draft(statement.Enrolment, f.issuer, e.ID, e)
+	d, err := a.draft(cmd, f, statement.Enrolment, e)
 	if err != nil {
 		return err
 	}
@@ -287,7 +334,7 @@ hexadecimal. Everything that was issued to or under it is refused too. There is 
 			if err := r.Check(); err != nil {
 				return err
 			}
-			d, err := draft(statement.Revocation, f.issuer, f.issuer+"/revocations/"+hex.EncodeToString(n), r)
+			d, err := a.draft(cmd, &f, statement.Revocation, r)
 			if err != nil {
 				return err
 			}

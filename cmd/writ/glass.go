@@ -335,11 +335,11 @@ at least one of them by somebody who had not signed that. Every authorization ne
 			if err := r.Check(); err != nil {
 				return err
 			}
-			payload, err := statement.Marshal(r)
+			d, err := a.draft(cmd, &f, statement.Review, r)
 			if err != nil {
 				return err
 			}
-			return a.finish(cmd, &f, record.Draft{Kind: statement.Review.String(), Issuer: f.issuer, Subject: r.Subject(f.issuer), Payload: payload})
+			return a.finish(cmd, &f, d)
 		},
 	}
 	f.add(cmd)

@@ -40,13 +40,24 @@ func genesisPayload(payload []byte) (*sheet, error) {
 	s.put("authorities", people)
 	quorums := &sheet{}
 	for _, role := range slices.Sorted(maps.Keys(g.Quorums)) {
-		q := g.Quorums[role]
-		quorums.say(string(role), map[string]any{"threshold": q.Threshold, "persons": q.Persons},
-			fmt.Sprintf("%d of %s", q.Threshold, strings.Join(q.Persons, ", ")))
+		putQuorum(quorums, role, g.Quorums[role])
 	}
 	s.put("quorums", quorums)
+	if g.OnePerson {
+		s.say("one_person", true, "yes: there is no dual control, nobody but the author approves anything")
+	}
 	s.put("tpm_roots", hexes(g.Roots))
 	return s, nil
+}
+
+func putQuorum(s *sheet, role record.Role, q record.Quorum) {
+	value := map[string]any{"threshold": q.Threshold, "persons": q.Persons}
+	words := fmt.Sprintf("%d of %s", q.Threshold, strings.Join(q.Persons, ", "))
+	if q.Narrow != 0 {
+		value["narrow"] = q.Narrow
+		words += fmt.Sprintf("; %d for what only narrows", q.Narrow)
+	}
+	s.say(string(role), value, words)
 }
 
 func hexes(all [][]byte) []string {

@@ -38,6 +38,7 @@ func explainDraft(data []byte) (*sheet, error) {
 	s.say("kind", d.Kind, "draft of: "+d.Kind+", not signed by anybody")
 	s.put("issuer", d.Issuer)
 	s.put("subject", d.Subject)
+	putTerms(s, d.Claims())
 	s.put("act", statement.DigestOf(d.Payload).String())
 	for _, k := range statement.Kinds() {
 		if k.String() == d.Kind {
@@ -120,13 +121,24 @@ func explainEnvelope(env *statement.Envelope) (*sheet, error) {
 	}
 	s.putText("header_issuer", claims.Issuer)
 	s.putText("header_subject", claims.Subject)
-	if claims.IssuedAt != 0 {
-		s.putTime("header_issued", claims.IssuedAt)
-	}
+	putTerms(s, claims)
 	if err := putPayload(s, env.Kind(), env.Payload()); err != nil {
 		return nil, err
 	}
 	return s, putReceipts(s, env)
+}
+
+// putTerms shows when something was signed or drafted and, of an act, until when and in which place it is good.
+func putTerms(s *sheet, c statement.Claims) {
+	if c.IssuedAt != 0 {
+		s.putTime("header_issued", c.IssuedAt)
+	}
+	if c.Expires != 0 {
+		s.say("header_expires", stamp(c.Expires), stamp(c.Expires)+": logged before that or not at all")
+	}
+	if c.Sequence != 0 {
+		s.say("header_sequence", c.Sequence, fmt.Sprintf("number %d about this subject, after %d", c.Sequence, c.Sequence-1))
+	}
 }
 
 func putReceipts(s *sheet, env *statement.Envelope) error {

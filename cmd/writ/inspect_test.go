@@ -81,7 +81,7 @@ func TestNoTerminalActsOnWhatAFileSays(t *testing.T) {
 	k := newKit(t)
 	r := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: hostURI, Time: k.now, Nonce: fill(16, 1),
 		Why: "\x1b[2Jverified: yes\nverified  yes\u009b1m\u202e"}
-	d := record.Draft{Kind: "revocation", Issuer: issuerURI, Subject: issuerURI, Payload: must(statement.Marshal(r))(t)}
+	d := must(record.NewDraft(statement.Revocation, issuerURI, r, 1, time.Unix(int64(k.now), 0), time.Hour))(t)
 	path := filepath.Join(t.TempDir(), "d")
 	if err := os.WriteFile(path, must(d.Encode())(t), 0o600); err != nil {
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func (k *kit) statements() {
 
 func (k *kit) acts() {
 	genesis := &record.Genesis{Version: record.Version, Issuer: issuerURI, Log: logURI, Time: k.now, Epoch: fill(16, 1),
-		Authorities: []record.Authority{{Person: "mailto:ada@example.org", Key: k.by.Key()}}, Quorums: map[record.Role]record.Quorum{},
+		Authorities: []record.Authority{{Person: "mailto:ada@example.org", Key: k.by.Key()}}, OnePerson: true, Quorums: map[record.Role]record.Quorum{},
 		Keys:  map[string]statement.Key{"artifact": k.artifact.Key(), "record": k.record.Key(), "log": k.log.Key(), "status": k.status.Key()},
 		Roots: [][]byte{fill(32, 1)}}
 	for _, role := range record.Roles() {
@@ -189,8 +189,11 @@ func (k *kit) keyChange() {
 			Attributes: map[string]string{"CKA_LOCAL": "true"}, Token: map[string]string{"label": "writ"}}},
 		{Purpose: "log", Key: old[:], From: record.KeyActive, To: record.KeyCompromised, Since: k.now},
 		{Purpose: "log", Key: id[:], From: record.KeyPreActive, To: record.KeyActive}}}))(k.t)
-	d := record.Draft{Kind: statement.KeyChange.String(), Issuer: issuerURI, Subject: record.KeySubject(issuerURI), Payload: payload}
+	d := record.Draft{Kind: statement.KeyChange.String(), Issuer: issuerURI, Subject: record.KeySubject(issuerURI), Payload: payload,
+		Drafted: k.now, Expires: k.now + 3600, Sequence: 1}
 	k.files["succession.cose"], k.files["keys.draft"] = said, must(d.Encode())(k.t)
+	d.Drafted, d.Expires = k.now-7200, k.now-3600
+	k.files["expired.draft"] = must(d.Encode())(k.t)
 }
 
 // host makes what comes from a machine and its TPM.

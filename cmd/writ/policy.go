@@ -286,7 +286,7 @@ func (a *app) signPolicy(cmd *cobra.Command, f *actFlags, doc *firmwarepolicy.Do
 	if err := p.Check(); err != nil {
 		return err
 	}
-	d, err := draft(statement.Policy, f.issuer, doc.ID(), p)
+	d, err := a.draft(cmd, f, statement.Policy, p)
 	if err != nil {
 		return err
 	}

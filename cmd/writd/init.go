@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +35,9 @@ type initFlags struct {
 	issuer, draft, genesis string
 	ceremony               string
 	authorities            []string
-	threshold              uint64
-	selfSigned             bool
+	threshold, narrow      uint64
+	roles                  []string
+	onePerson, selfSigned  bool
 }
 
 func initCommand(path *string) *cobra.Command {
@@ -46,7 +48,9 @@ func initCommand(path *string) *cobra.Command {
 		Long: `Init has two steps, because people sign in between.
 
 First, writd init --issuer URI --authority PERSON=KEY.pub … --draft FILE makes one key for each purpose on the token and
-writes a draft of the genesis statement. The authorities sign it with "writ sign". Then writd init --genesis FILE
+writes a draft of the genesis statement. Every person has every role but break-glass, unless --role says otherwise: root, policy
+and keys take two distinct persons at least, break-glass two and a third who can review. The authorities sign it with "writ sign".
+Then writd init --genesis FILE
 verifies the signatures and the keys, and makes the log with genesis as leaf 0 and the birth of each key after it.
 
 With --ceremony SCRIPT.toml in both steps the keys are those of a key ceremony that is complete (writd ceremony), and each birth
@@ -68,7 +72,10 @@ in the log says so.`,
 	}
 	cmd.Flags().StringVar(&f.issuer, "issuer", "", "URI that names the issuer")
 	cmd.Flags().StringArrayVar(&f.authorities, "authority", nil, "PERSON=FILE: the URI of a person and the person's public key (PEM); repeat")
-	cmd.Flags().Uint64Var(&f.threshold, "threshold", 2, "how many distinct persons must sign genesis, policies and enrolments; one may revoke")
+	cmd.Flags().Uint64Var(&f.threshold, "threshold", 2, "how many distinct persons must sign in each role; one may revoke")
+	cmd.Flags().StringArrayVar(&f.roles, "role", nil, "ROLE=THRESHOLD[:PERSON,…]: another threshold, or only some persons, for root, policy, enrolment, revocation or keys; break-glass is a role only if it is named here")
+	cmd.Flags().Uint64Var(&f.narrow, "narrow", 0, "how many may publish a policy that only narrows the one in force; 0: as many as any other")
+	cmd.Flags().BoolVar(&f.onePerson, "one-person", false, "there is one authority and no dual control; genesis and trust files say so")
 	cmd.Flags().StringVar(&f.draft, "draft", "", "write the draft of the genesis statement to this file")
 	cmd.Flags().StringVar(&f.genesis, "genesis", "", "start the log with this signed genesis")
 	cmd.Flags().StringVar(&f.ceremony, "ceremony", "", "the keys are those that were made by this script")
@@ -77,11 +84,6 @@ in the log says so.`,
 }
 
 func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
-	token, err := c.openToken(cmd.Context(), false)
-	if err != nil {
-		return err
-	}
-	defer token.Close()
 	g := &record.Genesis{Version: record.Version, Issuer: f.issuer, Log: f.issuer + "/log", Time: uint64(time.Now().Unix()),
 		Epoch: make([]byte, 16), Keys: map[string]statement.Key{}, Quorums: map[record.Role]record.Quorum{}, Roots: [][]byte{}}
 	if _, err := rand.Read(g.Epoch); err != nil {
@@ -90,6 +92,14 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 	if err := addAuthorities(g, f); err != nil {
 		return err
 	}
+	if err := g.CheckAuthorities(); err != nil { // before a key is made for nothing
+		return err
+	}
+	token, err := c.openToken(cmd.Context(), false)
+	if err != nil {
+		return err
+	}
+	defer token.Close()
 	roots, err := c.roots()
 	if err != nil {
 		return err
@@ -172,13 +182,40 @@ func addAuthorities(g *record.Genesis, f initFlags) error {
 			persons = append(persons, person)
 		}
 	}
+	if g.OnePerson = f.onePerson; f.onePerson {
+		f.threshold = 1
+	}
 	for _, role := range record.Roles() {
 		q := record.Quorum{Threshold: f.threshold, Persons: persons}
 		if role == record.RoleRevocation {
-			q.Threshold = 1 // narrowing may be single
+			q.Threshold = 1
 		}
 		g.Quorums[role] = q
 	}
+	for _, r := range f.roles {
+		if err := setRole(g, r, persons); err != nil {
+			return err
+		}
+	}
+	policy := g.Quorums[record.RolePolicy]
+	policy.Narrow = f.narrow
+	g.Quorums[record.RolePolicy] = policy
+	return nil
+}
+
+// setRole reads ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON.
+func setRole(g *record.Genesis, text string, persons []string) error {
+	name, rest, ok := strings.Cut(text, "=")
+	count, some, named := strings.Cut(rest, ":")
+	n, err := strconv.ParseUint(count, 10, 64)
+	role := record.Role(name)
+	if !ok || err != nil || role != record.RoleBreakGlass && !slices.Contains(record.Roles(), role) {
+		return fmt.Errorf("%w: --role wants ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON with a role of %v or %s", errMisuse, record.Roles(), record.RoleBreakGlass)
+	}
+	if named {
+		persons = strings.Split(some, ",")
+	}
+	g.Quorums[role] = record.Quorum{Threshold: n, Persons: persons}
 	return nil
 }
 

@@ -250,20 +250,28 @@ func within(tb testing.TB, what string, holds func() bool) {
 }
 
 // apply has both authorities sign an act, and sends it.
-func (l *live) apply(kind statement.Kind, subject string, payload any) error {
+func (l *live) apply(kind statement.Kind, payload any) error {
 	l.Helper()
 	raw := must(statement.Marshal(payload))(l)
+	c := statement.Claims{Issuer: liveIssuer, Subject: must(record.SubjectOf(kind, liveIssuer, raw))(l)}
+	if kind.Acts() {
+		c.IssuedAt, c.Expires = uint64(time.Now().Unix()), uint64(time.Now().Unix())+3600
+		var err error
+		if c.Sequence, err = l.client.NextAct(l.Context(), kind, c.Subject); err != nil {
+			return err
+		}
+	}
 	var b record.Bundle
 	for _, p := range l.people {
-		b = must(record.SignAct(l.Context(), b, p, kind, statement.Claims{Issuer: liveIssuer, Subject: subject}, raw))(l)
+		b = must(record.SignAct(l.Context(), b, p, kind, c, raw))(l)
 	}
 	_, err := l.client.Apply(l.Context(), kind, b)
 	return err
 }
 
-func (l *live) applied(kind statement.Kind, subject string, payload any) {
+func (l *live) applied(kind statement.Kind, payload any) {
 	l.Helper()
-	if err := l.apply(kind, subject, payload); err != nil {
+	if err := l.apply(kind, payload); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -272,11 +280,11 @@ func (l *live) applied(kind statement.Kind, subject string, payload any) {
 func (l *live) admit() {
 	l.Helper()
 	now := uint64(time.Now().Unix())
-	l.applied(statement.Enrolment, liveRobot, record.Enrolment{Version: record.Version, ID: liveRobot, Time: now, Nonce: random(16),
+	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: liveRobot, Time: now, Nonce: random(16),
 		Initiator: &record.Initiator{Kind: record.Service, Key: l.robot.Key()}})
 	for _, text := range []string{l.appraisal(), l.authorization()} {
 		doc := must(firmwarepolicy.ParseTOML([]byte(text)))(l)
-		l.applied(statement.Policy, doc.ID(), record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(),
+		l.applied(statement.Policy, record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(),
 			Revision: doc.Version(), Document: doc.Canonical(), Time: now})
 	}
 }
@@ -345,7 +353,7 @@ func (l *live) enrol(uri string) *machine {
 	m := &machine{live: l, uri: uri, tpm: l.vendor.New(l, softtpm.Options{})}
 	m.tpm.CNF = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(l)
 	ek := m.tpm.EKDigest()
-	l.applied(statement.Enrolment, uri, record.Enrolment{Version: record.Version, ID: uri, Time: uint64(time.Now().Unix()), Nonce: random(16),
+	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: uri, Time: uint64(time.Now().Unix()), Nonce: random(16),
 		Host: &record.Host{EK: ek[:], Labels: map[string]string{"env": "test"}}})
 	s := must(l.client.Dial(l.Context()))(l)
 	defer s.Close()

@@ -210,7 +210,7 @@ func printTrust(cmd *cobra.Command, c *config, audience string, version uint64) 
 		return err
 	}
 	t := &artifact.Trust{Version: version, Expires: time.Now().Add(expiry).Truncate(time.Second).UTC(), Genesis: statement.DigestOf(env.Payload()),
-		Issuer: g.Issuer, Log: g.Log, Audience: audience, RevocationAge: artifact.DefaultRevocationAge, Lifetime: artifact.DefaultLifetime}
+		Issuer: g.Issuer, Log: g.Log, OnePerson: g.OnePerson, Audience: audience, RevocationAge: artifact.DefaultRevocationAge, Lifetime: artifact.DefaultLifetime}
 	ring, err := issuer.ReadKeys(cmd.Context(), view)
 	if err != nil {
 		return err

@@ -148,6 +148,15 @@ func (c *Client) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	return out, err
 }
 
+// NextAct asks which number the next act of a kind about a subject gets.
+func (c *Client) NextAct(ctx context.Context, kind statement.Kind, subject string) (n uint64, err error) {
+	answer, err := c.do(ctx, c.http, call{"GET", "/v1/acts/" + wire.ActName(kind) + "?subject=" + url.QueryEscape(subject), "", nil, 16})
+	if err != nil {
+		return 0, err
+	}
+	return n, statement.Unmarshal(answer, &n)
+}
+
 // Record sends a gate's record and returns it with its receipt.
 func (c *Client) Record(ctx context.Context, leaf []byte) ([]byte, error) {
 	return c.do(ctx, c.http, call{"POST", "/v1/records", wire.MediaStatement, leaf, 1 << 17})

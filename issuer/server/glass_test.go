@@ -52,7 +52,7 @@ func TestP21_BreakGlassRaisesTheAlarm(t *testing.T) {
 	}
 	shows(`writ_break_glass_total{event="published"} 0`, `writ_break_glass_unreviewed{state="open"} 0`)
 	draft := s.DraftGlass(s.DeclareGlass(false))
-	act := s.Sign(statement.BreakGlass, draft.Subject(issuertest.Issuer), draft, issuertest.Alice, issuertest.Bob)
+	act := s.Sign(statement.BreakGlass, draft, issuertest.Alice, issuertest.Bob)
 	logged, err := s.client.Apply(s.Ctx, statement.BreakGlass, act)
 	if err != nil || len(logged) != 2 {
 		t.Fatal(logged, err)

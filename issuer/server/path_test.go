@@ -34,7 +34,7 @@ func TestWholePathOverTLS(t *testing.T) {
 		t.Error("another genesis")
 	}
 	e := s.Initiator("urn:x:initiator")
-	out := issuertest.Must(s.client.Apply(s.Ctx, statement.Enrolment, s.Sign(statement.Enrolment, e.ID, e, issuertest.Alice, issuertest.Bob)))(t)
+	out := issuertest.Must(s.client.Apply(s.Ctx, statement.Enrolment, s.Sign(statement.Enrolment, e, issuertest.Alice, issuertest.Bob)))(t)
 	if len(out) != 2 {
 		t.Errorf("got %d transparent statements, want 2", len(out))
 	}

@@ -22,6 +22,7 @@ func (s *Server) publicTable() map[string]http.HandlerFunc {
 		"POST /v1/enrol":          s.enrol,
 		"POST /v1/enrol/activate": s.activate,
 		"POST /v1/acts/:kind":     s.act,
+		"GET /v1/acts/:kind":      s.nextAct,
 		"POST /v1/records":        s.record,
 		"GET /v1/status/:list":    s.status,
 		"GET /v1/genesis":         s.genesis,

@@ -339,13 +339,43 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 // actKinds are the acts that authorities may send.
 var actKinds = []statement.Kind{statement.Policy, statement.Enrolment, statement.Revocation, statement.KeyChange, statement.BreakGlass, statement.Review}
 
-func (s *Server) act(w http.ResponseWriter, r *http.Request) {
+// actKind returns the kind of acts that a path names.
+func actKind(r *http.Request) (statement.Kind, bool) {
 	n := slices.IndexFunc(actKinds, func(k statement.Kind) bool { return wire.ActName(k) == r.PathValue("kind") })
 	if n < 0 {
+		return 0, false
+	}
+	return actKinds[n], true
+}
+
+// nextAct answers which number the next act about a subject gets, to anybody: who asks must know the subject, and learns how
+// many acts about it there were.
+func (s *Server) nextAct(w http.ResponseWriter, r *http.Request) {
+	kind, ok := actKind(r)
+	subject := r.URL.Query().Get("subject")
+	if !ok || subject == "" || !kind.Acts() {
 		s.unknown(w, r)
 		return
 	}
-	kind := actKinds[n]
+	n, err := s.issuer.NextAct(r.Context(), kind, subject)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	data, err := statement.Marshal(n)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, wire.MediaCBOR, data)
+}
+
+func (s *Server) act(w http.ResponseWriter, r *http.Request) {
+	kind, ok := actKind(r)
+	if !ok {
+		s.unknown(w, r)
+		return
+	}
 	s.relay(w, r, wire.MediaAct, maxAct, func(raw []byte) (string, []byte, error) {
 		b, err := record.DecodeBundle(raw)
 		if err != nil {

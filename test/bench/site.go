@@ -137,7 +137,7 @@ func (s *site) start(ctx context.Context, person statement.Signer, hosts made) e
 func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x509.Certificate) error {
 	now, sum := uint64(time.Now().Unix()), sha256.Sum256(root.Raw)
 	g := &record.Genesis{Version: record.Version, Issuer: issuerURI, Log: logURI, Time: now, Epoch: random(16), Roots: [][]byte{sum[:]},
-		Authorities: []record.Authority{{Person: personURI, Key: person.Key()}}, Quorums: map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}}
+		Authorities: []record.Authority{{Person: personURI, Key: person.Key()}}, OnePerson: true, Quorums: map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}}
 	for _, role := range record.Roles() {
 		g.Quorums[role] = record.Quorum{Threshold: 1, Persons: []string{personURI}}
 	}
@@ -181,7 +181,12 @@ func sign(ctx context.Context, person statement.Signer, kind statement.Kind, sub
 	if err != nil {
 		return nil, err
 	}
-	return record.SignAct(ctx, nil, person, kind, statement.Claims{Issuer: issuerURI, Subject: subject}, enc)
+	c := statement.Claims{Issuer: issuerURI, Subject: subject}
+	if kind.Acts() {
+		now := uint64(time.Now().Unix())
+		c.IssuedAt, c.Expires, c.Sequence = now, now+3600, 1
+	}
+	return record.SignAct(ctx, nil, person, kind, c, enc)
 }
 
 // admit has the authority name the hosts and the initiator.

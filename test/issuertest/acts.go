@@ -14,26 +14,43 @@ import (
 )
 
 // Sign makes an act of the persons.
-func (w *World) Sign(kind statement.Kind, subject string, payload any, persons ...string) record.Bundle {
+func (w *World) Sign(kind statement.Kind, payload any, persons ...string) record.Bundle {
 	w.Helper()
-	return w.SignAs(Issuer, kind, subject, payload, persons...)
+	return w.SignAs(Issuer, kind, payload, persons...)
 }
 
 // SignAs makes an act for any issuer.
-func (w *World) SignAs(iss string, kind statement.Kind, subject string, payload any, persons ...string) record.Bundle {
+func (w *World) SignAs(iss string, kind statement.Kind, payload any, persons ...string) record.Bundle {
+	w.Helper()
+	return w.SignWith(w.ActClaims(iss, kind, payload), kind, payload, persons...)
+}
+
+// ActClaims returns the claims of the next act of a kind about what its payload names: good for an hour from now.
+func (w *World) ActClaims(iss string, kind statement.Kind, payload any) statement.Claims {
+	w.Helper()
+	c := statement.Claims{Issuer: iss, Subject: Must(record.SubjectOf(kind, iss, Must(statement.Marshal(payload))(w)))(w)}
+	if kind.Acts() {
+		c.IssuedAt, c.Expires = w.Seconds(), w.Seconds()+3600
+		c.Sequence = Must(w.Issuer.NextAct(w.Ctx, kind, c.Subject))(w)
+	}
+	return c
+}
+
+// SignWith makes an act with any claims.
+func (w *World) SignWith(c statement.Claims, kind statement.Kind, payload any, persons ...string) record.Bundle {
 	w.Helper()
 	raw := Must(statement.Marshal(payload))(w)
 	var b record.Bundle
 	for _, p := range persons {
-		b = Must(record.SignAct(w.Ctx, b, w.Keys[p], kind, statement.Claims{Issuer: iss, Subject: subject}, raw))(w)
+		b = Must(record.SignAct(w.Ctx, b, w.Keys[p], kind, c, raw))(w)
 	}
 	return b
 }
 
-// Apply applies an act of both authorities, which must be accepted.
-func (w *World) Apply(kind statement.Kind, subject string, payload any) {
+// Apply applies an act of all authorities, which must be accepted.
+func (w *World) Apply(kind statement.Kind, payload any) {
 	w.Helper()
-	Must(w.Issuer.Apply(w.Ctx, kind, w.Sign(kind, subject, payload, Alice, Bob)))(w)
+	Must(w.Issuer.Apply(w.Ctx, kind, w.Sign(kind, payload, w.Persons...)))(w)
 }
 
 // Initiator returns the payload that registers a key, which it makes if there is none of the name.
@@ -49,7 +66,7 @@ func (w *World) Initiator(id string) record.Enrolment {
 // EnrolInitiator registers an initiator.
 func (w *World) EnrolInitiator(id string) {
 	w.Helper()
-	w.Apply(statement.Enrolment, id, w.Initiator(id))
+	w.Apply(statement.Enrolment, w.Initiator(id))
 }
 
 // Host is a machine with a software TPM and a gate.
@@ -78,15 +95,14 @@ func (w *World) NewHost(uri, gate string) *Host {
 // Approval returns the payload by which authorities approve a host.
 func (w *World) Approval(h *Host) record.Enrolment {
 	ek := h.TPM.EKDigest()
-	// Each is later than the one before, as the issuer demands, though the clock of a test stands still.
-	return record.Enrolment{Version: record.Version, ID: h.URI, Time: w.Seconds() - 1_000_000 + w.approvals.Add(1), Nonce: Random(16),
+	return record.Enrolment{Version: record.Version, ID: h.URI, Time: w.Seconds(), Nonce: Random(16),
 		Host: &record.Host{EK: ek[:], Labels: h.Labels, Gate: h.Gate}}
 }
 
 // Approve has the authorities approve a host.
 func (w *World) Approve(h *Host) {
 	w.Helper()
-	w.Apply(statement.Enrolment, h.URI, w.Approval(h))
+	w.Apply(statement.Enrolment, w.Approval(h))
 }
 
 // Begin sends a host's enrolment request, with a new gate key, and opens the credential.
@@ -130,7 +146,7 @@ func (w *World) Policy(toml string) record.Policy {
 func (w *World) Publish(toml string) {
 	w.Helper()
 	p := w.Policy(toml)
-	w.Apply(statement.Policy, p.ID, p)
+	w.Apply(statement.Policy, p)
 }
 
 // Appraisal returns a new version of the appraisal policy, with more at its end.
@@ -206,7 +222,7 @@ func (w *World) Revocation(c record.Cause, target string) record.Revocation {
 // Revoke revokes.
 func (w *World) Revoke(c record.Cause, target string) {
 	w.Helper()
-	w.Apply(statement.Revocation, Issuer, w.Revocation(c, target))
+	w.Apply(statement.Revocation, w.Revocation(c, target))
 }
 
 // Trust returns the trust file of a relying party and auditor.

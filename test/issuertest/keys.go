@@ -108,7 +108,7 @@ func (w *World) Replacement(purpose string, old record.KeyState) (*Key, []record
 // Change makes a key change, which must be accepted.
 func (w *World) Change(steps ...record.KeyStep) {
 	w.Helper()
-	w.Apply(statement.KeyChange, record.KeySubject(Issuer), w.KeyChange(steps...))
+	w.Apply(statement.KeyChange, w.KeyChange(steps...))
 }
 
 // Rotate puts another key in use, and returns the one that it follows.

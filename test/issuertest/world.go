@@ -36,6 +36,7 @@ const (
 	Alice     = "mailto:alice@example.org"
 	Bob       = "mailto:bob@example.org"
 	Carol     = "mailto:carol@example.org" // of the break-glass quorum alone
+	AliceToo  = "second key of alice"      // in World.Keys
 	Target    = "file:/usr/bin/reconcile"
 )
 
@@ -45,23 +46,23 @@ var Code = sha256.Sum256([]byte("the program"))
 // World is an issuer and all who deal with it.
 type World struct {
 	testing.TB
-	Ctx    context.Context
-	Tree   *tlog.Log
-	Issuer *issuer.Issuer
-	Keys   map[string]*Key // by purpose, person or initiator
-	Token  *Token          // the issuer's keys
-	Act    record.Bundle   // genesis
-	Vendor *softtpm.Vendor
-	Boot   *bootlog.Boot
-	Host   *Host
-	Path   string  // of the log
-	Rate   float64 // issuer.Options.Rate at the next Open
-	Base   string  // issuer.Options.Base at the next Open
+	Ctx     context.Context
+	Tree    *tlog.Log
+	Issuer  *issuer.Issuer
+	Keys    map[string]*Key // by purpose, person or initiator
+	Token   *Token          // the issuer's keys
+	Act     record.Bundle   // genesis
+	Vendor  *softtpm.Vendor
+	Boot    *bootlog.Boot
+	Host    *Host
+	Path    string   // of the log
+	Persons []string // who sign what Apply applies
+	Rate    float64  // issuer.Options.Rate at the next Open
+	Base    string   // issuer.Options.Base at the next Open
 
-	clock     *atomic.Int64
-	approvals *atomic.Uint64
-	versions  map[record.PolicyKind]uint64
-	earlier   []statement.Key // log keys
+	clock    *atomic.Int64
+	versions map[record.PolicyKind]uint64
+	earlier  []statement.Key // log keys
 }
 
 // Key is a key in memory that can be made to fail, and to do something before it signs.
@@ -112,13 +113,28 @@ func Random(n int) []byte {
 }
 
 // Bare makes an issuer with its genesis, and nothing enrolled or published.
-func Bare(tb testing.TB) *World {
+func Bare(tb testing.TB) *World { tb.Helper(); return Founded(tb, func(*record.Genesis) {}) }
+
+// Alone makes an issuer like Bare whose only authority is Alice.
+func Alone(tb testing.TB) *World {
+	tb.Helper()
+	return Founded(tb, func(g *record.Genesis) {
+		g.OnePerson, g.Authorities = true, g.Authorities[:1]
+		delete(g.Quorums, record.RoleBreakGlass) // which takes three
+		for _, role := range record.Roles() {
+			g.Quorums[role] = record.Quorum{Threshold: 1, Persons: []string{Alice}}
+		}
+	})
+}
+
+// Founded makes an issuer like Bare with another genesis, which the persons that it names sign.
+func Founded(tb testing.TB, edit func(*record.Genesis)) *World {
 	tb.Helper()
 	w := &World{TB: tb, Ctx: context.Background(), Keys: map[string]*Key{}, Vendor: softtpm.NewVendor(tb), Rate: 1e6, Base: Issuer,
 		Boot: bootlog.New(bootlog.Options{}), Path: filepath.Join(tb.TempDir(), "log.db"), versions: map[record.PolicyKind]uint64{},
-		clock: new(atomic.Int64), approvals: new(atomic.Uint64)}
+		clock: new(atomic.Int64)}
 	w.clock.Store(softtpm.Now.UnixNano())
-	for _, name := range append(record.Purposes(), Alice, Bob, Carol, Robot) {
+	for _, name := range append(record.Purposes(), Alice, AliceToo, Bob, Carol, Robot) {
 		w.Keys[name] = NewKey(tb)
 	}
 	w.Token = &Token{keys: map[statement.Thumbprint]*Key{}}
@@ -126,7 +142,7 @@ func Bare(tb testing.TB) *World {
 		w.Token.Add(w.Keys[p])
 	}
 	w.openLog()
-	w.bootstrap()
+	w.bootstrap(edit)
 	w.open()
 	tb.Cleanup(func() { w.Tree.Close() })
 	return w
@@ -187,12 +203,13 @@ func (w *World) Restart() {
 	w.open()
 }
 
-func (w *World) bootstrap() {
+func (w *World) bootstrap(edit func(*record.Genesis)) {
 	w.Helper()
 	root := sha256.Sum256(w.Vendor.Root.Raw)
 	g := record.Genesis{Version: record.Version, Issuer: Issuer, Log: Log, Time: w.Seconds(), Epoch: Random(16),
-		Authorities: []record.Authority{{Person: Alice, Key: w.Keys[Alice].Key()}, {Person: Bob, Key: w.Keys[Bob].Key()}, {Person: Carol, Key: w.Keys[Carol].Key()}},
-		Quorums:     map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}, Roots: [][]byte{root[:]}}
+		Authorities: []record.Authority{{Person: Alice, Key: w.Keys[Alice].Key()}, {Person: Bob, Key: w.Keys[Bob].Key()},
+			{Person: Carol, Key: w.Keys[Carol].Key()}, {Person: Alice, Key: w.Keys[AliceToo].Key()}},
+		Quorums: map[record.Role]record.Quorum{}, Keys: map[string]statement.Key{}, Roots: [][]byte{root[:]}}
 	for _, r := range record.Roles() {
 		g.Quorums[r] = record.Quorum{Threshold: 2, Persons: []string{Alice, Bob}}
 	}
@@ -202,6 +219,8 @@ func (w *World) bootstrap() {
 		g.Keys[p] = w.Keys[p].Key()
 		births = append(births, record.Birth{Purpose: p, Key: g.Keys[p], Attributes: map[string]string{"extractable": "false"}, Token: map[string]string{"model": "none"}})
 	}
-	w.Act = w.Sign(statement.Genesis, Log, g, Alice, Bob)
+	edit(&g)
+	w.Persons = g.Quorums[record.RoleRoot].Persons
+	w.Act = w.Sign(statement.Genesis, g, w.Persons...)
 	Must(issuer.Bootstrap(w.Ctx, w.Tree, w.Act, w.Keys[record.PurposeRecord], births, w.Now()))(w)
 }
