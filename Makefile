@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale rotation
+.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm test-log docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale rotation
 
 all: build
 
@@ -82,6 +82,9 @@ fields: ## one bit of every field of a bundle changed, by an issuer that signs w
 
 test-hsm: deps ## every PKCS#11 call going wrong with every return value, before and after it takes effect
 	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR' ./hsm
+
+test-log: deps ## every system call on the files of the log failing or being the last, and thousands of damaged files
+	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestR02|TestR20' ./tlog
 
 vectors: deps ## make vectors anew, run them and the published ones, and see that each check is held by one
 	@test/vectors/run-vectors

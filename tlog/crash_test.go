@@ -89,6 +89,13 @@ func child(role, path string) int {
 		childAppend(log, 1, 1)
 		return 0
 	}
+	if role == "few" {
+		childAppend(log, 3, 1)
+		if err := log.Close(); err != nil {
+			fmt.Println("close", denial.Of(err).Reason)
+		}
+		return 0
+	}
 	childAppend(log, 1<<30, 8)
 	return 0
 }
