@@ -243,14 +243,14 @@ func (s Scope) MarshalCBOR() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return statement.Marshal(inner)
+	return statement.AppendBytes(nil, inner), nil
 }
 
 // UnmarshalCBOR decodes the byte string that claims hold.
 func (s *Scope) UnmarshalCBOR(data []byte) error {
-	var inner []byte
-	if err := statement.Unmarshal(data, &inner); err != nil {
-		return err
+	inner, ok := statement.BytesOf(data)
+	if !ok {
+		return denial.New(denial.PayloadForm, "the scope is not a byte string")
 	}
 	decoded, err := DecodeScope(inner)
 	if err == nil {

@@ -103,7 +103,11 @@ type Denial struct {
 
 // New returns a refusal with a detail formatted as fmt.Sprintf does.
 func New(r Reason, format string, args ...any) *Denial {
-	return &Denial{Reason: r, Detail: fmt.Sprintf(format, args...)}
+	detail := format
+	if len(args) > 0 { // most have none, and a passage makes one before each of its checks
+		detail = fmt.Sprintf(format, args...)
+	}
+	return &Denial{Reason: r, Detail: detail}
 }
 
 // At returns a copy of the denial that names the stage, unless it names one already.

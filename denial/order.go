@@ -108,6 +108,7 @@ type Run struct {
 	states []State
 	next   int
 	denied *Denial
+	begun  Denial // what denied points to while a check runs
 }
 
 // Begin starts a passage through the order.
@@ -131,7 +132,8 @@ func (r *Run) Check(f func() error, stages ...Stage) (err error) {
 		r.denied = New(Internal, "check out of order")
 		return r.denied
 	}
-	r.denied = New(Internal, "a check has not ended")
+	r.begun = Denial{Reason: Internal, Detail: "a check has not ended"}
+	r.denied = &r.begun
 	defer func() {
 		if p := recover(); p != nil {
 			err = r.fail(New(Internal, "a check stopped unexpectedly"), stages)

@@ -61,7 +61,7 @@ func VerifyHead(signedHead []byte, root Hash, keys statement.Keys) (*Signed, err
 	if err != nil {
 		return nil, denial.New(denial.ReceiptInvalid, "the signed head is malformed")
 	}
-	return NewVerifier(keys).head(env, root)
+	return verifyHead(env, root, keys)
 }
 
 // subject is the sub claim of a head.

@@ -1,6 +1,7 @@
 package receipt
 
 import (
+	"bytes"
 	"fmt"
 	"math/bits"
 
@@ -40,11 +41,19 @@ func (p inclusion) root(leaf Hash) (Hash, error) {
 	if err := checkPath(p.Path); err != nil {
 		return Hash{}, err
 	}
-	root, err := proof.RootFromInclusionProof(rfc6962.DefaultHasher, p.Index, p.Size, leaf[:], p.Path)
-	if err != nil {
+	if err := checkPlace(p.Index, p.Size, len(p.Path)); err != nil {
 		return Hash{}, err
 	}
-	return Hash(root), nil
+	inner := bits.Len64(p.Index ^ (p.Size - 1)) // so many nodes stand below where the way to the last entry joins
+	root := leaf
+	for i, node := range p.Path {
+		if i < inner && p.Index>>i&1 == 0 {
+			root = NodeHash(root, Hash(node))
+		} else {
+			root = NodeHash(Hash(node), root)
+		}
+	}
+	return root, nil
 }
 
 // root computes the newer root that the proof leads to from the older one, having checked that it leads to that too.
@@ -94,7 +103,12 @@ func checkPath(path [][]byte) error {
 	return nil
 }
 
+// parseInclusion reads the map of label 396 with one proof. What is taken apart by hand must be, byte for byte, what
+// encodeInclusion makes of it; anything else is left to the codec, which accepts nothing more and says what is wrong.
 func parseInclusion(proofs []byte) (p inclusion, err error) {
+	if size, index, path, ok := splitInclusion(proofs); ok && bytes.Equal(encodeInclusion(index, size, path), proofs) {
+		return inclusion{Size: size, Index: index, Path: nodes(path)}, nil
+	}
 	var set inclusions
 	if err := statement.Unmarshal(proofs, &set); err != nil {
 		return p, err
@@ -114,6 +128,26 @@ func parseConsistency(proofs []byte) (p consistency, err error) {
 		return p, fmt.Errorf("reading consistency proof: %d proofs in one receipt", len(set.Proofs))
 	}
 	return p, statement.Unmarshal(set.Proofs[0], &p)
+}
+
+// splitInclusion finds size, index and path where encodeInclusion puts them. It does not check what else is there.
+func splitInclusion(proofs []byte) (size, index uint64, path []Hash, ok bool) {
+	rest := proofs
+	var n uint64
+	for _, into := range []*uint64{&n, &n, &n, &n, &n, &size, &index, &n} { // map, key, array, string, array, size, index, path
+		if rest, ok = statement.CutHead(rest, into); !ok {
+			return 0, 0, nil, false
+		}
+	}
+	if n > 64 || uint64(len(rest)) != n*(2+uint64(len(Hash{}))) {
+		return 0, 0, nil, false
+	}
+	path = make([]Hash, n)
+	for i := range path {
+		copy(path[i][:], rest[2:])
+		rest = rest[2+len(Hash{}):]
+	}
+	return size, index, path, true
 }
 
 // encodeInclusion returns the map of label 396 with one proof: what statement.Marshal makes of inclusions and inclusion.

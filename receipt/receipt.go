@@ -69,12 +69,12 @@ func MakeConsistency(signedHead []byte, from, to uint64, path []Hash) ([]byte, e
 
 // Verify is Verifier.Verify without a cache.
 func Verify(raw []byte, leaf []byte, keys statement.Keys) (*Proof, error) {
-	return NewVerifier(keys).Verify(raw, leaf)
+	return (&Verifier{keys: keys, once: true}).Verify(raw, leaf)
 }
 
 // VerifyConsistency is Verifier.VerifyConsistency without a cache.
 func VerifyConsistency(raw []byte, old Head, keys statement.Keys) (*Signed, error) {
-	return NewVerifier(keys).VerifyConsistency(raw, old)
+	return (&Verifier{keys: keys, once: true}).VerifyConsistency(raw, old)
 }
 
 // Verify checks the receipt of a log entry. In this order: one COSE_Sign1 in canonical encoding; under label 396 of

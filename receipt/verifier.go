@@ -16,6 +16,7 @@ const cached = 256
 // remembers no refusal. It is safe for concurrent use.
 type Verifier struct {
 	keys statement.Keys
+	once bool // it remembers nothing
 	mu   sync.Mutex
 	seen map[[sha256.Size]byte]Signed
 }
@@ -25,11 +26,23 @@ func NewVerifier(keys statement.Keys) *Verifier { return &Verifier{keys: keys} }
 
 // head verifies the signed head over root, or finds it among those already verified.
 func (v *Verifier) head(env *statement.Envelope, root Hash) (*Signed, error) {
-	id := sha256.Sum256(append(env.Leaf(), root[:]...))
+	if v.once {
+		return verifyHead(env, root, v.keys)
+	}
+	signed := env.Digest()
+	id := sha256.Sum256(append(signed[:], root[:]...))
 	if s, ok := v.recall(id); ok {
 		return &s, nil
 	}
-	verified, err := env.VerifyDetached(v.keys, statement.Receipt, root[:])
+	s, err := verifyHead(env, root, v.keys)
+	if err == nil {
+		v.remember(id, *s)
+	}
+	return s, err
+}
+
+func verifyHead(env *statement.Envelope, root Hash, keys statement.Keys) (*Signed, error) {
+	verified, err := env.VerifyDetached(keys, statement.Receipt, root[:])
 	if err != nil {
 		return nil, reasonOf(err)
 	}
@@ -38,9 +51,7 @@ func (v *Verifier) head(env *statement.Envelope, root Hash) (*Signed, error) {
 	if !ok || c.IssuedAt == 0 {
 		return nil, denial.New(denial.ReceiptInvalid, "the head does not name its log, size and time")
 	}
-	s := Signed{Head: Head{Size: size, Root: root, Time: c.IssuedAt}, Issuer: c.Issuer, Log: log, Key: verified.Key().Thumbprint()}
-	v.remember(id, s)
-	return &s, nil
+	return &Signed{Head: Head{Size: size, Root: root, Time: c.IssuedAt}, Issuer: c.Issuer, Log: log, Key: verified.Key().Thumbprint()}, nil
 }
 
 // reasonOf keeps the reasons that concern key and algorithm.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -12,8 +13,8 @@ import (
 
 var encMode, decMode = modes()
 
-func modes() (cbor.EncMode, cbor.DecMode) {
-	enc, err := cbor.CoreDetEncOptions().EncMode()
+func modes() (cbor.UserBufferEncMode, cbor.DecMode) {
+	enc, err := cbor.CoreDetEncOptions().UserBufferEncMode()
 	if err != nil {
 		panic(err) // constant options: cannot fail
 	}
@@ -76,12 +77,21 @@ func Unmarshal(data []byte, v any) error {
 		}
 		return denial.New(denial.PayloadForm, "a value has the wrong type or length")
 	}
-	again, err := encMode.Marshal(v)
-	if err == nil && bytes.Equal(again, data) {
+	again, ok := buffers.Get().(*bytes.Buffer)
+	if !ok {
+		again = &bytes.Buffer{}
+	}
+	again.Reset()
+	defer buffers.Put(again)
+	err := encMode.MarshalToBuffer(v, again)
+	if err == nil && bytes.Equal(again.Bytes(), data) {
 		return nil
 	}
-	return differs(data, again)
+	return differs(data, again.Bytes())
 }
+
+// buffers holds what Unmarshal encodes into.
+var buffers sync.Pool
 
 // differs names the reason why data, decoded and encoded again, gives other bytes.
 func differs(data, again []byte) error {

@@ -65,10 +65,12 @@ func Decode(raw []byte, limit int) (*Envelope, error) {
 	if err := Scan(raw[1:]); err != nil {
 		return nil, err
 	}
-	raw = bytes.Clone(raw)
 	s := scanner{data: raw, pos: 2}
 	protected, unprotected, payload, signature := s.next(), s.next(), s.next(), s.next()
 	e := &Envelope{leaf: slices.Concat(raw[:2], protected, []byte{0xa0}, payload, signature)}
+	s = scanner{data: e.leaf, pos: 2} // what is kept are parts of the one copy, and not of the caller's bytes
+	protected, _, payload, signature = s.next(), s.next(), s.next(), s.next()
+	unprotected = bytes.Clone(unprotected)
 	if err := e.headers(protected, unprotected); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"slices"
 
 	"github.com/governed-execution/writ/denial"
@@ -80,20 +79,38 @@ func NewKey(pub crypto.PublicKey) (Key, error) {
 
 // ParseKey reads a COSE_Key that holds exactly the required parameters of a public key.
 func ParseKey(data []byte) (Key, error) {
-	var ck coseKey
-	if err := Unmarshal(data, &ck); err != nil {
-		return Key{}, err
+	ck, ok := p256Key(data)
+	if !ok {
+		if err := Unmarshal(data, &ck); err != nil {
+			return Key{}, err
+		}
 	}
-	return makeKey(ck)
+	return ck.key(bytes.Clone(data)) // it has one encoding
 }
 
-// makeKey checks the type and curve (302) and the point (303).
+// The one encoding of a P-256 key is these bytes, X, these bytes and Y: a map of kty 2, crv 1, and two strings of 32 bytes.
+var beforeX, beforeY = []byte{0xa4, 0x01, 0x02, 0x20, 0x01, 0x21, 0x58, 32}, []byte{0x22, 0x58, 32}
+
+// p256Key takes a P-256 key apart, which most keys are. What has another form it leaves to the codec.
+func p256Key(data []byte) (coseKey, bool) {
+	rest, ok := bytes.CutPrefix(data, beforeX)
+	if !ok || len(rest) != 32+len(beforeY)+32 || !bytes.HasPrefix(rest[32:], beforeY) {
+		return coseKey{}, false
+	}
+	return coseKey{Kty: 2, Crv: 1, X: rest[:32], Y: rest[32+len(beforeY):]}, true
+}
+
 func makeKey(ck coseKey) (Key, error) {
-	pub, err := ck.public()
+	enc, err := Marshal(ck)
 	if err != nil {
 		return Key{}, err
 	}
-	enc, err := Marshal(ck)
+	return ck.key(enc)
+}
+
+// key checks the type and curve (302) and the point (303). It keeps the encoding.
+func (ck coseKey) key(enc []byte) (Key, error) {
+	pub, err := ck.public()
 	if err != nil {
 		return Key{}, err
 	}
@@ -204,15 +221,29 @@ func (k Key) verify(content, sig []byte) bool {
 	switch p := k.pub.(type) {
 	case *ecdsa.PublicKey:
 		size := (p.Curve.Params().BitSize + 7) / 8
-		if len(sig) != 2*size {
-			return false
-		}
-		r, s := new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])
-		return ecdsa.Verify(p, hashFor(p, content), r, s)
+		return len(sig) == 2*size && ecdsa.VerifyASN1(p, hashFor(p, content), derSignature(sig))
 	case ed25519.PublicKey:
 		return ed25519.Verify(p, content, sig)
 	}
 	return false
+}
+
+// derSignature returns r||s of at most 96 bytes as the SEQUENCE of two INTEGERs that crypto/ecdsa takes.
+func derSignature(sig []byte) []byte {
+	der := make([]byte, 2, 2*(len(sig)/2+3)+2)
+	der[0] = 0x30
+	der = appendInteger(appendInteger(der, sig[:len(sig)/2]), sig[len(sig)/2:])
+	der[1] = byte(len(der) - 2)
+	return der
+}
+
+func appendInteger(der, n []byte) []byte {
+	for len(n) > 1 && n[0] == 0 {
+		n = n[1:]
+	}
+	pad := int(n[0] >> 7) // a zero byte before what would be negative
+	der = append(der, 0x02, byte(len(n)+pad))
+	return append(append(der, make([]byte, pad)...), n...)
 }
 
 // hashFor hashes content with the hash that goes with the curve.

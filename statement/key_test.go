@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -216,6 +218,25 @@ func TestParsePEMRefuses(t *testing.T) {
 	} {
 		if k, err := ParsePEM(text); err == nil || k.Valid() {
 			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+// The codec's own form of a signature is that of encoding/asn1, with a zero before what would be negative and none before else.
+func TestSignaturesAreEncodedAsDER(t *testing.T) {
+	for _, half := range []int{32, 48} {
+		for _, first := range [][]byte{{0x7f}, {0x80}, {0xff}, {0, 0x7f}, {0, 0x80}, {0, 0, 1}, make([]byte, half)} {
+			r, s := make([]byte, half), bytes.Repeat([]byte{0x55}, half)
+			copy(r, first)
+			for _, sig := range [][]byte{slices.Concat(r, s), slices.Concat(s, r)} {
+				want, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:half]), new(big.Int).SetBytes(sig[half:])})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := derSignature(sig); !bytes.Equal(got, want) {
+					t.Errorf("%x: got %x, want %x", sig, got, want)
+				}
+			}
 		}
 	}
 }

@@ -65,6 +65,22 @@ func (s *scanner) head() (major byte, arg uint64, err error) {
 	return major, arg, nil
 }
 
+// CutHead reads the head of an item, whose argument it gives, and returns what follows it.
+func CutHead(data []byte, arg *uint64) (rest []byte, ok bool) {
+	s := scanner{data: data}
+	_, n, err := s.head()
+	*arg = n
+	return data[s.pos:], err == nil
+}
+
+// BytesOf returns the content of data that is one byte string in its one encoding.
+func BytesOf(data []byte) (content []byte, ok bool) {
+	if Scan(data) != nil {
+		return nil, false
+	}
+	return byteString(data)
+}
+
 // item reads one item that stands inside depth arrays and maps.
 func (s *scanner) item(depth int) error {
 	major, arg, err := s.head()

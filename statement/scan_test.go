@@ -125,3 +125,26 @@ func TestScanAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestAnItemIsTakenApart(t *testing.T) {
+	for data, want := range map[string]uint64{"00": 0, "1818aa": 24, "83010203": 3, "5820": 32, "1bffffffffffffffff": 1<<64 - 1} {
+		var n uint64
+		if rest, ok := CutHead(unhex(t, data), &n); !ok || n != want || len(rest) >= len(unhex(t, data)) {
+			t.Errorf("%s: got %d, %x, %v", data, n, rest, ok)
+		}
+	}
+	for _, bad := range []string{"", "18", "1817", "9f", "1c"} {
+		var n uint64
+		if _, ok := CutHead(unhex(t, bad), &n); ok {
+			t.Errorf("%q: taken apart", bad)
+		}
+	}
+	if got, ok := BytesOf(unhex(t, "43010203")); !ok || !bytes.Equal(got, []byte{1, 2, 3}) {
+		t.Errorf("got %x, %v", got, ok)
+	}
+	for _, bad := range []string{"", "63616263", "430102", "4301020300", "5803010203", "80"} {
+		if _, ok := BytesOf(unhex(t, bad)); ok {
+			t.Errorf("%q: a byte string", bad)
+		}
+	}
+}
