@@ -51,27 +51,41 @@ func explainAttest(raw []byte) (*Attestation, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Attestation{Type: fmt.Sprintf("%#04x", uint16(a.Type)), Signer: a.QualifiedSigner.Buffer, ExtraData: a.ExtraData.Buffer,
+	return explain(a), nil
+}
+
+func explain(a *tpm2.TPMSAttest) *Attestation {
+	out := &Attestation{Signer: a.QualifiedSigner.Buffer, ExtraData: a.ExtraData.Buffer,
 		Clock: Clock{Milliseconds: a.ClockInfo.Clock, Resets: uint64(a.ClockInfo.ResetCount), Restarts: uint64(a.ClockInfo.RestartCount),
 			Safe: bool(a.ClockInfo.Safe)}, Firmware: a.FirmwareVersion}
-	if info, err := a.Attested.Certify(); err == nil {
-		out.Type, out.Name = "certify", info.Name.Buffer
-	}
-	if info, err := a.Attested.Quote(); err == nil {
-		out.Type, out.Digest = "quote", info.PCRDigest.Buffer
-		for _, s := range info.PCRSelect.PCRSelections {
-			out.Banks = append(out.Banks, explainSelection(s))
+	switch a.Type {
+	case tpm2.TPMSTAttestCertify:
+		if info, err := a.Attested.Certify(); err == nil {
+			out.Type, out.Name = "certify", info.Name.Buffer
+		}
+	case tpm2.TPMSTAttestQuote:
+		if info, err := a.Attested.Quote(); err == nil {
+			out.Type, out.Digest = "quote", info.PCRDigest.Buffer
+			for _, s := range info.PCRSelect.PCRSelections {
+				out.Banks = append(out.Banks, explainSelection(s))
+			}
 		}
 	}
-	return out, nil
+	if out.Type == "" {
+		out.Type = fmt.Sprintf("%#04x", uint16(a.Type))
+	}
+	return out
 }
 
 func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
-	q := Quoted{Bank: fmt.Sprintf("%#04x", uint16(s.Hash))}
+	var q Quoted
 	for _, b := range knownBanks {
 		if b.id == uint16(s.Hash) {
 			q.Bank = b.name
 		}
+	}
+	if q.Bank == "" {
+		q.Bank = fmt.Sprintf("%#04x", uint16(s.Hash))
 	}
 	for i := range 8 * len(s.PCRSelect) {
 		if s.PCRSelect[i/8]>>(i%8)&1 == 1 {

@@ -83,9 +83,7 @@ func (f QuoteFiles) check() (*QuoteReport, error) {
 	if err := f.checkNonce(attest.ExtraData.Buffer); err != nil {
 		return nil, err
 	}
-	if r.Quote, err = explainAttest(raw); err != nil {
-		return nil, err
-	}
+	r.Quote = explain(attest)
 	return r, f.checkLog(q, r)
 }
 
