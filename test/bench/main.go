@@ -23,7 +23,7 @@ func main() {
 	var profiles profiles
 	flag.StringVar(&profiles.cpu, "cpuprofile", "", "write a CPU profile of issuance, or of the log, to this file")
 	flag.StringVar(&profiles.memory, "memprofile", "", "write a profile of all allocations to this file")
-	only := flag.String("only", "", "parts, issuance or log; default parts and issuance")
+	only := flag.String("only", "", "parts, issuance, log, or tests: the figures of go test -bench, from standard input; default parts and issuance")
 	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone (1, 8 or 64), or of the log appends alone for this number of writers")
 	kind := flag.String("token", "softhsm", "kind of token that has the keys")
 	flag.Parse()
@@ -43,6 +43,9 @@ func main() {
 }
 
 func run(ctx context.Context, only, kind string, profiles profiles, clients int) (err error) {
+	if only == "tests" {
+		return testFigures(os.Stdin, os.Stdout)
+	}
 	if only == "log" {
 		return profiles.of(func() error { return logFigures(ctx, clients) })
 	}

@@ -46,7 +46,7 @@ func parts(ctx context.Context, s *site, h *hosts, b *bare) error {
 		return err
 	}
 	fmt.Printf("\nThe parts, each in turn with the bare work inside it. Multiples are of the medians; with several callers, of the rates.\n\n"+
-		"%-38s %8s %9s %9s %9s   %-52s %9s %9s %8s\n", "part", "callers", "p50 ms", "p99 ms", "per s", "bare work", "p50 ms", "per s", "multiple")
+		"%-38s %8s %9s %9s %9s   %-52s %9s %9s   %s\n", "part", "callers", "p50 ms", "p99 ms", "per s", "bare work", "p50 ms", "per s", "multiple")
 	for _, p := range append(all, last) {
 		if err := p.measure(); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -74,12 +74,12 @@ func (p part) measure() error {
 	if p.callers > 1 {
 		multiple = bare.perSecond() / subject.perSecond()
 	}
-	aim := ""
+	aim := decimals(multiple)
 	if p.aim > 0 {
-		aim = fmt.Sprintf("  aim: %.1f", p.aim)
+		aim = atMost(multiple, p.aim)
 	}
-	fmt.Printf("%-38s %8d %9s %9s %9.0f   %-52s %9s %9.0f %8.2f%s\n", p.name, p.callers, ms(subject.quantile(0.5)), ms(subject.quantile(0.99)),
-		subject.perSecond(), p.against, ms(bare.quantile(0.5)), bare.perSecond(), multiple, aim)
+	fmt.Printf("%-38s %8d %9s %9s %9.0f   %-52s %9s %9.0f   %s\n", p.name, p.callers, ms(subject.quantile(0.5)), ms(subject.quantile(0.99)),
+		subject.perSecond(), p.against, ms(bare.quantile(0.5)), bare.perSecond(), aim)
 	return nil
 }
 
