@@ -313,3 +313,26 @@ func TestReportTellsOfBreakGlass(t *testing.T) {
 		t.Error("the page says that there was no break-glass")
 	}
 }
+
+// P23: an attestation whose evidence is gone is a gap, and the bundle is not proved.
+func TestP23_LostAttestationIsAGap(t *testing.T) {
+	s := newStage(t)
+	g := s.PublishGlass(s.DraftGlass(s.DeclareGlass(false)), alice, bob)
+	s.tick()
+	m := s.AttestGlass(g)
+	s.runGlass(g)
+	evidence := s.lastRecord(record.EventAttest).Evidence
+	b := must(audit.Build(s.Ctx, lossy{Log: s.Tree, lost: map[statement.Digest]bool{statement.Digest(evidence): true}}, s.Issuer, audit.Query{}))(t)
+	defer b.Close()
+	var raw bytes.Buffer
+	if err := b.Write(s.Ctx, &raw); err != nil {
+		t.Fatal(err)
+	}
+	r := s.verify(raw.Bytes())
+	if r.Verdict != audit.Unchecked || !denial.Is(r.Err(), denial.NoEvidence) {
+		t.Fatalf("got %s, %v\n%s", r.Verdict, r.Err(), r.Text())
+	}
+	if f := finding(t, r, m.Index); f.Verdict != audit.Unchecked || len(r.Lacks) != 1 || r.Lacks[0].Index != m.Index {
+		t.Errorf("got %+v, gaps %+v", f, r.Lacks)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -51,7 +52,7 @@ type tallies struct {
 	why     map[string]int     // for what reason statements are unchecked
 	refuted []Finding          // the first
 	more    int                // refuted ones that are not kept
-	open    bool               // an artifact is not proved
+	open    bool               // an artifact or an attestation is not proved
 }
 
 // maxRefuted is how many refuted statements are named.
@@ -78,7 +79,8 @@ func (r *Report) take(brief bool, findings ...Finding) {
 		case f.Verdict == Unchecked:
 			t.why[name+": "+f.Why]++
 		}
-		t.open = t.open || f.Verdict != Proved && f.Kind == statement.Artifact.String()
+		decided := f.Kind == statement.Artifact.String() || f.Event == record.EventAttest.String()
+		t.open = t.open || f.Verdict != Proved && decided
 	}
 	if !brief {
 		r.Statements = append(r.Statements, findings...)
@@ -121,7 +123,7 @@ func (f *Finding) leave(why string) {
 	}
 }
 
-// conclude sets the overall verdict: refuted if anything is; unchecked if the bundle or an artifact is; else proved.
+// conclude sets the overall verdict: refuted if anything is; unchecked if the bundle, an artifact or an attestation is; else proved.
 // Other statements that are unchecked are told of, and do not change it: their truth is the word of who signed them.
 func (r *Report) conclude() {
 	r.Verdict = r.Bundle.Verdict

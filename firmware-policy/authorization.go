@@ -15,7 +15,7 @@ import (
 // authorizationBody is the content of an authorization policy.
 type authorizationBody struct {
 	Rules      []rule `cbor:"1,keyasint"`
-	BreakGlass []rule `cbor:"2,keyasint,omitempty"` // what the break-glass quorum may allow, and nothing beside it
+	BreakGlass []rule `cbor:"2,keyasint,omitempty"` // what the break-glass quorum may allow, and nothing beside it: one more rule is a wider policy
 }
 
 type rule struct {
