@@ -50,7 +50,7 @@ func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher,
 	return witness.New(ctx, o)
 }
 
-// upkeep publishes checkpoints, scrubs the log, deletes old payloads and raises the counter in the TPM until ctx ends, and returns then.
+// upkeep publishes checkpoints, watches health, scrubs the log, deletes old payloads and raises the counter in the TPM until ctx ends, and returns then.
 func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
 	every := scrubEvery
 	if c.ScrubHours > 0 {
@@ -60,7 +60,10 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 	defer scrub.Stop()
 	defer publish.Stop()
 	defer anchor.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	var wg sync.WaitGroup
+	wg.Go(func() { alarm(ctx, look.C, s.healthy, log) })
 	wg.Go(func() {
 		s.log.ScrubOn(ctx, scrub.C, func(err error) {
 			if err != nil {

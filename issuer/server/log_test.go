@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -245,5 +248,34 @@ func TestMetricsTellOfLogAndWitnesses(t *testing.T) {
 	}
 	if body := string(s.admin("/metrics").body); !strings.Contains(body, "writ_log_healthy 0\n") {
 		t.Error("the metrics say that a log that has stopped is healthy")
+	}
+}
+
+// TestAlarmsNameMetricsThatExist holds the rules for Prometheus to the metrics that the admin socket, and writ monitor, have.
+func TestAlarmsNameMetricsThatExist(t *testing.T) {
+	s, _ := logSite(t, false)
+	have := string(s.admin("/metrics").body)
+	monitor, err := os.ReadFile(filepath.Join("..", "..", "cmd", "writ", "monitor.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have += string(monitor)
+	rules, err := os.ReadFile(filepath.Join("..", "..", "packaging", "prometheus", "writ.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`writ_[a-z_]+`).FindAllString(string(rules), -1)
+	for _, name := range names {
+		if !strings.Contains(have, "# TYPE "+name+" ") {
+			t.Errorf("%s is no metric", name)
+		}
+	}
+	for _, m := range regexp.MustCompile(`code="(\d+)"`).FindAllStringSubmatch(string(rules), -1) {
+		if !strings.Contains(have, `writ_denials_total{`+m[0]) {
+			t.Errorf("%s is no code", m[1])
+		}
+	}
+	if len(names) < 10 {
+		t.Errorf("the rules name %d metrics", len(names))
 	}
 }
