@@ -9,7 +9,6 @@ import (
 
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
-	"github.com/governed-execution/writ/tlog"
 )
 
 // output writes v as JSON if the user asked for it, and text otherwise.
@@ -44,16 +43,7 @@ signed head, under the log keys that have followed from genesis. It needs no tok
 			if err != nil {
 				return err
 			}
-			g, ring, err := c.readKeys(cmd.Context())
-			if err != nil {
-				return err
-			}
-			view, err := tlog.OpenReadOnly(cmd.Context(), c.Log)
-			if err != nil {
-				return err
-			}
-			defer view.Close()
-			size, err := view.Check(cmd.Context(), ring.Of(record.PurposeLog), g.Issuer, g.Log)
+			size, err := c.check(cmd.Context())
 			if err != nil {
 				return err
 			}

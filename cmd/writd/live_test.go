@@ -27,6 +27,7 @@ import (
 	"github.com/governed-execution/writ/attest"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/issuer/client"
+	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
@@ -163,6 +164,8 @@ func (l *live) status(args ...string) (int, string) {
 	var out transcript
 	cmd := l.command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
+	tooLong := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer tooLong.Stop()
 	err := cmd.Run()
 	fmt.Fprint(l.said, out.String())
 	var exit *exec.ExitError
@@ -380,6 +383,11 @@ func (m *machine) ask(ctx context.Context) (raw []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.answer(ctx, m.session, ch)
+}
+
+// answer asks for an artifact with evidence that answers the challenge, on the session.
+func (m *machine) answer(ctx context.Context, session *client.Session, ch *wire.Challenge) ([]byte, error) {
 	now := uint64(time.Now().Unix())
 	thumb := must(statement.NewKey(m.tpm.CNF.Public()))(m.live).Thumbprint()
 	request, err := artifact.SignRequest(ctx, m.live.robot, artifact.RequestClaims{Initiator: liveRobot, Host: m.uri, Audience: liveGate,
@@ -389,7 +397,7 @@ func (m *machine) ask(ctx context.Context) (raw []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	want := attest.Want{AK: m.tpm.AK, Challenge: attest.Nonce(ch.Challenge), Request: statement.DigestOf(request), Exporter: m.session.Exporter(),
+	want := attest.Want{AK: m.tpm.AK, Challenge: attest.Nonce(ch.Challenge), Request: statement.DigestOf(request), Exporter: session.Exporter(),
 		Selection: attest.Selection{Bank: ch.Bank}}
 	for _, p := range ch.Quote {
 		want.Selection.PCRs = append(want.Selection.PCRs, int(p))
@@ -401,7 +409,7 @@ func (m *machine) ask(ctx context.Context) (raw []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.session.Mint(ctx, request, evidence)
+	return session.Mint(ctx, request, evidence)
 }
 
 func (m *machine) close() {
