@@ -175,6 +175,45 @@ func TestRealMachines(t *testing.T) {
 	}
 }
 
+// auditedRefusals are the machines that pass by their SHA-256 bank alone, and not if each of their banks is looked at.
+var auditedRefusals = map[string]denial.Reason{
+	// SHA-384 is kept, and firmware measures nothing into it.
+	"bundle/guard-oss/lenovo-t14s-amd/ubuntu2110/eventlog-0.bin": denial.BankUncapped,
+	"bundle/guard-oss/lenovo-t14s-amd/ubuntu2210/eventlog-0.bin": denial.BankUncapped,
+	// PCR 0 of SHA-1 is not what the log gives.
+	"bundle/guard-oss/supermicro-x11sch/winserver2022-defender/eventlog-0.bin":   denial.LogReplayMismatch,
+	"bundle/guard-oss/supermicro-x11sch/winserver2022-wbcl-quote/eventlog-0.bin": denial.LogReplayMismatch,
+}
+
+// Real machines measure into every bank that they keep, so that audit sessions find nothing against them.
+func TestL15_BanksOfRealMachines(t *testing.T) {
+	passed := 0
+	for _, l := range corpus(t) {
+		if _, refused := corpusRefusal(l.name, "sha256"); refused || len(l.pcrs["sha256"]) == 0 || len(l.pcrs) < 2 {
+			continue
+		}
+		quoted := map[string]map[int64][]byte{}
+		for bank, pcrs := range l.pcrs {
+			quoted[bank] = maps.Clone(pcrs)
+			maps.DeleteFunc(quoted[bank], func(pcr int64, _ []byte) bool { return bank != "sha256" && pcr > 7 || userspace(l.name, pcr) })
+		}
+		_, err := replayBanks(l.raw, "sha256", quoted)
+		want := auditedRefusals[l.name]
+		switch {
+		case want != 0:
+			expect(t, err, want)
+		case err != nil:
+			t.Errorf("%s, banks %v: %v", l.name, slices.Sorted(maps.Keys(l.pcrs)), err)
+		default:
+			passed++
+		}
+	}
+	t.Logf("%d machines pass with all of their banks", passed)
+	if passed < 10 {
+		t.Errorf("%d machines pass", passed)
+	}
+}
+
 // refusedWithUserspace makes sure that a PCR that userspace extended is refused as long as nothing covers it.
 func refusedWithUserspace(t *testing.T, l corpusLog, bank string) {
 	t.Helper()

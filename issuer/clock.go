@@ -23,7 +23,7 @@ const holdMargin = 5 * time.Second
 type markState struct {
 	Clock   attest.Clock `cbor:"1,keyasint"`
 	Arrived uint64       `cbor:"2,keyasint"`           // when the issuer got that quote, milliseconds since 1970 UTC
-	Boot    []byte       `cbor:"3,keyasint,omitempty"` // Name of the boot key that an audit session showed at these resets
+	Boot    []byte       `cbor:"3,keyasint,omitempty"` // Name of the boot key that an audit session showed at these resets and restarts
 }
 
 // reading is what signed evidence says of a TPM, and when.
@@ -74,7 +74,7 @@ func (c clock) raise(entry *tlog.Entry, r reading) error {
 	entry.Guards = append(entry.Guards[:len(entry.Guards):len(entry.Guards)], tlog.Guard{Counter: c.counter(), Value: c.version})
 	next := markState{Clock: r.clock, Arrived: uint64(r.arrived.UnixMilli()), Boot: r.boot}
 	if m := c.mark; m != nil {
-		same := r.clock.Resets == m.Clock.Resets
+		same := sameBoot(r.clock, m.Clock)
 		learned := same && m.Boot == nil && r.boot != nil
 		if !beyond(r.clock, m.Clock) {
 			if !learned {
@@ -107,8 +107,8 @@ func beyond(now, seen attest.Clock) bool {
 //   - its counters are behind the mark, though its challenge was given out after the evidence of the mark had arrived. One
 //     TPM's counters are later in the later of two quotes, and the one was made before it arrived, the other after its
 //     challenge.
-//   - it shows another boot key at the same count of resets. A TPM makes that key of a seed that it draws anew at each
-//     reset, and counts that reset (TPM 2.0 Part 1, section 10.2 and 36).
+//   - it shows another boot key at the same counts of resets and restarts. A TPM makes that key of a seed that it draws anew
+//     at each reset, and counts that reset.
 func (c clock) contradicts(r reading) bool {
 	if c.mark == nil {
 		return false
@@ -117,5 +117,7 @@ func (c clock) contradicts(r reading) bool {
 	if decision.Behind(r.clock, c.mark.Clock) && !r.challenged.Before(arrived.Add(holdMargin)) {
 		return true
 	}
-	return r.clock.Resets == c.mark.Clock.Resets && r.boot != nil && c.mark.Boot != nil && !bytes.Equal(r.boot, c.mark.Boot)
+	return sameBoot(r.clock, c.mark.Clock) && r.boot != nil && c.mark.Boot != nil && !bytes.Equal(r.boot, c.mark.Boot)
 }
+
+func sameBoot(a, b attest.Clock) bool { return a.Resets == b.Resets && a.Restarts == b.Restarts }
