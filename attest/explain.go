@@ -13,13 +13,13 @@ import (
 
 // Attestation says what a TPMS_ATTEST claims, for people. It proves nothing: only Verify draws facts from a quote.
 type Attestation struct {
-	Type      string // "quote", "certify", or the number of another type
+	Type      string // "quote", "certify", "session-audit", or the number of another type
 	Signer    []byte // qualified name of the key that signed
 	ExtraData []byte // qualifying data
 	Clock     Clock
 	Firmware  uint64
 	Banks     []Quoted // of a quote
-	Digest    []byte   // of a quote: pcrDigest
+	Digest    []byte   // of a quote: pcrDigest; of an audit session: sessionDigest
 	Name      []byte   // of a certification: Name of the certified object
 }
 
@@ -63,6 +63,10 @@ func explain(a *tpm2.TPMSAttest) *Attestation {
 		if info, err := a.Attested.Certify(); err == nil {
 			out.Type, out.Name = "certify", info.Name.Buffer
 		}
+	case tpm2.TPMSTAttestSessionAudit:
+		if info, err := a.Attested.SessionAudit(); err == nil {
+			out.Type, out.Digest = "session-audit", info.SessionDigest.Buffer
+		}
 	case tpm2.TPMSTAttestQuote:
 		if info, err := a.Attested.Quote(); err == nil {
 			out.Type, out.Digest = "quote", info.PCRDigest.Buffer
@@ -98,7 +102,7 @@ func explainSelection(s tpm2.TPMSPCRSelection) Quoted {
 // Parts returns what the evidence holds, unverified, for people. It must not be written to.
 func (e *Evidence) Parts() EvidenceParts {
 	p := EvidenceParts{Quote: e.tpm.Quote, Signature: e.tpm.Signature, PCRs: e.tpm.Banks[0].Values, AK: e.tpm.AK, Certify: e.tpm.Certify,
-		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), BootLog: e.log, OSLog: e.os, IMALog: e.ima}
+		CNF: e.tpm.CNF, Challenge: Nonce(e.tpm.Challenge), Session: e.tpm.Session, BootLog: e.log, OSLog: e.os, IMALog: e.ima}
 	copy(p.Request[:], e.tpm.Request)
 	switch e.tpm.Banks[0].Alg {
 	case coseSHA1:

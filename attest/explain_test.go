@@ -3,6 +3,7 @@ package attest_test
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -46,11 +47,16 @@ func TestCertificationIsExplained(t *testing.T) {
 }
 
 func TestPartsAreWhatWasEncoded(t *testing.T) {
-	w := newWorld(t, softtpm.Options{})
+	w := newAuditedWorld(t, []string{"sha256", "sha384"}, softtpm.Options{})
 	raw := encode(t, w.evidence(t))
 	ev, err := attest.DecodeEvidence(raw)
 	if err != nil {
 		t.Fatal(err)
+	}
+	words, err := ev.Parts().Session.Explain("sha256")
+	if err != nil || !words.Signed || len(words.BootKey) != 34 || fmt.Sprint(words.Banks) != "[sha256 sha384]" ||
+		!bytes.Equal(words.PCRs["sha384"][7], w.tpm.Banks["sha384"][7]) {
+		t.Errorf("got %+v, %v", words, err)
 	}
 	again, err := ev.Parts().Encode()
 	if err != nil || !bytes.Equal(again, raw) {

@@ -32,6 +32,36 @@ type AuditSession struct {
 // maxResponses bounds the responses: a bank needs one, and no TPM has many banks.
 const maxResponses = 64
 
+// SessionWords are what an audit session tells, for people. They prove nothing: Verify does.
+type SessionWords struct {
+	Banks   []string                    // that the TPM keeps, in its order
+	PCRs    map[string]map[int64][]byte // PCRs 0 to 7 of those that were not quoted
+	BootKey []byte                      // TPM Name
+	Signed  bool                        // the attestation is of exactly these responses
+}
+
+// Explain reads the responses of a session beside a quote of the bank. It checks their form (317), and that of the
+// attestation (314, 315, 313, 317).
+func (s *AuditSession) Explain(quoted string) (*SessionWords, error) {
+	return guarded(func() (*SessionWords, error) {
+		attest, err := parseAttest(s.Attest, tpm2.TPMSTAttestSessionAudit)
+		if err != nil {
+			return nil, err
+		}
+		info, err := attest.Attested.SessionAudit()
+		if err != nil {
+			return nil, denial.New(denial.QuoteMalformed, "the attestation is of no session")
+		}
+		b, _ := bankNamed(quoted)
+		r := sessionReader{rest: s.Responses}
+		state, err := r.read(b, attest.ExtraData.Buffer)
+		if err != nil {
+			return nil, err
+		}
+		return &SessionWords{Banks: state.kept, PCRs: state.banks, BootKey: state.boot, Signed: bytes.Equal(info.SessionDigest.Buffer, r.digest[:])}, nil
+	})
+}
+
 // check refuses a session with an empty part (317), or a part or a number of them that no TPM makes (313).
 func (s *AuditSession) check() error {
 	if s == nil {

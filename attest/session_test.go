@@ -162,3 +162,26 @@ func TestSessionThatReadsInParts(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the responses are, they are read to their end or refused, and only those that the TPM gave are what it signed.
+func FuzzAuditSession(f *testing.F) {
+	w := newAuditedWorld(f, []string{"sha1", "sha256", "sha384"}, softtpm.Options{})
+	good := w.evidence(f).Session
+	f.Add(good.Responses[0], good.Responses[1], good.Responses[2], good.Responses[3])
+	f.Add(good.Responses[1], good.Responses[0], good.Responses[3], good.Responses[2])
+	f.Fuzz(func(t *testing.T, a, b, c, d []byte) {
+		s := *good
+		s.Responses = [][]byte{a, b, c, d}
+		words, err := s.Explain("sha256")
+		if err != nil {
+			if r := denial.Of(err).Reason; r != denial.QuoteMalformed {
+				t.Errorf("got %v", err)
+			}
+			return
+		}
+		same := bytes.Equal(a, good.Responses[0]) && bytes.Equal(b, good.Responses[1]) && bytes.Equal(c, good.Responses[2]) && bytes.Equal(d, good.Responses[3])
+		if words.Signed != same {
+			t.Errorf("signed: %v, as it was given: %v", words.Signed, same)
+		}
+	})
+}

@@ -191,6 +191,8 @@ func explainAttestation(data []byte) (*sheet, error) {
 	if a.Type == "quote" {
 		s.put("pcrs", explainQuoted(a.Banks))
 		s.put("pcr_digest", a.Digest)
+	} else {
+		s.putIf("session_digest", a.Digest)
 	}
 	s.putIf("certified_name", a.Name)
 	return s, nil
@@ -238,11 +240,38 @@ func explainEvidence(data []byte) (*sheet, error) {
 	s.put("bank", p.Bank)
 	s.put("pcr_values", values)
 	s.put("cnf_certification", certify)
+	if p.Session != nil {
+		session, err := explainSession(&p)
+		if err != nil {
+			return nil, err
+		}
+		s.put("audit_session", session)
+	}
 	log, _ := viewLog(p.BootLog, p.OSLog, map[string]map[int64][]byte{p.Bank: p.PCRs})
 	s.say("boot_log", log, fmt.Sprintf("%d bytes, %d events, %s", len(p.BootLog), len(log.Events), log.verdictText()))
 	if p.IMALog != nil {
 		ima, _ := (&imaFlags{bank: p.Bank}).view(p.IMALog, p.PCRs[10], attest.IMAReference{})
 		s.say("ima_log", ima, fmt.Sprintf("%d bytes, %s", len(p.IMALog), ima.summary()))
+	}
+	return s, nil
+}
+
+// explainSession shows which banks the TPM keeps, and what firmware measured into those that are not quoted.
+func explainSession(p *attest.EvidenceParts) (*sheet, error) {
+	words, err := p.Session.Explain(p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	s := &sheet{}
+	s.put("banks", words.Banks)
+	s.put("boot_key", words.BootKey)
+	s.put("attested_as_sent", words.Signed)
+	for _, bank := range slices.Sorted(maps.Keys(words.PCRs)) {
+		values := &sheet{}
+		for _, pcr := range slices.Sorted(maps.Keys(words.PCRs[bank])) {
+			values.put(strconv.FormatInt(pcr, 10), words.PCRs[bank][pcr])
+		}
+		s.put(bank, values)
 	}
 	return s, nil
 }

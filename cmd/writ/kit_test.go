@@ -212,7 +212,7 @@ func (k *kit) host() {
 	k.files["sha1.json"] = []byte(`{"replayed":{"sha1":{"0":"00"}}}`)
 	t := softtpm.NewVendor(k.t).New(k.t, softtpm.Options{})
 	e := t.Evidence(k.t, attest.Want{AK: t.AK, Challenge: attest.Nonce{1}, Request: statement.DigestOf([]byte("request")), Exporter: [32]byte{7},
-		Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 4, 7}}, Bind: []int{4, 7}}, boot.PCRs("sha256"), boot.Log)
+		Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 4, 7}}, Bind: []int{4, 7}, Audit: true}, boot.PCRs("sha256"), boot.Log)
 	k.files["evidence.cbor"] = must(e.Encode())(k.t)
 	k.files["quote.attest"], k.files["quote.sig"], k.files["ak.pub"], k.files["ek.der"] = e.Quote, e.Signature, t.AK, append(t.Certificate, fill(40, 0xff)...)
 	k.files["certify.attest"] = e.Certify.Attest
