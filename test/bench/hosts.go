@@ -202,8 +202,8 @@ func (h *host) enrol(ctx context.Context, c *client.Client) error {
 	return err
 }
 
-// prepare has the initiator sign what the first hosts will ask for, then connects them: an issuer does not wait long for
-// the first request on a connection.
+// prepare has the initiator sign what the first hosts will ask for, then connects them. Each asks for a challenge at once,
+// which it leaves unused: an issuer does not wait long for the first request on a connection.
 func (f *fleet) prepare(ctx context.Context, o prepareOrder) (err error) {
 	for _, h := range f.hosts {
 		if h.session != nil {
@@ -223,6 +223,9 @@ func (f *fleet) prepare(ctx context.Context, o prepareOrder) (err error) {
 	}
 	for _, h := range asking {
 		if h.session, err = f.client.Dial(ctx); err != nil {
+			return err
+		}
+		if _, err := h.session.Challenge(ctx); err != nil {
 			return err
 		}
 	}
