@@ -148,7 +148,7 @@ func (s *site) bootstrap(ctx context.Context, person statement.Signer, root *x50
 		}
 		g.Keys[p.String()], s.signers[p] = signer.Key(), signer
 	}
-	act, err := sign(ctx, person, statement.Genesis, logURI, g)
+	act, err := sign(ctx, person, statement.Genesis, g)
 	if err != nil {
 		return err
 	}
@@ -176,8 +176,12 @@ func (s *site) openLog(ctx context.Context, name string) (*tlog.Log, error) {
 	return tlog.Open(ctx, tlog.Options{Path: filepath.Join(s.dir, name), Signer: s.signers[hsm.Log], Issuer: issuerURI, LogID: logURI})
 }
 
-func sign(ctx context.Context, person statement.Signer, kind statement.Kind, subject string, payload any) (record.Bundle, error) {
+func sign(ctx context.Context, person statement.Signer, kind statement.Kind, payload any) (record.Bundle, error) {
 	enc, err := statement.Marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	subject, err := record.SubjectOf(kind, issuerURI, enc)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +206,7 @@ func (s *site) admit(ctx context.Context, person statement.Signer, hosts made) e
 	}
 	for _, e := range all {
 		e.Version, e.Time, e.Nonce = record.Version, now, random(16)
-		act, err := sign(ctx, person, statement.Enrolment, e.ID, e)
+		act, err := sign(ctx, person, statement.Enrolment, e)
 		if err != nil {
 			return err
 		}
@@ -231,7 +235,7 @@ func (s *site) publish(ctx context.Context, person statement.Signer) (err error)
 		return err
 	}
 	for kind, doc := range map[record.PolicyKind]*firmwarepolicy.Document{record.Appraisal: s.ap, record.Authorization: s.az} {
-		act, err := sign(ctx, person, statement.Policy, doc.ID(), record.Policy{Version: record.Version, Kind: kind, ID: doc.ID(),
+		act, err := sign(ctx, person, statement.Policy, record.Policy{Version: record.Version, Kind: kind, ID: doc.ID(),
 			Revision: doc.Version(), Document: doc.Canonical(), Time: uint64(time.Now().Unix())})
 		if err != nil {
 			return err

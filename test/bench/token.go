@@ -23,6 +23,7 @@ type device struct {
 	module, label, pinFile string
 	env                    []string // NAME=VALUE: what a process must have to find the token
 	aim                    float64  // of its own raw rate
+	elsewhere              bool     // its work is not that of the processes that use it
 	stop                   func() error
 }
 
@@ -49,7 +50,7 @@ func newTPM(ctx context.Context, dir string) (*device, error) {
 	if err := elsewhere(t.Processes()...); err != nil {
 		return nil, errors.Join(err, t.Stop())
 	}
-	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.80, stop: t.Stop}, nil
+	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.80, elsewhere: true, stop: t.Stop}, nil
 }
 
 // place is where the keys are used.
