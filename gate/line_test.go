@@ -36,10 +36,19 @@ func (l *line) Record(ctx context.Context, leaf []byte) ([]byte, error) {
 }
 
 func (l *line) Keys(ctx context.Context) ([]byte, error) {
-	if l.keys != nil {
-		return l.keys()
+	l.mu.Lock()
+	f := l.keys
+	l.mu.Unlock()
+	if f != nil {
+		return f()
 	}
 	return l.issuer.KeyHistory(ctx)
+}
+
+func (l *line) onKeys(f func() ([]byte, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys = f
 }
 
 func (l *line) Status(ctx context.Context, uri string) ([]byte, error) {
