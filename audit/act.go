@@ -36,7 +36,7 @@ func (v *verifier) act(group []*entry) error {
 	}
 	switch e.kind {
 	case statement.KeyChange:
-		return v.keyChange(act, e.logged)
+		return v.keyChange(act, e)
 	case statement.Policy:
 		return v.world.policy(act)
 	case statement.Enrolment:

@@ -8,6 +8,37 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
+// KeyNow is a key of the issuer and where it is in its life, as far as key changes tell. Times are logged times.
+type KeyNow struct {
+	Purpose    string `json:"purpose"`
+	Thumbprint string `json:"thumbprint"`
+	State      string `json:"state"`
+	Since      uint64 `json:"since,omitempty"` // of the state; 0 where the log does not say
+	Note       string `json:"note,omitempty"`
+	Never      bool   `json:"never,omitempty"` // it has not signed anything that counts
+	From       uint64 `json:"from,omitempty"`  // its signatures count from then on; 0: from genesis on
+	Until      uint64 `json:"until,omitempty"` // and not from then on
+	Entry      uint64 `json:"entry"`           // of the last key change about it; 0: genesis
+}
+
+// KeysNow tells the states of the keys of a ring, with the entry of the last change about each; nil: not told.
+func KeysNow(ring *record.KeyRing, changed map[statement.Thumbprint]uint64) (all []KeyNow) {
+	for _, k := range ring.Keys() {
+		now := KeyNow{Purpose: k.Purpose, Thumbprint: k.Key.Thumbprint().String(), State: k.State.String(), Entry: changed[k.Key.Thumbprint()]}
+		now.Since, now.Note = k.Since()
+		now.From, now.Until = k.Counts()
+		now.Never = now.From == 0
+		if now.From == 1 { // from genesis on
+			now.From = 0
+		}
+		if now.Since == 1 {
+			now.Since = 0
+		}
+		all = append(all, now)
+	}
+	return all
+}
+
 // follow reads the key history of the bundle and goes on with the keys that follow from the genesis that the trust file pins.
 // A trust file that was written after the last change in the bundle says itself which keys count, and when.
 func (v *verifier) follow() error {
@@ -48,13 +79,20 @@ func (v *verifier) follow() error {
 
 // keyChange checks a change of the issuer's keys: it is the next of the chain at its logged time (see record.KeyRing.Apply), and
 // stands in the key history of the bundle at the same place (324).
-func (v *verifier) keyChange(act *record.Act, logged uint64) error {
-	next, err := v.world.ring.Apply(act, logged)
+func (v *verifier) keyChange(act *record.Act, e *entry) error {
+	next, err := v.world.ring.Apply(act, e.logged)
 	if err != nil {
 		return err
 	}
 	if same, ok := v.ring.Change(next.Sequence()); !ok || same != act.Digest() {
 		return denial.New(denial.ReceiptInvalid, "the key history of the bundle does not hold the key change")
+	}
+	c, err := record.ReadKeyChange(act.Payload())
+	if err != nil {
+		return err
+	}
+	for _, s := range c.Steps {
+		v.world.changed[statement.Thumbprint(s.Key)] = e.index
 	}
 	v.world.ring = next
 	return nil

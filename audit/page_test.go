@@ -11,6 +11,7 @@ import (
 
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -37,6 +38,8 @@ func counted(t *testing.T, html, words string) (n int) {
 func TestReportTellsWhatTheLogSays(t *testing.T) {
 	s := newStage(t)
 	permits, _ := s.story()
+	s.tick()
+	s.Rotate(record.PurposeStatus)
 	raw := s.export(audit.Query{})
 	a := s.tell(raw)
 	html := page(t, a)
@@ -73,7 +76,8 @@ func TestReportTellsWhatTheLogSays(t *testing.T) {
 	}
 	c := claimsOf(t, permits[0])
 	for _, text := range []string{"PROVED", "603", "SECURE_BOOT_OFF", "LIFETIME_TOO_LONG", robotURI, mallory, hostURI, "Secure Boot on", "Secure Boot off", "secure-boot-on",
-		"revocation of the initiator", "signed by", hex.EncodeToString(c.ID), "AU-10", "Art. 12", "CC8.1", "does not show"} {
+		"revocation of the initiator", "signed by", hex.EncodeToString(c.ID), "AU-10", "Art. 12", "CC8.1", "does not show",
+		"key change 1", "active to retired", "NIST SP 800-57"} {
 		if !strings.Contains(strings.ReplaceAll(html, "Signed by", "signed by"), text) && text != "603" {
 			t.Errorf("%q is not on the page", text)
 		}

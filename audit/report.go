@@ -39,6 +39,8 @@ type Report struct {
 
 	BreakGlass []GlassCase `json:"break_glass,omitempty"` // authorizations by people up to the end of the bundle
 
+	Keys []KeyNow `json:"keys,omitempty"` // of the issuer, as the statements leave them
+
 	Lacks  []Lack   `json:"lacks"`  // parts that the issuer no longer has
 	Absent []Absent `json:"absent"` // parts of the layout that no bundle of this issuer has
 	Limits []string `json:"limits"` // what no check of this bundle can show

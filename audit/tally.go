@@ -105,6 +105,7 @@ type tally struct {
 	Machines   []*MachineRow
 	Policies   []*ActRow
 	Changes    []*ActRow // enrolments, revocations, genesis
+	KeyChanges []*ActRow
 	Keys       []*Item
 	Bound      []*Item
 	Kept       []*Item // what became of payloads
@@ -261,9 +262,12 @@ func (c *counting) act(it *Item) {
 	if row == nil {
 		row = &ActRow{Item: it}
 		c.acts[it.Act.Payload] = row
-		if it.Act.Policy != nil {
+		switch {
+		case it.Act.Policy != nil:
 			c.Policies = append(c.Policies, row)
-		} else {
+		case it.Keys != nil:
+			c.KeyChanges = append(c.KeyChanges, row)
+		default:
 			c.Changes = append(c.Changes, row)
 		}
 	}
@@ -329,7 +333,7 @@ func (c *counting) linked() []*Item {
 			want[it.Index] = true
 		}
 	}
-	for _, rows := range [][]*ActRow{c.Policies, c.Changes} {
+	for _, rows := range [][]*ActRow{c.Policies, c.Changes, c.KeyChanges} {
 		for _, r := range rows {
 			for _, i := range r.Indices {
 				want[i] = true

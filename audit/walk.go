@@ -292,6 +292,7 @@ func onlyFault(err error) error {
 
 // leftovers checks what stands beside the statements.
 func (v *verifier) leftovers() error {
+	v.report.Keys = KeysNow(v.world.ring, v.world.changed)
 	if !slices.Equal(v.report.Counts, countsOf(v.counts)) {
 		return denial.New(denial.ReceiptInvalid, "the counts of the manifest are not those of the bundle")
 	}

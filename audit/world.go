@@ -16,7 +16,8 @@ import (
 type world struct {
 	genesis     *record.Genesis
 	authorities *record.Authorities
-	ring        *record.KeyRing // after the key changes so far
+	ring        *record.KeyRing                 // after the key changes so far
+	changed     map[statement.Thumbprint]uint64 // index of the last change about a key
 	policies    map[firmwarepolicy.Hash]published
 	force       map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
 	approvals   map[string]approval                            // by EK, the newest
@@ -87,6 +88,7 @@ func newWorld() *world {
 	return &world{
 		policies: map[firmwarepolicy.Hash]published{}, force: map[record.PolicyKind]*firmwarepolicy.Document{},
 		approvals: map[string]approval{}, current: map[string]statement.Digest{}, hostOfEK: map[string]string{}, ekOfHost: map[string]string{},
+		changed:    map[statement.Thumbprint]uint64{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{}, numbers: map[subject]uint64{},
 		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},

@@ -26,6 +26,7 @@ import (
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/witness"
@@ -164,6 +165,13 @@ func (s *site) happen() {
 			s.refused = ref.Index
 		}
 	}
+	s.Advance(time.Minute)
+	next, steps := s.Replacement(record.PurposeArtifact, record.KeyRetired)
+	change := s.KeyChange(steps...)
+	change.Why = "its cryptoperiod is over"
+	s.Apply(statement.KeyChange, record.KeySubject(issuertest.Issuer), change)
+	s.Keys[record.PurposeArtifact] = next
+	s.Advance(time.Second)
 	other := s.EnrolHost(issuertest.OtherURI, issuertest.OtherGate)
 	if _, err := s.Ask(issuertest.Spoil{Host: other, Claims: func(c *artifact.RequestClaims) { c.Audience = issuertest.OtherGate }}); err != nil {
 		s.Fatal(err)
@@ -400,7 +408,7 @@ func TestPagesTellTheLog(t *testing.T) {
 		"/lineage/" + s.execution():         {"<svg", issuertest.Alice, "ended with status 0", "TPM with EK"},
 		"/hosts":                            {issuertest.HostURI, "revoked", "approved only", "enrolled", "Secure Boot on"},
 		"/policies":                         {"in force", "superseded", "withdrawn", issuertest.Bob, "revocation of the host"},
-		"/keys":                             {"artifact", "extractable = false"},
+		"/keys":                             {"artifact", "extractable = false", "key change 1", "retired", "its cryptoperiod is over", "pre-active to active"},
 		"/log": {"Root", "608", "Newest tree head", "cosignatures of 2 distinct operators", "Example Notary", "log-witness.third.example/w", "not cosigning",
 			"does not answer as a witness does", "every hash as it must be"},
 	} {

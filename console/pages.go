@@ -332,13 +332,37 @@ func withdrawn(policies, others []*actRow) {
 	}
 }
 
+// keysData is what became of the issuer's keys.
+type keysData struct {
+	Now     []audit.KeyNow
+	Changes []*actRow // the newest first
+	Births  []*audit.Item
+}
+
 func (c *Console) keys(r *http.Request, _ *Reader) (string, any, error) {
 	items, err := c.context(r.Context())
 	if err != nil {
 		return "", nil, err
 	}
-	births := slices.DeleteFunc(items, func(it *audit.Item) bool { return it.Birth == nil })
-	return "keys", births, nil
+	ring, err := c.o.Keys(r.Context())
+	if err != nil {
+		return "", nil, err
+	}
+	d := keysData{Now: audit.KeysNow(ring, nil)}
+	for _, it := range items {
+		switch {
+		case it.Birth != nil:
+			d.Births = append(d.Births, it)
+		case it.Keys == nil:
+		case len(d.Changes) > 0 && d.Changes[len(d.Changes)-1].Act.Payload == it.Act.Payload:
+			row := d.Changes[len(d.Changes)-1]
+			row.Signers, row.Indices = append(row.Signers, c.signer(it.Signer)), append(row.Indices, it.Index)
+		default:
+			d.Changes = append(d.Changes, &actRow{Item: it, Signers: []string{c.signer(it.Signer)}, Indices: []uint64{it.Index}})
+		}
+	}
+	slices.Reverse(d.Changes)
+	return "keys", d, nil
 }
 
 // logData is the state of the log and of the service.

@@ -94,7 +94,7 @@ func TestP18_KeysRotateUnderLoad(t *testing.T) {
 	l.serve()
 	l.admit()
 	old := l.trust()
-	w := l.load(machines(l, 3)...)
+	w := l.load(machines(l, 8)...) // each stays below the rate of one AK
 	count, rounds := rotationCount(t), 2*len(record.Purposes())
 	limit := time.Now().Add(time.Minute + time.Duration(count)*50*time.Millisecond)
 	reach := func(n int) {
