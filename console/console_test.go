@@ -169,7 +169,7 @@ func (s *site) happen() {
 	next, steps := s.Replacement(record.PurposeArtifact, record.KeyRetired)
 	change := s.KeyChange(steps...)
 	change.Why = "its cryptoperiod is over"
-	s.Apply(statement.KeyChange, record.KeySubject(issuertest.Issuer), change)
+	s.Apply(statement.KeyChange, change)
 	s.Keys[record.PurposeArtifact] = next
 	s.Advance(time.Second)
 	other := s.EnrolHost(issuertest.OtherURI, issuertest.OtherGate)

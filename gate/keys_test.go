@@ -29,9 +29,7 @@ func (w *world) rotate(purpose string, state record.KeyState) {
 		{Purpose: purpose, Key: id[:], To: record.KeyPreActive, Since: w.seconds(), Succession: said, Birth: &record.Birth{Purpose: purpose, Key: w.next.Key(),
 			Attributes: map[string]string{"a": "b"}, Token: map[string]string{"model": "none"}}},
 		retire, {Purpose: purpose, Key: id[:], From: record.KeyPreActive, To: record.KeyActive}}}
-	payload := must(statement.Marshal(c))(w.tb)
-	b := must(record.SignAct(ctx, nil, w.people[alice], statement.KeyChange, statement.Claims{Issuer: issuerURI, Subject: record.KeySubject(issuerURI)}, payload))(w.tb)
-	must(w.issuer.Apply(ctx, statement.KeyChange, b))(w.tb)
+	w.apply(statement.KeyChange, &c)
 	w.keys[purpose] = w.next
 }
 

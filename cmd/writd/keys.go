@@ -139,11 +139,15 @@ func viewKey(k *record.IssuerKey, a hsm.Attributes, held bool) keyView {
 }
 
 // changeFlags are what every command that drafts a key change takes.
-type changeFlags struct{ draft, why string }
+type changeFlags struct {
+	draft, why string
+	valid      time.Duration
+}
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.draft, "draft", "", "write the act for the authorities to sign to this file")
 	cmd.Flags().StringVar(&f.why, "why", "", "the reason, for people; it stands in the log")
+	cmd.Flags().DurationVar(&f.valid, "approval", record.DefaultApproval, "for how long the approvals are good, at most 720h")
 }
 
 func newCommand(path *string) *cobra.Command {
@@ -345,11 +349,11 @@ func (c *config) draftChange(cmd *cobra.Command, f changeFlags, p *issuer.Prepar
 	if err := change.Check(); err != nil {
 		return err
 	}
-	payload, err := statement.Marshal(change)
+	d, err := record.NewDraft(statement.KeyChange, g.Issuer, change, p.Sequence, time.Now(), f.valid)
 	if err != nil {
 		return err
 	}
-	draft, err := record.Draft{Kind: statement.KeyChange.String(), Issuer: g.Issuer, Subject: record.KeySubject(g.Issuer), Payload: payload}.Encode()
+	draft, err := d.Encode()
 	if err != nil {
 		return err
 	}
@@ -361,7 +365,7 @@ func (c *config) draftChange(cmd *cobra.Command, f changeFlags, p *issuer.Prepar
 		fmt.Fprintf(&text, "%-9s %x  %s → %s\n", s.Purpose, s.Key, s.From, s.To)
 	}
 	fmt.Fprintf(&text, "key change %d drafted in %s; authorities sign it with: writ sign %s --key KEY", p.Sequence, f.draft, f.draft)
-	return output(cmd, map[string]any{"draft": f.draft, "sequence": p.Sequence, "act": statement.DigestOf(payload).String()}, text.String())
+	return output(cmd, map[string]any{"draft": f.draft, "sequence": p.Sequence, "act": statement.DigestOf(d.Payload).String()}, text.String())
 }
 
 // prepare has the writd that serves prepare a key, over its admin socket, or does it itself while none serves.

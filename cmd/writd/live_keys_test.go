@@ -194,7 +194,7 @@ func TestLifeOfAKey(t *testing.T) {
 	// What follows from a draft that another change has overtaken.
 	l.must("keys", "rotate", "status", "--draft", l.path("late"))
 	l.change("rotate", "record")
-	if err := l.signed("late"); !denial.Is(err, denial.LogInconsistent) {
+	if err := l.signed("late"); !denial.Is(err, denial.DualControlMissing) {
 		t.Errorf("a change that was overtaken: got %v", err)
 	}
 	m.asked()
