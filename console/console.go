@@ -97,7 +97,7 @@ func New(o Options) (*Console, error) {
 // Serve serves on a listener until ctx ends.
 func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 	ended := make(chan error, 1)
-	go func() { ended <- c.server.ServeTLS(l, "", "") }()
+	go func() { ended <- c.server.ServeTLS(limit(l, maxConnections), "", "") }()
 	select {
 	case err := <-ended:
 		return err
