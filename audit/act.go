@@ -12,7 +12,7 @@ import (
 // act checks an act of the authorities, in this order: enough distinct persons have signed the same claims and payload (403,
 // 410, 326, 409), for this issuer (706), once (509); by logged time it had not expired (201), and it was the next about its
 // subject (409); the payload is complete; a policy's document is what the payload says (401)
-// and its version rises (402); an enrolment does not give a host or a key that is another's (706), and one of a host
+// and its version rises (402), and all of the quorum has signed one that does not only narrow (409); an enrolment does not give a host or a key that is another's (706), and one of a host
 // ends the one in force; an opening of personal data opens a commitment of the enrolment (325), of
 // a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102); a key
 // change is the next of the chain, and the one in the bundle's key history (see keyChange).
@@ -87,6 +87,11 @@ func (w *world) policy(act *record.Act) error {
 	}
 	if old := w.force[p.Kind]; old != nil && doc.Version() <= old.Version() {
 		return denial.New(denial.PolicyRollback, "version %d was in force, %d is not above it", old.Version(), doc.Version())
+	}
+	if c := firmwarepolicy.Diff(w.force[p.Kind], doc); c.Widens() {
+		if err := w.authorities.CheckQuorum(act, c.Why()); err != nil {
+			return err
+		}
 	}
 	w.policies[doc.Hash()] = published{doc, p.Kind}
 	w.force[p.Kind] = doc

@@ -297,6 +297,33 @@ func approval(s *stage, edit func(*statement.Claims)) record.Bundle {
 	return s.SignWith(c, statement.Enrolment, e, alice, bob)
 }
 
+// P11: the auditor tells widening from narrowing as the issuer does.
+func TestP11_WideningByOneIsRefuted(t *testing.T) {
+	for name, row := range map[string]struct {
+		lifetime string
+		by       []string
+		refuted  bool
+	}{
+		"narrower, by one": {"300s", []string{alice}, false},
+		"wider, by both":   {"900s", []string{alice, bob}, false},
+		"wider, by one":    {"900s", []string{alice}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stageOf(issuertest.Founded(t, issuertest.OneMayNarrow))
+			n := s.append(s.Sign(statement.Policy, s.Policy(s.authorization(row.lifetime)), row.by...)...)
+			if row.refuted {
+				s.wantForged(t, n, denial.DualControlMissing)
+				return
+			}
+			for _, f := range s.verify(s.export(audit.Query{})).Statements { // the issuer never had its document, which the bundle as a whole lacks
+				if f.Index == n && f.Verdict != audit.Proved {
+					t.Errorf("got %s, %s", f.Verdict, f.Reason)
+				}
+			}
+		})
+	}
+}
+
 // A16: who audits an issuer with a single authority has to know.
 func TestOnePersonIsNoSurprise(t *testing.T) {
 	s := stageOf(issuertest.Alone(t))

@@ -18,10 +18,11 @@ type uses struct {
 	events map[string]int64 // facts.measured[n] and facts.unexplained[n], with n
 	sized  map[string]bool  // lists of which the size or the whole is compared, so that an empty one is noticed
 	ranged map[string]bool  // lists that a loop goes through
+	other  map[string]bool  // reference sets of which more is asked than that something is in them (see membershipOnly)
 }
 
 func newUses() *uses {
-	return &uses{paths: map[string]bool{}, pcrs: map[int64]bool{}, events: map[string]int64{}, sized: map[string]bool{}, ranged: map[string]bool{}}
+	return &uses{paths: map[string]bool{}, pcrs: map[int64]bool{}, events: map[string]int64{}, sized: map[string]bool{}, ranged: map[string]bool{}, other: map[string]bool{}}
 }
 
 // any reports whether one of the paths, or something below it, is looked at.
@@ -39,7 +40,7 @@ func (u *uses) anyPCR(pcrs ...int64) bool {
 }
 
 func (u *uses) add(o uses) {
-	for _, m := range [][2]map[string]bool{{u.paths, o.paths}, {u.sized, o.sized}, {u.ranged, o.ranged}} {
+	for _, m := range [][2]map[string]bool{{u.paths, o.paths}, {u.sized, o.sized}, {u.ranged, o.ranged}, {u.other, o.other}} {
 		for k := range m[1] {
 			m[0][k] = true
 		}
@@ -113,6 +114,9 @@ func (i *inspector) variable(e ast.NavigableExpr) error {
 	top, parent := climb(e)
 	if strings.HasPrefix(path, "ref.") {
 		i.uses.paths[path] = true
+		if !membershipOnly(e) {
+			i.uses.other[path] = true
+		}
 		return nil
 	}
 	fields := fieldsBetween(e, top)

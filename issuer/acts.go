@@ -167,7 +167,8 @@ func put(bucket string, key []byte, value any) (tlog.Put, error) {
 }
 
 // policyEffect puts a policy in force. It checks, in this order: the payload (911, 104); the document compiles (407), is
-// the one that the payload names (401) and has not expired (206); its version is above the one in force (402).
+// the one that the payload names (401) and has not expired (206); its version is above the one in force (402); where it does not
+// only narrow that one, the whole quorum has signed (409; P11).
 func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var p record.Policy
 	if err := statement.Unmarshal(act.Payload(), &p); err != nil {
@@ -192,6 +193,9 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 	if found && p.Revision <= current.Revision {
 		return tlog.Entry{}, denial.New(denial.PolicyRollback, "version %d is in force, %d is not above it", current.Revision, p.Revision)
 	}
+	if err := i.mayWiden(act, &current, p.Document); err != nil {
+		return tlog.Entry{}, err
+	}
 	digest := act.Digest()
 	state.Act = digest[:]
 	row, err := put(bucketPolicy, []byte(p.Kind), state)
@@ -200,6 +204,25 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 		Guards: []tlog.Guard{{Counter: counterPolicy, Value: version}},
 		Bumps:  []string{counterPolicy},
 	}, err
+}
+
+// mayWiden refuses an act with fewer signatures than the quorum if its policy does not only narrow the one in force.
+func (i *Issuer) mayWiden(act *record.Act, current *policyState, document []byte) error {
+	var old *firmwarepolicy.Document
+	if current.Document != nil {
+		var err error
+		if old, err = firmwarepolicy.Decode(current.Document); err != nil {
+			return err
+		}
+	}
+	new, err := firmwarepolicy.Decode(document)
+	if err != nil {
+		return err
+	}
+	if c := firmwarepolicy.Diff(old, new); c.Widens() {
+		return i.authorities.CheckQuorum(act, c.Why())
+	}
+	return nil
 }
 
 // checkPolicy compiles the document and checks that the payload repeats what the document says.

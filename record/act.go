@@ -169,11 +169,11 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 	return act, nil
 }
 
-// CheckQuorum refuses an act that has too few signatures for more than narrowing (409).
-func (as *Authorities) CheckQuorum(a *Act) error {
+// CheckQuorum refuses an act that has too few signatures for more than narrowing (409). Why says what it does beside.
+func (as *Authorities) CheckQuorum(a *Act, why string) error {
 	role, ok := roleOf(a.kind)
 	if q := as.quorums[role]; !ok || q.Threshold == 0 || uint64(len(a.persons)) < q.Threshold {
-		return denial.New(denial.DualControlMissing, "%d of %d persons with role %s have signed, and it does not only narrow", len(a.persons), q.Threshold, role)
+		return denial.New(denial.DualControlMissing, "%d of %d persons with role %s have signed, and it does not only narrow: %s", len(a.persons), q.Threshold, role, why)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (a *app) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Write, check, sign and publish policies"}
 	publish := a.publishCommand()
 	publish.Short = "Send a signed policy to the issuer"
-	cmd.AddCommand(a.policyNew(), a.policyPredict(), a.policyLint(), a.policyTest(), a.policyShow(), a.policySign(), publish)
+	cmd.AddCommand(a.policyNew(), a.policyPredict(), a.policyLint(), a.policyTest(), a.policyShow(), a.policyDiff(), a.policySign(), publish)
 	return cmd
 }
 
@@ -236,6 +236,32 @@ func (a *app) policyShow() *cobra.Command {
 			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
+		},
+	}
+}
+
+func (a *app) policyDiff() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Say what a policy changes of the one before it, and whether that takes the whole quorum",
+		Long: `Diff compares two policies, each as TOML or in a signed act. What provably only narrows may be published by as few as genesis
+allows for that ("writd init --narrow"); whatever else there is takes the whole quorum of the role policy.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			old, err := policyOf(args[0])
+			if err != nil {
+				return err
+			}
+			new, err := policyOf(args[1])
+			if err != nil {
+				return err
+			}
+			c := firmwarepolicy.Diff(old, new)
+			text := c.Words() + "\nIt only narrows: as many as genesis lets narrow may publish it."
+			if c.Widens() {
+				text = c.Words() + "\nIt widens: the whole quorum of the role policy must sign it."
+			}
+			return a.print(cmd, map[string]any{"widens": c.Widens(), "differences": c.Differences}, strings.TrimLeft(text, "\n"))
 		},
 	}
 }

@@ -127,6 +127,13 @@ func Alone(tb testing.TB) *World {
 	})
 }
 
+// OneMayNarrow is for Founded: one person may publish a policy that only narrows.
+func OneMayNarrow(g *record.Genesis) {
+	q := g.Quorums[record.RolePolicy]
+	q.Narrow = 1
+	g.Quorums[record.RolePolicy] = q
+}
+
 // Founded makes an issuer like Bare with another genesis, which the persons that it names sign.
 func Founded(tb testing.TB, edit func(*record.Genesis)) *World {
 	tb.Helper()
