@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softhsm"
 	"github.com/governed-execution/writ/test/swtpm"
@@ -67,8 +68,8 @@ func (d *demo) roots() error {
 
 // issuer makes the keys and the log, and starts the issuer.
 func (d *demo) issuer(ctx context.Context) error {
-	d.title("2. Keys on the token, and a genesis statement that two people sign")
-	for _, who := range []string{"alice", "bob", "robot"} {
+	d.title("2. Keys on the token, and a genesis statement that two of three people sign")
+	for _, who := range []string{"alice", "bob", "carol", "robot"} {
 		if _, err := d.must(ctx, "writ", "key", "new", "--out", d.path(who+".pem")); err != nil {
 			return err
 		}
@@ -90,7 +91,7 @@ func (d *demo) issuer(ctx context.Context) error {
 	d.say("writd.toml says where token and log are; office.toml, a.toml and b.toml where the issuer is, and who asks from which host")
 	for _, args := range [][]string{
 		{"writd", "init", "--config", d.path("writd.toml"), "--issuer", issuerURI, "--self-signed-tls", "--authority", alice + "=" + d.path("alice.pem.pub"),
-			"--authority", bob + "=" + d.path("bob.pem.pub"), "--draft", d.path("genesis.draft")},
+			"--authority", bob + "=" + d.path("bob.pem.pub"), "--authority", carol + "=" + d.path("carol.pem.pub"), "--role", "break-glass=2", "--draft", d.path("genesis.draft")},
 		{"writ", "sign", d.path("genesis.draft"), "--key", d.path("alice.pem"), "-o", d.path("genesis.act")},
 		{"writ", "sign", d.path("genesis.act"), "--key", d.path("bob.pem")},
 		{"writd", "init", "--config", d.path("writd.toml"), "--genesis", d.path("genesis.act")},
@@ -180,11 +181,14 @@ func (d *demo) policies(ctx context.Context) error {
 		if err != nil || status != 0 {
 			return fmt.Errorf("making trust file: %s %w", stderr, err)
 		}
+		if h.uri == hostA {
+			stdout += fmt.Sprintf("\n[break_glass]\ntargets = [%q]\n", "file:"+d.path(programName))
+		}
 		if err := os.WriteFile(h.state+".trust.toml", []byte(stdout), 0o600); err != nil {
 			return err
 		}
 	}
-	d.say("the gates got their trust files: genesis digest, issuer keys, accepted policies")
+	d.say("the gates got their trust files: genesis digest, issuer keys, accepted policies; that of gate a also lists what break-glass may run")
 	return nil
 }
 
@@ -227,8 +231,22 @@ env = "demo"
 [[rule.scope]]
 target = %q
 operations = ["execute"]
-code = [%q]
-`, authorizeID, robot, gateA, gateB, "file:"+d.path(programName), hex.EncodeToString(sum[:]))
+code = [%[6]q]
+
+[[break_glass]]
+name = "restore"
+initiators = [%[2]q]
+host_ids = [%[7]q]
+audiences = [%[3]q]
+lifetime = "30m"
+
+[[break_glass.scope]]
+target = %[5]q
+operations = ["execute"]
+code = [%[6]q]
+parameters = [%[8]q]
+`, authorizeID, robot, gateA, gateB, "file:"+d.path(programName), hex.EncodeToString(sum[:]), hostA,
+		hex.EncodeToString(artifact.ParametersDigest([]string{d.path(programName)}).Value))
 	return os.WriteFile(d.path("authorization.toml"), []byte(text), 0o600)
 }
 

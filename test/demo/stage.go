@@ -30,6 +30,7 @@ const (
 	robot        = "spiffe://example/initiator/nightly"
 	alice        = "mailto:alice@example.org"
 	bob          = "mailto:bob@example.org"
+	carol        = "mailto:carol@example.org"
 	appraisalID  = issuerURI + "/policy/appraisal"
 	authorizeID  = issuerURI + "/policy/authorization"
 	programName  = "reconcile"
