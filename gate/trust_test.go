@@ -44,7 +44,8 @@ func TestX22_PinsThatChange(t *testing.T) {
 		{"expired", func(t *artifact.Trust) { t.Expires = time.Now().Add(-time.Second) }, denial.PolicyExpired, denial.StagePins},
 		{"other gate", func(t *artifact.Trust) { t.Audience = gateURI + "b" }, denial.AudienceMismatch, denial.StageAudience},
 		{"other log", func(t *artifact.Trust) { t.Log += "/2" }, denial.ReceiptInvalid, denial.StageReceipt},
-		{"other keys", func(t *artifact.Trust) {
+		{"other keys, from another genesis", func(t *artifact.Trust) {
+			t.Genesis = statement.Digest{1} // else the issuer could show that genesis names the key
 			t.Keys = slices.DeleteFunc(t.Keys, func(k artifact.TrustKey) bool { return k.Purpose == artifact.PurposeArtifact })
 		}, denial.KeyUnknown, denial.StageSignature},
 		{"shorter lifetime", func(t *artifact.Trust) { t.Lifetime = time.Minute }, denial.LifetimeTooLong, denial.StageTime},
