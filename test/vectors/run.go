@@ -12,6 +12,7 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -57,6 +58,8 @@ func (v *Vector) run() error {
 		return v.Request.run()
 	case v.Possession != nil:
 		return v.Possession.run()
+	case v.Checkpoint != nil:
+		return v.Checkpoint.run()
 	}
 	return misread(fmt.Errorf("no input"))
 }
@@ -76,7 +79,8 @@ func (e *Evidence) run() error {
 	w := e.Want
 	facts, err := attest.Verify(ev, attest.Want{
 		AK: w.AK, Challenge: attest.Nonce(fixed(w.Challenge)), Request: fixed(w.Request), Exporter: fixed(w.Exporter),
-		Selection: attest.Selection{Bank: w.Bank, PCRs: w.PCRs}, Bind: w.Bind,
+		Selection: attest.Selection{Bank: w.Bank, PCRs: w.PCRs}, Bind: w.Bind, Audit: w.Audit,
+		IMA: attest.IMAReference{Known: w.Known, Keys: plain(w.Keys), Watch: w.Watch},
 	})
 	if err != nil {
 		return err
@@ -95,6 +99,14 @@ func fixed(b Bytes) (out [32]byte) {
 	return out
 }
 
+// plain returns the byte strings, nil if there are none.
+func plain(list []Bytes) (out [][]byte) {
+	for _, b := range list {
+		out = append(out, b)
+	}
+	return out
+}
+
 // or returns b, or what stands for it where it is absent.
 func or(b, other Bytes) Bytes {
 	if len(b) == 0 {
@@ -108,6 +120,15 @@ func (e *Evidence) encode() ([]byte, error) {
 		Quote: e.Attest, Signature: e.Signature, Bank: e.Bank, PCRs: map[int64][]byte{}, AK: or(e.AK, e.Want.AK), CNF: e.CNF,
 		Certify: attest.Certification{Attest: e.Certify[0], Signature: e.Certify[1]}, BootLog: e.Log,
 		Challenge: attest.Nonce(fixed(or(e.Challenge, e.Want.Challenge))), Request: fixed(or(e.Request, e.Want.Request)),
+	}
+	if len(e.OSLog) > 0 {
+		p.OSLog = e.OSLog
+	}
+	if len(e.IMAList) > 0 {
+		p.IMALog = e.IMAList
+	}
+	if s := e.Session; s != nil {
+		p.Session = &attest.AuditSession{Attest: s.Attest, Signature: s.Signature, Responses: plain(s.Responses)}
 	}
 	for name, value := range e.PCRs {
 		pcr, err := strconv.ParseInt(name, 10, 64)
@@ -132,12 +153,12 @@ func factsOf(c attest.Claims) Facts {
 
 func (e *Enrolment) run() error {
 	o := attest.EnrolOptions{EKDigest: fixed(e.EKDigest), Now: e.Now, AllowListed: e.Listed}
-	for _, der := range e.Roots {
-		root, err := x509.ParseCertificate(der)
-		if err != nil {
-			return misread(err)
-		}
-		o.Roots = append(o.Roots, root)
+	var err error
+	if o.Roots, err = certificates(e.Roots); err != nil {
+		return misread(err)
+	}
+	if o.Rules, err = e.rules(); err != nil {
+		return misread(err)
 	}
 	r := attest.EnrolRequest{EK: e.EK, AK: e.AK, GateKey: e.GateKey, Chain: [][]byte{}}
 	for _, der := range e.Chain {
@@ -156,6 +177,74 @@ func (e *Enrolment) run() error {
 	}
 	_, err = attest.CheckEnrolment(decoded, o)
 	return err
+}
+
+func certificates(list []Bytes) (out []*x509.Certificate, err error) {
+	for _, der := range list {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (e *Enrolment) rules() (r attest.Rules, err error) {
+	r.Listed = e.MustList
+	if r.Path, err = certificates(e.Path); err != nil {
+		return r, err
+	}
+	for _, der := range e.Lists {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return r, err
+		}
+		r.Lists = append(r.Lists, list)
+	}
+	for _, f := range e.Firmware {
+		r.Firmware = append(r.Firmware, attest.FirmwareRange{Manufacturer: f.Manufacturer, Model: f.Model, From: f.From, To: f.To, Why: "a vector"})
+	}
+	return r, nil
+}
+
+func (c *Checkpoint) run() error {
+	var keys []receipt.NoteKey
+	for _, text := range c.Keys {
+		k, err := receipt.ParseNoteKey(text)
+		if err != nil {
+			return misread(err)
+		}
+		keys = append(keys, k)
+	}
+	var witnesses *receipt.Witnesses
+	if c.Threshold != nil {
+		witnesses = &receipt.Witnesses{Threshold: *c.Threshold}
+		for _, w := range c.Witnesses {
+			k, err := receipt.ParseNoteKey(w.Key)
+			if err != nil {
+				return misread(err)
+			}
+			witnesses.List = append(witnesses.List, receipt.Witness{Operator: w.Operator, Key: k})
+		}
+	}
+	verified, err := receipt.VerifyCheckpoint(c.Raw, keys, witnesses)
+	if err != nil {
+		return err
+	}
+	if c.Since > 0 {
+		if err := verified.FreshSince(c.Since); err != nil {
+			return err
+		}
+	}
+	if c.Old == nil {
+		return nil
+	}
+	var path []receipt.Hash
+	for _, node := range c.Path {
+		path = append(path, receipt.Hash(fixed(node)))
+	}
+	return verified.Follows(&receipt.Checkpoint{Origin: c.Old.Origin, Size: c.Old.Size, Root: receipt.Hash(fixed(c.Old.Root))}, path)
 }
 
 func (s *Statement) run() error {

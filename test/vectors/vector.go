@@ -49,6 +49,7 @@ type Vector struct {
 	Status     *Status     `json:"status,omitempty"`
 	Request    *Request    `json:"request,omitempty"`
 	Possession *Possession `json:"possession,omitempty"`
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
 }
 
 // Evidence is what a host sends about its boot, and what the verifier holds against it.
@@ -60,6 +61,9 @@ type Evidence struct {
 	Bank       string           `json:"bank,omitempty"`
 	PCRs       map[string]Bytes `json:"pcrs,omitempty"`
 	Log        Bytes            `json:"log,omitempty"`       // crypto-agile boot log
+	OSLog      Bytes            `json:"os_log,omitempty"`    // of systemd
+	IMAList    Bytes            `json:"ima_list,omitempty"`  // binary_runtime_measurements
+	Session    *Session         `json:"session,omitempty"`   // audit session
 	CNF        Bytes            `json:"cnf,omitempty"`       // TPM2B_PUBLIC
 	Certify    [2]Bytes         `json:"certify"`             // of the cnf key by the AK: TPMS_ATTEST, TPMT_SIGNATURE
 	Challenge  Bytes            `json:"challenge,omitempty"` // absent: that of want
@@ -70,14 +74,25 @@ type Evidence struct {
 
 // Want is what the verifier demands of evidence.
 type Want struct {
-	AK         Bytes  `json:"ak"` // TPM2B_PUBLIC of the enrolled AK
-	Challenge  Bytes  `json:"challenge"`
-	Request    Bytes  `json:"request"`
-	Exporter   Bytes  `json:"exporter"`
-	Qualifying Bytes  `json:"qualifying_data"` // that the three give; the TPM signs it as extraData
-	Bank       string `json:"bank"`
-	PCRs       []int  `json:"pcrs"`
-	Bind       []int  `json:"bind"`
+	AK         Bytes    `json:"ak"` // TPM2B_PUBLIC of the enrolled AK
+	Challenge  Bytes    `json:"challenge"`
+	Request    Bytes    `json:"request"`
+	Exporter   Bytes    `json:"exporter"`
+	Qualifying Bytes    `json:"qualifying_data"` // that the three give; the TPM signs it as extraData
+	Bank       string   `json:"bank"`
+	PCRs       []int    `json:"pcrs"`
+	Bind       []int    `json:"bind"`
+	Audit      bool     `json:"audit,omitempty"` // evidence must have an audit session
+	Known      []string `json:"known,omitempty"` // digests of files that IMA may measure
+	Keys       []Bytes  `json:"keys,omitempty"`  // SubjectPublicKeyInfo of keys that sign files
+	Watch      []string `json:"watch,omitempty"` // paths that become facts
+}
+
+// Session is an audit session of the TPM: docs/formats/evidence.cddl has the commands.
+type Session struct {
+	Attest    Bytes   `json:"attest"`    // TPMS_ATTEST
+	Signature Bytes   `json:"signature"` // TPMT_SIGNATURE
+	Responses []Bytes `json:"responses"` // parameters of each response
 }
 
 // Facts are some of what a log proves.
@@ -100,6 +115,43 @@ type Enrolment struct {
 	Roots    []Bytes   `json:"roots"` // DER
 	Now      time.Time `json:"now"`
 	Listed   bool      `json:"listed"` // an authority vouches for the EK without a certificate
+
+	Path     []Bytes    `json:"path,omitempty"`      // certificates that may stand between leaf and root, DER
+	Lists    []Bytes    `json:"lists,omitempty"`     // revocation lists, DER
+	MustList bool       `json:"must_list,omitempty"` // every certificate below a root must stand under a list of its CA
+	Firmware []Firmware `json:"firmware,omitempty"`  // that is not enrolled
+}
+
+// Firmware is a range of versions of TPM firmware: major << 16 | minor, both ends inclusive.
+type Firmware struct {
+	Manufacturer string `json:"manufacturer"`
+	Model        string `json:"model,omitempty"`
+	From         uint64 `json:"from"`
+	To           uint64 `json:"to"`
+}
+
+// Checkpoint is a checkpoint of a log, and what a relying party holds against it.
+type Checkpoint struct {
+	Raw       Bytes     `json:"raw"`                 // signed note
+	Keys      []string  `json:"keys"`                // of the log, as C2SP signed-note writes them
+	Threshold *int      `json:"threshold,omitempty"` // of operators of witnesses; absent: none are demanded
+	Witnesses []Witness `json:"witnesses,omitempty"`
+	Since     uint64    `json:"since,omitempty"` // when it must have been cosigned at the earliest, seconds since 1970 UTC
+	Old       *Tree     `json:"old,omitempty"`   // that it must continue
+	Path      []Bytes   `json:"path,omitempty"`  // consistency path from there
+}
+
+// Witness is a witness, and who runs it.
+type Witness struct {
+	Operator string `json:"operator"`
+	Key      string `json:"key"`
+}
+
+// Tree is a tree that was verified before.
+type Tree struct {
+	Origin string `json:"origin"`
+	Size   uint64 `json:"size"`
+	Root   Bytes  `json:"root"`
 }
 
 // Statement is a COSE_Sign1, the kind of statement that is expected, and who may sign it.
@@ -261,7 +313,7 @@ func unpack(path string) ([]byte, error) {
 // Large returns the byte strings that may stand in files.
 func (v *Vector) Large() (all []*Bytes) {
 	if e := v.Evidence; e != nil {
-		all = append(all, &e.Collection, &e.Attest, &e.Log)
+		all = append(all, &e.Collection, &e.Attest, &e.Log, &e.OSLog, &e.IMAList)
 	}
 	if e := v.Enrolment; e != nil {
 		for i := range e.Chain {
@@ -269,6 +321,9 @@ func (v *Vector) Large() (all []*Bytes) {
 		}
 		for i := range e.Roots {
 			all = append(all, &e.Roots[i])
+		}
+		for i := range e.Lists {
+			all = append(all, &e.Lists[i])
 		}
 	}
 	if s := v.Statement; s != nil {

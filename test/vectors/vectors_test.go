@@ -25,7 +25,7 @@ func TestPublishedVectors(t *testing.T) {
 			t.Errorf("%s: an accepted vector says what it is, a refused one what it breaks, and both who signed", v.ID)
 		}
 	}
-	if len(all) < 600 || codes[0] < 30 || len(codes) < 50 {
+	if len(all) < 860 || codes[0] < 45 || len(codes) < 55 {
 		t.Errorf("%d vectors, %d of them accepted, with %d codes: some are missing", len(all), codes[0], len(codes))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"maps"
+	"math/big"
 	"slices"
 	"time"
 
@@ -45,6 +46,7 @@ func enrolmentVectors(s *setup) []vectors.Vector {
 	l.endorsements(s)
 	l.certificates(s)
 	l.gates(s)
+	l.rules(s)
 	return l.all
 }
 
@@ -208,4 +210,45 @@ func (l *list) gates(s *setup) {
 	second, _ := h.tpm.GateRequest(s)
 	r.GateKey = second.GateKey
 	l.enrol("another gate key than the certified one", denial.KeyBinding, enrolment(r, h.tpm.EKDigest(), h.ven.Root))
+}
+
+// rules are what authorities hold against a vendor's certificates: revocation lists and firmware.
+func (l *list) rules(s *setup) {
+	h := newHost(s, softtpm.Options{})
+	other := softtpm.NewVendor(s) // of the same name, with another key
+	const day = 24 * time.Hour
+	mine, another := big.NewInt(2), big.NewInt(3) // every EK certificate of this vendor has the number 2
+	listed := func(what string, code denial.Reason, must bool, lists ...*x509.RevocationList) {
+		e := enrolment(h.tpm.EnrolRequest(), h.tpm.EKDigest(), h.ven.Root)
+		for _, list := range lists {
+			e.Lists = append(e.Lists, list.Raw)
+		}
+		e.MustList = must
+		l.enrol(what, code, e)
+	}
+	listed("another certificate of the vendor is revoked", accepted, true, h.ven.Revoke(s, day, another))
+	listed("one of two revocation lists is fresh", accepted, true, h.ven.Revoke(s, 0), h.ven.Revoke(s, day))
+	listed("a list by another key of the same name revokes nothing", accepted, false, other.Revoke(s, day, mine))
+	listed("K17: a revoked EK certificate", denial.HostRevoked, false, h.ven.Revoke(s, day, another, mine))
+	listed("K17: an EK certificate revoked in a list that is no longer fresh", denial.HostRevoked, false, h.ven.Revoke(s, 0, mine))
+	listed("K17: an EK certificate revoked in the older of two lists", denial.HostRevoked, false, h.ven.Revoke(s, day), h.ven.Revoke(s, 0, mine))
+	listed("K17: no revocation list is fresh", denial.RevocationUnknown, false, h.ven.Revoke(s, 0, another))
+	listed("K17: no revocation list, and one is demanded", denial.RevocationUnknown, true)
+	listed("K17: only a list by another key of the same name", denial.RevocationUnknown, true, other.Revoke(s, day))
+	vouched := enrolment(h.tpm.EnrolRequest(), h.tpm.EKDigest(), h.ven.Root)
+	vouched.Lists, vouched.Listed = []vectors.Bytes{h.ven.Revoke(s, day, mine).Raw}, true
+	l.enrol("K17: a revoked EK certificate that an authority lists", denial.HostRevoked, vouched)
+
+	const version = 0x2019_1023
+	firmware := func(what string, code denial.Reason, f vectors.Firmware) {
+		e := enrolment(h.tpm.EnrolRequest(), h.tpm.EKDigest(), h.ven.Root)
+		e.Firmware = []vectors.Firmware{f}
+		l.enrol(what, code, e)
+	}
+	firmware("firmware of another vendor is denied", accepted, vectors.Firmware{Manufacturer: "49465800", To: 1 << 62})
+	firmware("firmware of another model is denied", accepted, vectors.Firmware{Manufacturer: "00001014", Model: "other", To: 1 << 62})
+	firmware("older firmware is denied", accepted, vectors.Firmware{Manufacturer: "00001014", To: version - 1})
+	firmware("newer firmware is denied", accepted, vectors.Firmware{Manufacturer: "00001014", From: version + 1, To: 1 << 62})
+	firmware("K16: firmware that is denied", denial.TPMFirmware, vectors.Firmware{Manufacturer: "00001014", From: version, To: version})
+	firmware("K16: firmware of a model that is denied", denial.TPMFirmware, vectors.Firmware{Manufacturer: "id:00001014", Model: "swtpm", To: 1 << 62})
 }

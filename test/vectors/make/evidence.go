@@ -83,6 +83,16 @@ func evidence(p attest.EvidenceParts, w attest.Want) *vectors.Evidence {
 		Want: vectors.Want{AK: w.AK, Challenge: w.Challenge[:], Request: w.Request[:], Exporter: w.Exporter[:],
 			Qualifying: qualifying[:], Bank: w.Selection.Bank, PCRs: w.Selection.PCRs, Bind: w.Bind},
 	}
+	e.OSLog, e.IMAList, e.Want.Audit, e.Want.Known, e.Want.Watch = p.OSLog, p.IMALog, w.Audit, w.IMA.Known, w.IMA.Watch
+	for _, key := range w.IMA.Keys {
+		e.Want.Keys = append(e.Want.Keys, key)
+	}
+	if s := p.Session; s != nil {
+		e.Session = &vectors.Session{Attest: s.Attest, Signature: s.Signature}
+		for _, r := range s.Responses {
+			e.Session.Responses = append(e.Session.Responses, r)
+		}
+	}
 	if bytes.Equal(p.AK, w.AK) {
 		e.AK = nil
 	}

@@ -29,12 +29,24 @@ func newMachine(s *setup, banks ...string) *machine {
 	return &machine{s, swtpm.New(s, swtpm.Options{Banks: banks})}
 }
 
+// after is what happens between a boot and the quote of it, and what is then collected beside the boot log.
+type after struct {
+	extends []swtpm.Extend
+	osLog   []byte
+	imaList []byte
+	want    func(*attest.Want)
+}
+
 // boot resets the TPM, makes the extensions of the boot and collects evidence with its log.
 func (m *machine) boot(b *bootlog.Boot) (attest.EvidenceParts, attest.Want) {
 	return m.bootBank(b, "sha256", quoted)
 }
 
 func (m *machine) bootBank(b *bootlog.Boot, bank string, pcrs []int) (attest.EvidenceParts, attest.Want) {
+	return m.bootThen(b, bank, pcrs, after{})
+}
+
+func (m *machine) bootThen(b *bootlog.Boot, bank string, pcrs []int, then after) (attest.EvidenceParts, attest.Want) {
 	if err := m.tpm.Reset(m.s.ctx); err != nil {
 		panic(fault(err.Error()))
 	}
@@ -42,16 +54,20 @@ func (m *machine) bootBank(b *bootlog.Boot, bank string, pcrs []int) (attest.Evi
 	for _, e := range b.Extends {
 		extends = append(extends, swtpm.Extend{PCR: e.PCR, Digests: e.Digests})
 	}
-	if err := m.tpm.ExtendAll(m.s.ctx, extends); err != nil {
+	if err := m.tpm.ExtendAll(m.s.ctx, append(extends, then.extends...)); err != nil {
 		panic(fault(err.Error()))
 	}
 	tpm := must(attester.Open(m.s.ctx, m.tpm.Socket))
 	defer tpm.Close()
 	w := wants(nil)
 	w.Selection = attest.Selection{Bank: bank, PCRs: pcrs}
+	if then.want != nil {
+		then.want(&w)
+	}
 	c := must(tpm.Collect(m.s.ctx, attester.CollectOptions{Challenge: w.Challenge, RequestDigest: w.Request, Exporter: w.Exporter,
-		Selection: w.Selection, Bind: w.Bind, EventLog: b.Log}))
+		Selection: w.Selection, Bind: w.Bind, Audit: w.Audit, EventLog: b.Log, IMALogPath: os.DevNull}))
 	p := takeApart(c.Evidence)
+	p.OSLog, p.IMALog = then.osLog, then.imaList
 	w.AK = p.AK
 	return p, w
 }
@@ -72,6 +88,13 @@ func takeApart(raw []byte) attest.EvidenceParts {
 	}
 	for _, v := range open(bank[1]) {
 		p.PCRs[int64(v.key[len(v.key)-1])] = unwrap(v.value)
+	}
+	if raw := q.value(10); raw != nil {
+		session := items(raw)
+		p.Session = &attest.AuditSession{Attest: unwrap(session[0]), Signature: unwrap(session[1])}
+		for _, response := range items(session[2]) {
+			p.Session.Responses = append(p.Session.Responses, unwrap(response))
+		}
 	}
 	p.BootLog = bootLogOf(raw)
 	return p

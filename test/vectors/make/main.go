@@ -79,6 +79,7 @@ func run(ctx context.Context, dir string) (err error) {
 		make       func(*setup) []vectors.Vector
 	}{
 		{"evidence.json", "evidence", evidenceVectors}, {"eventlogs.json", "evidence", logVectors},
+		{"measured.json", "evidence", measuredVectors}, {"sessions.json", "evidence", sessionVectors}, {"checkpoints.json", "checkpoint", checkpointVectors},
 		{"enrolments.json", "enrolment", enrolmentVectors}, {"statements.json", "statement", statementVectors},
 		{"artifacts.json", "artifact", artifactVectors}, {"status.json", "status", statusVectors},
 		{"requests.json", "request", requestVectors}, {"possessions.json", "possession", possessionVectors},
