@@ -81,7 +81,7 @@ fields: ## one bit of every field of a bundle changed, by an issuer that signs w
 	@FIELDS=all $(GO) test -count=1 -timeout 10m -v -run TestT24_EveryFieldCounts ./audit
 
 test-hsm: deps ## every PKCS#11 call going wrong with every return value, before and after it takes effect
-	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR' ./hsm
+	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 10m -run 'TestFaults|TestH|TestR|TestTPM|TestTrial|TestValidation|TestDocs' ./hsm
 
 test-log: deps ## every system call on the files of the log failing or being the last, and thousands of damaged files
 	@FAULTS=all REQUIRE_ALL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestR02|TestR20' ./tlog

@@ -238,12 +238,13 @@ func (l *live) gone(pid int) {
 	within(l, "the process ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
-// within waits until something holds, for at most the 5 s of H10 and a little for a busy machine.
+// within waits until something holds. Its limit is that of a machine which does much else; how fast a token heals is tested where it
+// is healed.
 func within(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(5 * time.Second); !holds(); {
+	for limit := time.After(30 * time.Second); !holds(); {
 		select {
 		case <-tick.C:
 		case <-limit:
