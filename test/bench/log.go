@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -153,6 +154,7 @@ func (m *merkle) append(entry []byte) error {
 func (m *merkle) run() {
 	defer close(m.ended)
 	for first := range m.queue {
+		runtime.Gosched() // as the writer of package tlog: whoever can run has its turn
 		batch := []merkleEntry{first}
 		for len(m.queue) > 0 && len(batch) < 256 {
 			batch = append(batch, <-m.queue)

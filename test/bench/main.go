@@ -46,6 +46,7 @@ func run(ctx context.Context, only, kind string, profiles profiles, clients int)
 	if only == "tests" {
 		return testFigures(os.Stdin, os.Stdout)
 	}
+	debug.SetGCPercent(400) // as writd serve
 	if only == "log" {
 		return profiles.of(func() error { return logFigures(ctx, clients) })
 	}
@@ -63,7 +64,6 @@ func run(ctx context.Context, only, kind string, profiles profiles, clients int)
 	if err := settle(false); err != nil { // after the hosts have begun, who would inherit it
 		return err
 	}
-	debug.SetGCPercent(400) // as writd serve
 	site, err := newSite(ctx, dir, kind, hosts.made)
 	if err != nil {
 		return err
