@@ -99,8 +99,9 @@ func (r run) each(block []byte, fn func(prefix, index uint64)) error {
 
 func errIndex() error { return denial.New(denial.StoreFault, "the index of the entries is damaged") }
 
-// extendIndex brings the index from so many entries, of which all leaves are written, to so many.
-func (e *engine) extendIndex(from, to uint64) error {
+// extendIndex adds the entries behind the first so many to the index, given the prefixes of their digests.
+func (e *engine) extendIndex(from uint64, fresh []uint64) error {
+	to := from + uint64(len(fresh))
 	if grouped(from) == grouped(to) {
 		return nil
 	}
@@ -115,9 +116,10 @@ func (e *engine) extendIndex(from, to uint64) error {
 			return err
 		}
 	}
-	if err := e.readPrefixes(grouped(from), prefixes[grouped(from)-start:]); err != nil {
+	if err := e.readPrefixes(grouped(from), prefixes[grouped(from)-start:from-start]); err != nil {
 		return err
 	}
+	copy(prefixes[from-start:], fresh)
 	for _, r := range now {
 		var rows []any
 		for i, block := range r.encode(prefixes[r.first()-start:][:r.size()]) {

@@ -102,7 +102,11 @@ func (e *engine) convert(from int64) error {
 	}
 	for at := uint64(0); at < size; { // run by run, because one has a million entries at most
 		next := min(size, at-at%(run{level: topLevel}).size()+(run{level: topLevel}).size())
-		if err := e.extendIndex(at, next); err != nil {
+		prefixes := make([]uint64, next-at)
+		if err := e.readPrefixes(at, prefixes); err != nil {
+			return err
+		}
+		if err := e.extendIndex(at, prefixes); err != nil {
 			return err
 		}
 		at = next

@@ -208,15 +208,15 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 
 // grow adds the leaves of the batch to the tree and writes leaves, nodes, index and head.
 func (l *Log) grow(b *batch) error {
-	var leaves []receipt.Hash
-	var rows []any
+	n := b.head.Size - l.tree.size
+	leaves, prefixes, rows := make([]receipt.Hash, 0, n), make([]uint64, 0, n), make([]any, 0, 4*n)
 	next := l.tree.size
 	for _, r := range b.requests {
 		for i, e := range r.entries {
 			if e.Signer != nil {
 				b.signer = e.Signer
 			}
-			leaves = append(leaves, r.sums[i].leaf)
+			leaves, prefixes = append(leaves, r.sums[i].leaf), append(prefixes, prefixOf(r.sums[i].digest[:]))
 			rows = append(rows, next, r.sums[i].leaf[:], r.sums[i].digest[:], e.Leaf)
 			next++
 		}
@@ -231,7 +231,7 @@ func (l *Log) grow(b *batch) error {
 	if err := l.db.insert("nodes (level, idx, hash)", 3, rows, ""); err != nil {
 		return err
 	}
-	if err := l.db.extendIndex(l.tree.size, b.head.Size); err != nil {
+	if err := l.db.extendIndex(l.tree.size, prefixes); err != nil {
 		return err
 	}
 	_, err := l.db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
