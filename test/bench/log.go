@@ -116,6 +116,7 @@ func appends(ctx context.Context, dir string, signer statement.Signer, numbers [
 // merkle is the bare Merkle append.
 type merkle struct {
 	db     *sql.DB
+	insert *sql.Stmt
 	signer statement.Signer
 	tree   *compact.Range
 	queue  chan merkleEntry
@@ -128,7 +129,8 @@ type merkleEntry struct {
 }
 
 func newMerkle(ctx context.Context, path string, signer statement.Signer) (*merkle, error) {
-	pragmas := []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)"}
+	// 16 MiB are written before they are copied back, as in package tlog.
+	pragmas := []string{"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)", "wal_autocheckpoint(4096)"}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"mode": {"rwc"}, "_pragma": pragmas}.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {
@@ -139,6 +141,9 @@ func newMerkle(ctx context.Context, path string, signer statement.Signer) (*merk
 		return nil, errors.Join(fmt.Errorf("making table: %w", err), db.Close())
 	}
 	m := &merkle{db: db, signer: signer, queue: make(chan merkleEntry, 4096), ended: make(chan struct{})}
+	if m.insert, err = db.PrepareContext(ctx, "INSERT INTO leaves (idx, hash, entry) VALUES (?, ?, ?)"); err != nil {
+		return nil, errors.Join(fmt.Errorf("preparing: %w", err), db.Close())
+	}
 	m.tree = (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
 	go m.run()
 	return m, nil
@@ -172,10 +177,7 @@ func (m *merkle) write(batch []merkleEntry) error {
 		return fmt.Errorf("committing: %w", err)
 	}
 	defer tx.Rollback()
-	insert, err := tx.Prepare("INSERT INTO leaves (idx, hash, entry) VALUES (?, ?, ?)")
-	if err != nil {
-		return fmt.Errorf("committing: %w", err)
-	}
+	insert := tx.Stmt(m.insert)
 	for _, e := range batch {
 		hash := receipt.LeafHash(e.entry)
 		if _, err := insert.Exec(m.tree.End(), hash[:], e.entry); err != nil {
@@ -199,7 +201,7 @@ func (m *merkle) write(batch []merkleEntry) error {
 func (m *merkle) close() error {
 	close(m.queue)
 	<-m.ended
-	return m.db.Close()
+	return errors.Join(m.insert.Close(), m.db.Close())
 }
 
 // atAMillion measures a log of a million entries: starting, proofs, tiles and reading all of it again.
