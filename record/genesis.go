@@ -15,7 +15,7 @@ type Role string
 
 // The roles of authorities.
 const (
-	RoleRoot       Role = "root"        // genesis, the authorities themselves, and a log that goes on from a copy
+	RoleRoot       Role = "root"        // genesis
 	RolePolicy     Role = "policy"      // policies, and with them which TPM vendors are believed
 	RoleEnrolment  Role = "enrolment"   // hosts and initiators
 	RoleRevocation Role = "revocation"  // revocations

@@ -6,26 +6,24 @@ type Kind uint8
 
 // The kinds of statements.
 const (
-	_           Kind = iota
-	Artifact         // execution authorization artifact
-	Record           // audit record: denial, summary, enrolment, key birth, execution start and end
-	Genesis          // leaf 0: issuer, authorities, roles, thresholds, keys
-	Policy           // a policy, signed by policy authorities
-	Enrolment        // a host or an initiator, signed by enrolment authorities
-	Revocation       // a revocation, signed by revocation authorities
-	Request          // an initiator's request for one artifact
-	Possession       // proof of possession by a cnf key
-	Receipt          // RFC 9942 receipt, detached payload
-	StatusList       // token status list
-	Manifest         // hash envelope over a bundle's manifest (RFC 9995)
-	Capsule          // evidence capsule of one decision (RFC 9999)
-	Ceremony         // a step of a key ceremony, signed by each who takes part
-	KeyChange        // states of the issuer's keys, signed by authorities
-	Succession       // a new key of the issuer, signed by the one that it follows
-	BreakGlass       // an authorization by people in place of a decision, signed by the break-glass quorum
-	Review           // what people found of a break-glass authorization afterwards, signed by that quorum
-	Authorities      // other authorities, roles or thresholds, signed by those before and those after
-	Epoch            // a log goes on from an older copy, signed by authorities
+	_          Kind = iota
+	Artifact        // execution authorization artifact
+	Record          // audit record: denial, summary, enrolment, key birth, execution start and end
+	Genesis         // leaf 0: issuer, authorities, roles, thresholds, keys
+	Policy          // a policy, signed by policy authorities
+	Enrolment       // a host or an initiator, signed by enrolment authorities
+	Revocation      // a revocation, signed by revocation authorities
+	Request         // an initiator's request for one artifact
+	Possession      // proof of possession by a cnf key
+	Receipt         // RFC 9942 receipt, detached payload
+	StatusList      // token status list
+	Manifest        // hash envelope over a bundle's manifest (RFC 9995)
+	Capsule         // evidence capsule of one decision (RFC 9999)
+	Ceremony        // a step of a key ceremony, signed by each who takes part
+	KeyChange       // states of the issuer's keys, signed by authorities
+	Succession      // a new key of the issuer, signed by the one that it follows
+	BreakGlass      // an authorization by people in place of a decision, signed by the break-glass quorum
+	Review          // what people found of a break-glass authorization afterwards, signed by that quorum
 	kinds
 )
 
@@ -67,9 +65,6 @@ var forms = [kinds]form{
 	Succession: {name: "succession", typ: mediaStatement, content: vendor + "succession+cbor", limit: 2 << 10},
 	BreakGlass: {name: "break-glass", typ: mediaStatement, content: vendor + "break-glass+cbor", limit: 16 << 10},
 	Review:     {name: "break-glass-review", typ: mediaStatement, content: vendor + "break-glass-review+cbor", limit: 16 << 10},
-
-	Authorities: {name: "authorities", typ: mediaStatement, content: vendor + "authorities+cbor", limit: 16 << 10, act: true},
-	Epoch:       {name: "epoch", typ: mediaStatement, content: vendor + "epoch+cbor", limit: 2 << 10, act: true},
 }
 
 func (k Kind) form() form {
