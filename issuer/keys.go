@@ -200,6 +200,35 @@ func following(ctx context.Context, log changes, ring *record.KeyRing, as *recor
 	return ring.Apply(act, logged)
 }
 
+// CheckKeys reads the first size entries of a log and compares the key changes among them with a ring that its rows give: none may
+// be missing there, or stand there alone (906).
+func CheckKeys(ctx context.Context, log interface {
+	Leaves(ctx context.Context, from, to uint64, fn func(index uint64, leaf []byte) error) error
+}, size uint64, ring *record.KeyRing) error {
+	var last statement.Digest
+	seen := uint64(0)
+	err := log.Leaves(ctx, 0, size, func(_ uint64, leaf []byte) error {
+		env, err := statement.Decode(leaf, statement.MaxStatement)
+		if err != nil || env.Kind() != statement.KeyChange {
+			return err
+		}
+		digest := statement.DigestOf(env.Payload())
+		if digest == last {
+			return nil // another signature of the same act
+		}
+		last = digest
+		seen++
+		if told, ok := ring.Change(seen); !ok || told != digest {
+			return denial.New(denial.StoreFault, "key change %d in the log is not the one in its rows", seen)
+		}
+		return nil
+	})
+	if err == nil && seen != ring.Sequence() {
+		err = denial.New(denial.StoreFault, "the rows of the log have %d key changes, its entries %d", ring.Sequence(), seen)
+	}
+	return err
+}
+
 func sequenceKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // keyEffect changes the states of the issuer's keys. It checks, in this order: what KeyRing.Apply does, as of now; the

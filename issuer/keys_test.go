@@ -275,6 +275,16 @@ func TestRowsThatAreNoChainOfKeysAreRefused(t *testing.T) {
 	if ring.Head() != w.Ring().Head() {
 		t.Error("another ring")
 	}
+	if err := issuer.CheckKeys(w.Ctx, w.Tree, w.Size(), ring); err != nil {
+		t.Error(err)
+	}
+	older := issuertest.Must(issuer.ReadKeys(w.Ctx, &rows{w: w, counted: 1}))(t)
+	w.Rotate(record.PurposeStatus)
+	for name, r := range map[string]*record.KeyRing{"a change that has no row": older, "a row that has no change": w.Ring()} {
+		if err := issuer.CheckKeys(w.Ctx, w.Tree, w.Size()-2, r); !denial.Is(err, denial.StoreFault) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 }
 
 // rows are the rows of a log, some of them spoilt.
@@ -303,4 +313,62 @@ func (r *rows) Find(ctx context.Context, digest statement.Digest) (uint64, bool,
 
 func (r *rows) LoggedAt(ctx context.Context, index uint64) (uint64, error) {
 	return r.w.Tree.LoggedAt(ctx, index)
+}
+
+// TestAKeyHistoryProvesItself: whoever pins genesis follows the chain, or refuses what is not the one and whole chain.
+func TestAKeyHistoryProvesItself(t *testing.T) {
+	w := issuertest.New(t)
+	pinned, zero := w.Trust(), w.History()
+	w.Rotate(record.PurposeLog)
+	one := w.History()
+	w.Advance(time.Second)
+	w.Rotate(record.PurposeArtifact)
+	two := w.History()
+	h := issuertest.Must(artifact.DecodeKeyHistory(two))(t)
+	seen := issuertest.Must(pinned.Follow(two))(t)
+	later := *pinned
+	later.PinKeys(w.Ring())
+	forked := *pinned
+	forked.KeyPin = &artifact.KeyPin{Change: 1, Digest: issuertest.Random(32)}
+	other := issuertest.New(t)
+	stranger := *pinned
+	stranger.Keys = append(stranger.Keys[:0:0], stranger.Keys...)
+	stranger.Keys[0].Key = issuertest.NewKey(t).Key()
+	made := func(changes ...[][]byte) []byte {
+		return issuertest.Must(artifact.KeyHistory{Genesis: h.Genesis, Changes: changes}.Encode())(t)
+	}
+	bare := func(raw []byte) []byte {
+		return issuertest.Must(statement.Decode(raw, 2*statement.MaxStatement))(t).Leaf()
+	}
+	for name, row := range map[string]struct {
+		trust   *artifact.Trust
+		history []byte
+		want    denial.Reason
+	}{
+		"whole":                       {pinned, two, 0},
+		"as far as it had come":       {pinned, one, 0},
+		"the same again":              {seen, two, 0},
+		"older than was seen":         {seen, one, denial.StateRollback},
+		"older than the file":         {&later, one, denial.StateRollback},
+		"from before any change":      {&later, zero, denial.StateRollback},
+		"another chain than the file": {&forked, two, denial.LogInconsistent},
+		"of another issuer":           {pinned, other.History(), denial.KeyUnknown},
+		"no genesis pinned":           {&artifact.Trust{Issuer: pinned.Issuer, Log: pinned.Log}, two, denial.KeyUnknown},
+		"a key that it never had":     {&stranger, two, denial.KeyUnknown},
+		"the first change left out":   {pinned, made(h.Changes[1]), denial.KeyUnknown},
+		"a change twice":              {pinned, made(h.Changes[0], h.Changes[0]), denial.LogInconsistent},
+		"out of order":                {pinned, made(h.Changes[1], h.Changes[0]), denial.KeyUnknown},
+		"no receipt":                  {pinned, made([][]byte{bare(h.Changes[0][0]), bare(h.Changes[0][1])}), denial.NoReceipt},
+		"one signature":               {pinned, made(h.Changes[0][:1]), denial.ThresholdNotMet},
+		"nothing":                     {pinned, nil, denial.NotCanonical},
+		"more behind it":              {pinned, append(append([]byte{}, two...), 0), denial.TrailingData},
+	} {
+		got, err := row.trust.Follow(row.history)
+		if row.want == 0 && (err != nil || got.KeyRing() == nil) || row.want != 0 && (!denial.Is(err, row.want) || got != nil) {
+			t.Errorf("%s: got %v, want %d", name, err, row.want.Code())
+		}
+	}
+	if pinned.KeyRing() != nil || seen.KeyRing().Sequence() != 2 {
+		t.Error("what is refused, or followed, changes the trust file that was there")
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -95,14 +96,25 @@ func copyFile(from, to string) error {
 
 // check reads the whole log, under the log keys that have followed from genesis, and returns the number of its entries.
 func (c *config) check(ctx context.Context) (size uint64, err error) {
-	g, ring, err := c.readKeys(ctx)
-	if err != nil {
-		return 0, err
-	}
 	view, err := tlog.OpenReadOnly(ctx, c.Log)
 	if err != nil {
 		return 0, err
 	}
 	defer view.Close()
-	return view.Check(ctx, ring.Of(record.PurposeLog), g.Issuer, g.Log)
+	for {
+		g, ring, err := c.readKeys(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if size, err = view.Check(ctx, ring.Of(record.PurposeLog), g.Issuer, g.Log); err != nil {
+			return 0, err
+		}
+		_, now, err := c.readKeys(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if now.Head() == ring.Head() { // or else a key was changed meanwhile
+			return size, issuer.CheckKeys(ctx, view, size, ring)
+		}
+	}
 }
