@@ -17,6 +17,7 @@ import (
 
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/monitor"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/test/issuertest"
@@ -120,6 +121,9 @@ func TestT11_ABundleBringsTheCosignaturesOfItsHead(t *testing.T) {
 	a, b := startWitness(t, program, "a", key), startWitness(t, program, "b", key)
 	publisher.Store(issuertest.Must(witness.New(t.Context(), witness.Options{Log: log, Origin: key.Name(), Path: filepath.Join(t.TempDir(), "checkpoint"),
 		Witnesses: []witness.Endpoint{a, b}, Threshold: 2}))(t))
+	follow := monitor.Options{Log: s.Base + "/log", Keys: []receipt.NoteKey{key}, Dir: t.TempDir(), Web: monitor.Web{Client: s.web()},
+		Witnesses: &receipt.Witnesses{Threshold: 2, List: []receipt.Witness{a.Witness, b.Witness}}}
+	first := issuertest.Must(monitor.Look(t.Context(), follow))(t)
 	s.Permit() // after the last checkpoint
 	bundle := s.admin("/v1/exports")
 	if bundle.status != http.StatusOK {
@@ -130,6 +134,9 @@ func TestT11_ABundleBringsTheCosignaturesOfItsHead(t *testing.T) {
 	r := issuertest.Must(audit.Verify(t.Context(), bytes.NewReader(bundle.body), trust, audit.Options{Now: s.Now()}))(t)
 	if err := r.Err(); err != nil {
 		t.Errorf("got %v", err)
+	}
+	if seen := issuertest.Must(monitor.Look(t.Context(), follow))(t); seen.Since == nil || *seen.Since != first.Size || seen.Size <= first.Size || len(seen.Operators) != 2 {
+		t.Errorf("a monitor saw %+v, then %+v", first, seen)
 	}
 	trust.Witnesses.List[1].Operator = "a"
 	other := startWitness(t, program, "c", key)
