@@ -108,7 +108,7 @@ func TestScreenshots(t *testing.T) {
 		"console-lineage":   {base + "/lineage/" + s.execution(), "1960,1290"},
 		"console-hosts":     {base + "/hosts", "1280,480"},
 		"console-policies":  {base + "/policies", "1280,1010"},
-		"console-keys":      {base + "/keys", "1280,460"},
+		"console-keys":      {base + "/keys", "1280,860"},
 		"console-signin":    {s.frontOf(s.openSignIn(nil).address, nil) + "/decisions", "1280,420"},
 		"console-log":       {base + "/log", "1280,1110"},
 		"report":            {"file://" + s.auditReport(t), "1180,4700"},
