@@ -1,6 +1,8 @@
 package artifact
 
 import (
+	"slices"
+
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
@@ -66,7 +68,8 @@ func (p *KeyPin) check() error {
 // trust file (706); each change is signed by enough authorities (326), was logged with all its statements under one head of a
 // log key that the issuer had then, after the one before it (324, 325, 305), and is the next of the chain (see record.KeyRing.Apply);
 // the chain is one with that which the trust file pins or has followed before, and no shorter (325, 508); every key that
-// the file names is one of the issuer for that purpose (305). What is refused leaves t as it was.
+// the file names is one of the issuer for that purpose (305). A key that counted when the file was written, and that it does not name,
+// stays unknown. What is refused leaves t as it was.
 func (t *Trust) Follow(history []byte) (*Trust, error) {
 	h, err := DecodeKeyHistory(history)
 	if err != nil {
@@ -86,23 +89,42 @@ func (t *Trust) Follow(history []byte) (*Trust, error) {
 	if f.authorities, err = record.NewAuthorities(g); err != nil {
 		return nil, err
 	}
+	dropped := t.drops(f.ring, nil)
 	for _, change := range h.Changes {
 		if err := f.apply(change); err != nil {
 			return nil, err
 		}
+		dropped = t.drops(f.ring, dropped)
 	}
-	return t.adopt(f.ring)
+	return t.adopt(f.ring, dropped)
+}
+
+// drops returns the keys that counted when the file was written, and that it does not name: whoever wrote it does not trust them.
+// Of another ring than that of the time it returns what was known before. A file without any key trusts whatever follows from genesis.
+func (t *Trust) drops(ring *record.KeyRing, known map[statement.Thumbprint]bool) map[statement.Thumbprint]bool {
+	at := uint64(0)
+	if t.KeyPin != nil {
+		at = t.KeyPin.Change
+	}
+	if ring.Sequence() != at || len(t.Keys) == 0 {
+		return known
+	}
+	dropped := map[statement.Thumbprint]bool{}
+	for _, k := range pinnable(ring) {
+		dropped[k.Key.Thumbprint()] = !slices.ContainsFunc(t.Keys, func(own TrustKey) bool { return own.Key.Thumbprint() == k.Key.Thumbprint() })
+	}
+	return dropped
 }
 
 // adopt returns the trust file with a ring, which must continue what was known before.
-func (t *Trust) adopt(ring *record.KeyRing) (*Trust, error) {
+func (t *Trust) adopt(ring *record.KeyRing, dropped map[statement.Thumbprint]bool) (*Trust, error) {
 	if t.ring != nil {
 		if err := ring.Continues(t.ring); err != nil {
 			return nil, err
 		}
 	}
 	next := *t
-	next.ring = ring
+	next.ring, next.dropped = ring, dropped
 	if err := next.reaches(t.KeyPin, denial.StateRollback); err != nil {
 		return nil, err
 	}

@@ -49,7 +49,8 @@ type Trust struct {
 	Witnesses     *receipt.Witnesses // whose cosignatures a checkpoint of the log needs; nil: none is counted
 	BreakGlass    *Emergency         // nil: no break-glass authorization is accepted here
 
-	ring *record.KeyRing // nil until Follow: then Keys alone are believed
+	ring    *record.KeyRing               // nil until Follow: then Keys alone are believed
+	dropped map[statement.Thumbprint]bool // keys of the ring that whoever wrote the file has left out of it
 }
 
 // Emergency is what a gate accepts of break-glass authorizations, on top of what signed policy declares. It stands in the
@@ -85,7 +86,15 @@ type TPMRoot struct {
 // newest change. What is logged nowhere and was signed by a key that fell counts no more, so such keys of the log and for status
 // lists are left out.
 func (t *Trust) PinKeys(ring *record.KeyRing) {
-	t.Keys, t.KeyPin = nil, nil
+	t.Keys, t.KeyPin = pinnable(ring), nil
+	if n := ring.Sequence(); n > 0 {
+		head := ring.Head()
+		t.KeyPin = &KeyPin{Change: n, Digest: head[:]}
+	}
+}
+
+// pinnable returns what PinKeys pins of a ring.
+func pinnable(ring *record.KeyRing) (keys []TrustKey) {
 	for _, k := range ring.Keys() {
 		from, to := k.Counts()
 		claimed := k.Purpose == record.PurposeLog || k.Purpose == record.PurposeStatus
@@ -100,13 +109,10 @@ func (t *Trust) PinKeys(ring *record.KeyRing) {
 			pinned.NotAfter = time.Unix(int64(to), 0).UTC()
 		}
 		if to == 0 || from < to {
-			t.Keys = append(t.Keys, pinned)
+			keys = append(keys, pinned)
 		}
 	}
-	if n := ring.Sequence(); n > 0 {
-		head := ring.Head()
-		t.KeyPin = &KeyPin{Change: n, Digest: head[:]}
-	}
+	return keys
 }
 
 // KeyRing returns the issuer's keys as far as they were followed; nil if they were not.
@@ -154,7 +160,15 @@ func (t *Trust) StatementKeys() (statement.Keys, error) {
 		return keys, nil
 	}
 	if t.ring != nil {
-		return t.ring.StatementKeys()
+		for _, k := range t.ring.Keys() {
+			if t.dropped[k.Key.Thumbprint()] {
+				continue
+			}
+			if err := keys.Add(k.Key, Purpose(k.Purpose).Kinds()...); err != nil {
+				return statement.Keys{}, err
+			}
+		}
+		return keys, nil
 	}
 	for _, k := range t.Keys {
 		if err := keys.Add(k.Key, k.Purpose.Kinds()...); err != nil {
@@ -193,6 +207,9 @@ func (t *Trust) CheckThen(id statement.Thumbprint, times ...uint64) error {
 func (t *Trust) checkKey(id statement.Thumbprint, check func(*record.IssuerKey, uint64) error, times []uint64) error {
 	if t == nil || t.ring == nil {
 		return t.checkPinned(id, denial.KeyUnknown, times)
+	}
+	if t.dropped[id] {
+		return denial.New(denial.KeyUnknown, "the trust file leaves this key of the issuer out")
 	}
 	for _, s := range times {
 		if err := check(t.ring.Find(id), s); err != nil {

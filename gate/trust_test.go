@@ -48,6 +48,9 @@ func TestX22_PinsThatChange(t *testing.T) {
 			t.Genesis = statement.Digest{1} // else the issuer could show that genesis names the key
 			t.Keys = slices.DeleteFunc(t.Keys, func(k artifact.TrustKey) bool { return k.Purpose == artifact.PurposeArtifact })
 		}, denial.KeyUnknown, denial.StageSignature},
+		{"a key of the issuer left out", func(t *artifact.Trust) {
+			t.Keys = slices.DeleteFunc(t.Keys, func(k artifact.TrustKey) bool { return k.Purpose == artifact.PurposeArtifact })
+		}, denial.KeyUnknown, denial.StageSignature},
 		{"shorter lifetime", func(t *artifact.Trust) { t.Lifetime = time.Minute }, denial.LifetimeTooLong, denial.StageTime},
 	} {
 		t.Run(row.name, func(t *testing.T) {
