@@ -2,6 +2,8 @@ package audit_test
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,4 +152,39 @@ func leafOf(tb testing.TB, raw []byte) []byte {
 
 func receiptIn(tb testing.TB, raw []byte) []byte {
 	return must(must(statement.Decode(raw, 2*statement.MaxStatement))(tb).Receipts())(tb)[0]
+}
+
+// TestAKeyChangeThatIsLeftOutIsMissed: a bundle about one execution has not every entry, but every change of keys up to its end.
+func TestAKeyChangeThatIsLeftOutIsMissed(t *testing.T) {
+	s := newStage(t)
+	old := s.trust()
+	minted, _ := s.permit()
+	c := claimsOf(t, minted)
+	s.tick()
+	s.Rotate(record.PurposeStatus) // no statement of the bundle depends on it
+	f := unpack(t, s.export(audit.Query{Execution: c.Execution.ID}))
+	verify := func(raw []byte) *audit.Report {
+		t.Helper()
+		return must(audit.Verify(s.Ctx, bytes.NewReader(raw), old, audit.Options{Now: s.Now()}))(t)
+	}
+	if r := verify(s.reseal(f, nil)); r.Err() != nil {
+		t.Fatalf("got %v\n%s", r.Err(), r.Text())
+	}
+	for _, index := range []uint64{s.Size() - 1, s.Size() - 2, s.Size() - 3, s.Size() - 4, s.Size() - 5} {
+		raw, ok := f[audit.NameStatement(index)]
+		if ok && must(statement.Decode(raw, 2*statement.MaxStatement))(t).Kind() == statement.KeyChange {
+			delete(f, audit.NameStatement(index))
+			delete(f, audit.NameReceipt(index))
+			delete(f, audit.NameProof(index))
+		}
+	}
+	r := verify(s.reseal(f, func(m *audit.Manifest) {
+		for n, list := range m.Counts {
+			m.Counts[n] = slices.DeleteFunc(list, func(c audit.Count) bool { return c.Kind == statement.KeyChange.String() })
+		}
+	}))
+	wantRefuted(t, r, denial.ReceiptInvalid)
+	if !strings.Contains(r.Bundle.Why, "key change that the bundle does not have") {
+		t.Errorf("refused for another reason: %s", r.Bundle.Why)
+	}
 }
