@@ -157,9 +157,19 @@ func TestSessionThatReadsInParts(t *testing.T) {
 		if got, want := len(e.Session.Responses), 2+(bits.OnesCount8(kept)+2)/3; got != want {
 			t.Fatalf("%s: %d responses, want %d", name, got, want)
 		}
-		if _, err := verify(encode(t, e), w.want); err != nil {
-			t.Errorf("%s: %v", name, err)
+		facts, err := verify(encode(t, e), w.want)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
+		if got, want := len(facts.Claims().Banks), map[bool]int{true: 1, false: 2}[kept == 0]; got != want {
+			t.Errorf("%s: %d banks are kept, want %d", name, got, want)
+		}
+	}
+	// A bank that is off is in no log.
+	w := newAuditedWorld(t, []string{"sha256"}, softtpm.Options{})
+	w.tpm.Banks, w.tpm.Kept = map[string]map[int64][]byte{"sha1": {}, "sha384": {}}, 0
+	if _, err := verify(encode(t, w.evidence(t)), w.want); err != nil {
+		t.Errorf("banks that are off: %v", err)
 	}
 }
 

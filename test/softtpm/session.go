@@ -39,6 +39,9 @@ func (t *TPM) Session(tb testing.TB, quoted string, extra []byte) *attest.AuditS
 			banks.PCRSelections = append(banks.PCRSelections, tpm2.TPMSPCRSelection{Hash: b.alg, PCRSelect: kept})
 		case t.Banks[b.name] != nil:
 			kept[0] = t.Kept
+			if t.Kept == 0 {
+				kept = []byte{0, 0, 0}
+			}
 			banks.PCRSelections = append(banks.PCRSelections, tpm2.TPMSPCRSelection{Hash: b.alg, PCRSelect: kept})
 		}
 	}

@@ -93,7 +93,7 @@ type TPM struct {
 	Firmware    uint64
 	Edit        Edit
 	Banks       map[string]map[int64][]byte // PCRs 0 to 7 of banks beside the quoted one, for audit sessions
-	Kept        byte                        // which of PCRs 0 to 7 these banks have; default all
+	Kept        byte                        // which of PCRs 0 to 7 these banks have; default all; 0: they are listed without any PCR, as many TPMs list a bank that is off
 	AtOnce      int                         // how many PCRs one command reads; default 8
 	Boot        []byte                      // tells this boot from others in audit sessions
 	CNF         *ecdsa.PrivateKey           // the cnf key of all evidence; nil: a fresh one each time
