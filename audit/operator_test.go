@@ -37,7 +37,8 @@ type operator struct {
 func (s *stage) steal(first statement.Signer) *operator {
 	s.Helper()
 	o := &operator{stage: s, first: first, log: s.Keys[record.PurposeLog]}
-	trust := must(s.trust().Follow(s.History()))(s)
+	trust := s.trust()
+	trust.PinKeys(s.Ring()) // with the log key of before, which a file of today's keys alone leaves out
 	err := s.Tree.Leaves(s.Ctx, 0, s.Tree.Head().Size, func(n uint64, leaf []byte) error {
 		proof := must(receipt.NewVerifier(must(trust.StatementKeys())(s)).Verify(s.receiptOf(n), leaf))(s)
 		o.leaves, o.times = append(o.leaves, bytes.Clone(leaf)), append(o.times, proof.Time)
