@@ -233,8 +233,6 @@ func (w *World) Trust() *artifact.Trust {
 		RevocationAge: artifact.DefaultRevocationAge, Lifetime: artifact.DefaultLifetime, Audience: Gate,
 		Policies: []artifact.Pin{{ID: "https://issuer.example/policy/who", MinVersion: 1}, {ID: "https://issuer.example/policy/hosts", MinVersion: 1}},
 		TPMRoots: []artifact.TPMRoot{{PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Vendor.Root.Raw}))}}}
-	for _, p := range record.Purposes() {
-		t.Keys = append(t.Keys, artifact.TrustKey{Purpose: artifact.Purpose(p), Key: w.Keys[p].Key()})
-	}
+	t.PinKeys(w.Ring())
 	return Must(artifact.ParseTrust(Must(t.Marshal())(w)))(w)
 }
