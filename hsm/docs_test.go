@@ -62,7 +62,7 @@ func TestDocsTokenTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if old != "" && strings.SplitN(old, "\n", 4)[2] != strings.SplitN(table, "\n", 4)[2] {
-		t.Skipf("the table is of other versions than there are here")
+		t.Log("the table is of other versions of the modules than there are here, and not compared")
 	} else if old != table {
 		t.Errorf("%s is not current; run go generate ./hsm. It should have:\n%s", tokensDoc, table)
 	}
