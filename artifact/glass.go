@@ -114,7 +114,7 @@ func (g *Glass) VerifyPossession(raw []byte, nonce GateNonce, parameters Digest,
 //  1. present: there are bytes at all (101).
 //  2. decode: a break-glass file in its one encoding (308 to 313).
 //  3. signature: genesis is the pinned one (305) and signed by its people; each statement of the act is signed by a key of
-//     the break-glass quorum (301 to 305), the same bytes by all of them (311), by enough distinct persons (410).
+//     the break-glass quorum (301 to 305), the same bytes by all of them (409), by enough distinct persons (410).
 //  4. type: the payload, as record.ReadBreakGlass says (311, 104, 706, 410, 102), its scope (4xx, 6xx); the attestation is a
 //     record of the issuer about exactly this authorization and host (301, 305, 311, 701), if there is one.
 //  5. receipt: each of these statements has one (105), and one of at most four is a receipt of the pinned log for exactly
