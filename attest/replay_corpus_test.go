@@ -24,7 +24,7 @@ type corpusLog struct {
 func corpusRoot(tb testing.TB) string {
 	tb.Helper()
 	root := os.Getenv("WRIT_CORPUS")
-	if root == "" && os.Getenv("CI") == "true" {
+	if root == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
 		tb.Fatal("WRIT_CORPUS is not set")
 	} else if root == "" {
 		tb.Skip("WRIT_CORPUS is not set")
