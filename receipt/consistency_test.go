@@ -2,6 +2,8 @@ package receipt
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -124,8 +126,11 @@ func TestConsistencyReceiptRefusals(t *testing.T) {
 	}
 }
 
-// TestDraftExamples runs the two receipts of the RFC's authors. Their headers are not in canonical order, so Verify
-// refuses them; their proofs are read by our decoder and must agree with each other. Their key is not published.
+// TestDraftExamples runs the two receipts of a tree whose five entries are known: the SHA-256 of "statement-0" to
+// "statement-4". Both proofs must lead to the root that those entries have, and no longer do with any byte of a path changed.
+//
+// Each was signed with a key that its maker threw away, so that nobody can check the signatures. Verify refuses them: their
+// headers are not in canonical order.
 func TestDraftExamples(t *testing.T) {
 	dir := os.Getenv("WRIT_CORPUS")
 	if dir == "" {
@@ -149,27 +154,53 @@ func TestDraftExamples(t *testing.T) {
 		}
 		return raw, proofs
 	}
+	var leaf [5]Hash
+	for i := range leaf {
+		entry := sha256.Sum256(fmt.Appendf(nil, "statement-%d", i))
+		leaf[i] = LeafHash(entry[:])
+	}
+	node := func(left, right Hash) Hash { return Hash(rfc6962.DefaultHasher.HashChildren(left[:], right[:])) }
+	first2 := node(leaf[0], leaf[1])
+	root3, root5 := node(first2, leaf[2]), node(node(first2, node(leaf[2], leaf[3])), leaf[4])
+
 	raw, proofs := read("inclusion-receipt.cbor")
 	in, err := parseInclusion(proofs)
-	if err != nil || in.Size != 5 || in.Index != 3 || len(in.Path) != 3 {
+	if err != nil || in.Size != 5 || in.Index != 3 {
 		t.Fatalf("inclusion: got %+v, %v", in, err)
 	}
+	if got, err := in.root(leaf[3]); err != nil || got != root5 {
+		t.Errorf("inclusion of entry 3: got root %x, want %x (%v)", got, root5, err)
+	}
+	everyByte(t, in.Path, func() bool { got, err := in.root(leaf[3]); return err == nil && got == root5 })
 	_, err = Verify(raw, nil, statement.Keys{})
 	wantReason(t, err, denial.ReceiptInvalid)
 
-	_, proofs = read("consistency-receipt.cbor")
+	raw, proofs = read("consistency-receipt.cbor")
 	con, err := parseConsistency(proofs)
-	if err != nil || con.From != 3 || con.To != 5 || len(con.Path) != 4 {
+	if err != nil || con.From != 3 || con.To != 5 {
 		t.Fatalf("consistency: got %+v, %v", con, err)
 	}
-	// Both are of one tree: leaf 3 is the second node of the consistency proof, and the tree of 3 is made of two more.
-	want, err := in.root(Hash(con.Path[1]))
-	if err != nil {
-		t.Fatal(err)
+	if got, err := con.root(root3); err != nil || got != root5 {
+		t.Errorf("from 3 entries to 5: got root %x, want %x (%v)", got, root5, err)
 	}
-	old := Hash(rfc6962.DefaultHasher.HashChildren(con.Path[2], con.Path[0]))
-	got, err := con.root(old)
-	if err != nil || got != want {
-		t.Errorf("root of 5 entries: got %x, want %x (%v)", got, want, err)
+	everyByte(t, con.Path, func() bool { got, err := con.root(root3); return err == nil && got == root5 })
+	_, err = VerifyConsistency(raw, Head{Size: 3, Root: root3}, statement.Keys{})
+	wantReason(t, err, denial.LogInconsistent)
+}
+
+// everyByte changes each byte of path, one at a time, and fails if holds still says yes.
+func everyByte(t *testing.T, path [][]byte, holds func() bool) {
+	t.Helper()
+	for i, n := range path {
+		for j := range n {
+			n[j] ^= 1
+			if holds() {
+				t.Errorf("node %d with byte %d changed still leads to the root", i, j)
+			}
+			n[j] ^= 1
+		}
+	}
+	if !holds() {
+		t.Error("the path as it was does not lead to the root")
 	}
 }
