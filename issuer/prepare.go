@@ -28,8 +28,9 @@ type Prepared struct {
 }
 
 // Prepare makes a key for a purpose, or takes the named one that the token has, logs its birth, and has the key in use name it as
-// the one that follows. A key that the issuer has had in use or announced before is refused (306).
-func (i *Issuer) Prepare(ctx context.Context, maker Maker, purpose string, key statement.Thumbprint) (*Prepared, error) {
+// the one that follows. If born is given, the key is the one that was born so, in a ceremony, and the token must still state
+// the same of it (904). A key that the issuer has had in use or announced before is refused (306).
+func (i *Issuer) Prepare(ctx context.Context, maker Maker, purpose string, key statement.Thumbprint, born *record.Birth) (*Prepared, error) {
 	if record.KindsOf(purpose) == nil {
 		return nil, denial.New(denial.RequestLimit, "a key is for artifact, record, log or status")
 	}
@@ -38,6 +39,9 @@ func (i *Issuer) Prepare(ctx context.Context, maker Maker, purpose string, key s
 	use, err := i.keys.current(ctx, i.log)
 	if err != nil {
 		return nil, err
+	}
+	if born != nil {
+		key = born.Key.Thumbprint()
 	}
 	if key == (statement.Thumbprint{}) {
 		if key, err = maker.Make(ctx, purpose, use.ring.Of(purpose)[0].Thumbprint()); err != nil {
@@ -50,6 +54,12 @@ func (i *Issuer) Prepare(ctx context.Context, maker Maker, purpose string, key s
 	birth, err := maker.Birth(ctx, purpose, key)
 	if err != nil {
 		return nil, err
+	}
+	if born != nil {
+		if !born.SameKey(birth) {
+			return nil, denial.New(denial.HSMKeyPolicy, "the token states something else of the key than at its birth")
+		}
+		birth = born
 	}
 	if err := i.logBirth(ctx, birth); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/governed-execution/writ/denial"
@@ -116,6 +117,12 @@ type Birth struct {
 	Attributes map[string]string `cbor:"3,keyasint"` // PKCS#11 attribute to value, in words
 	Token      map[string]string `cbor:"4,keyasint"` // module, manufacturer, model, serial, label
 	Ceremony   *Ceremony         `cbor:"5,keyasint,omitempty"`
+}
+
+// SameKey reports whether what a token states of a key now is what it stated at the birth b: the purpose, the key, every
+// attribute, and the token.
+func (b *Birth) SameKey(now *Birth) bool {
+	return now.Purpose == b.Purpose && now.Key.Equal(b.Key) && maps.Equal(now.Attributes, b.Attributes) && now.Token["serial"] == b.Token["serial"]
 }
 
 // Ceremony tells before whom a key was made. The transcript that it names shows it to whoever has the keys of the

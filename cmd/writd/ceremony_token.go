@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -64,11 +63,29 @@ func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer 
 		if err != nil {
 			return nil, err
 		}
-		if now.Purpose != b.Purpose || !maps.Equal(now.Attributes, b.Attributes) || now.Token["serial"] != b.Token["serial"] {
+		if !b.SameKey(&now) {
 			return nil, denial.New(denial.HSMKeyPolicy, "the token states something else of the %s key than at its birth", b.Purpose)
 		}
 	}
 	return born, nil
+}
+
+// birthIn returns the birth of the key that a ceremony made for a purpose. It refuses a ceremony that is not complete, is for another
+// issuer, or made no such key (409).
+func birthIn(script, issuer, purpose string) (*record.Birth, error) {
+	s, st, err := filesOf(script).open()
+	if err != nil {
+		return nil, err
+	}
+	born, err := st.Births()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(born, func(b record.Birth) bool { return b.Purpose == purpose })
+	if s.Issuer != issuer || i < 0 {
+		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made no %s key", purpose)
+	}
+	return &born[i], nil
 }
 
 // hostTPM is the path of the TPM of the host.

@@ -152,20 +152,21 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 
 func newCommand(path *string) *cobra.Command {
 	var f changeFlags
-	var from string
+	var from, script string
 	cmd := &cobra.Command{
 		Use:   "new PURPOSE",
 		Short: "Make a key on the token; with --draft, announce it before it is used",
 		Long: `New makes a key for artifact, record, log or status beside the one in use, reads its attributes back and logs its birth.
 Copy it to a standby token then, by the means of the vendor, and put it in use with writd keys rotate PURPOSE --key THUMBPRINT.
-With --draft the act announces it: relying parties learn of it before it signs anything.`,
+With --draft the act announces it: relying parties learn of it before it signs anything. With --ceremony SCRIPT.toml the key is the one
+that a ceremony has made for the purpose (writd ceremony), and its birth in the log says so.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, begins, err := purposeAndTime(*path, args[0], from)
 			if err != nil {
 				return err
 			}
-			p, err := c.prepare(cmd.Context(), args[0], "")
+			p, err := c.prepare(cmd.Context(), args[0], "", script)
 			if err != nil {
 				return err
 			}
@@ -178,6 +179,7 @@ With --draft the act announces it: relying parties learn of it before it signs a
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().StringVar(&script, "ceremony", "", "the key is the one that was made by this script")
 	cmd.Flags().StringVar(&from, "from", "", "with --draft: it signs not before this time, such as 2027-01-01T00:00:00Z; default now")
 	return cmd
 }
@@ -208,12 +210,12 @@ func moment(text string) (uint64, error) {
 
 func rotateCommand(path *string) *cobra.Command {
 	var f changeFlags
-	var key, fell string
+	var key, fell, script string
 	cmd := &cobra.Command{
 		Use:   "rotate PURPOSE",
 		Short: "Draft the act that puts another key in use in place of the present one",
-		Long: `Rotate makes a key for artifact, record, log or status (or takes --key, which the token has), logs its birth, has the key
-in use name it, and drafts the act: announce the new key, retire the present one, activate the new one. All of it takes effect in
+		Long: `Rotate makes a key for artifact, record, log or status (or takes --key, which the token has, or the key that a --ceremony
+has made), logs its birth, has the key in use name it, and drafts the act: announce the new key, retire the present one, activate the new one. All of it takes effect in
 one transaction, so that nothing is signed by none or by both.
 
 If the present key has fallen into other hands, --compromised says since when: what was logged from then on is no longer accepted.`,
@@ -229,17 +231,19 @@ If the present key has fallen into other hands, --compromised says since when: w
 			if fell == "" {
 				since = 0
 			}
-			return c.rotate(cmd, f, args[0], key, since)
+			return c.rotate(cmd, f, args[0], key, script, since)
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&key, "key", "", "thumbprint of the key to put in use; default: make one")
+	cmd.Flags().StringVar(&script, "ceremony", "", "the key to put in use is the one that was made by this script")
+	cmd.MarkFlagsMutuallyExclusive("key", "ceremony")
 	cmd.Flags().StringVar(&fell, "compromised", "", "the present key is compromised since this time, instead of retired")
 	return cmd
 }
 
 // rotate drafts the change that puts a key in use. One that was announced is named already.
-func (c *config) rotate(cmd *cobra.Command, f changeFlags, purpose, key string, fell uint64) error {
+func (c *config) rotate(cmd *cobra.Command, f changeFlags, purpose, key, script string, fell uint64) error {
 	id, err := issuer.ParseThumbprint(key)
 	if err != nil {
 		return fmt.Errorf("%w: --key: %w", errMisuse, err)
@@ -252,7 +256,7 @@ func (c *config) rotate(cmd *cobra.Command, f changeFlags, purpose, key string, 
 	p := &issuer.Prepared{Sequence: ring.Sequence() + 1, Previous: head[:]}
 	var steps []record.KeyStep
 	if k := ring.Find(id); k == nil {
-		if p, err = c.prepare(cmd.Context(), purpose, key); err != nil {
+		if p, err = c.prepare(cmd.Context(), purpose, key, script); err != nil {
 			return err
 		}
 		id = p.Birth.Key.Thumbprint()
@@ -368,10 +372,21 @@ func (c *config) draftChange(cmd *cobra.Command, f changeFlags, p *issuer.Prepar
 	return output(cmd, map[string]any{"draft": f.draft, "sequence": p.Sequence, "act": statement.DigestOf(d.Payload).String()}, text.String())
 }
 
-// prepare has the writd that serves prepare a key, over its admin socket, or does it itself while none serves.
-func (c *config) prepare(ctx context.Context, purpose, key string) (*issuer.Prepared, error) {
+// prepare has the writd that serves prepare a key, over its admin socket, or does it itself while none serves. With a script the
+// key is the one of its ceremony.
+func (c *config) prepare(ctx context.Context, purpose, key, script string) (*issuer.Prepared, error) {
+	var born *record.Birth
+	if script != "" {
+		g, _, err := c.readKeys(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if born, err = birthIn(script, g.Issuer, purpose); err != nil {
+			return nil, err
+		}
+	}
 	if c.serving() {
-		raw, err := client.NewAdmin(c.AdminSocket).PrepareKey(ctx, purpose, key)
+		raw, err := client.NewAdmin(c.AdminSocket).PrepareKey(ctx, purpose, key, born)
 		if err != nil {
 			return nil, err
 		}
@@ -386,7 +401,7 @@ func (c *config) prepare(ctx context.Context, purpose, key string) (*issuer.Prep
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.issuer.Prepare(ctx, issuerToken{s.token}, purpose, id)
+	p, err := s.issuer.Prepare(ctx, issuerToken{s.token}, purpose, id, born)
 	return p, errors.Join(err, s.close())
 }
 

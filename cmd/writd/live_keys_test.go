@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +14,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -198,6 +203,96 @@ func TestLifeOfAKey(t *testing.T) {
 		t.Errorf("a change that was overtaken: got %v", err)
 	}
 	m.asked()
+	l.stop()
+	l.must("fsck")
+}
+
+// hold has participants hold a ceremony by a script, until it is over.
+func (l *live) hold(script string, who []statement.Signer) {
+	l.Helper()
+	for l.must("ceremony", "run", l.path(script+".toml")); ; l.must("ceremony", "run", l.path(script+".toml")) {
+		data, err := os.ReadFile(l.path(script + ".step"))
+		if errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		b := must(must(record.DecodeDraft(data))(l).Sign(l.Context(), who[0]))(l)
+		for _, p := range who[1:] {
+			b = must(b.Cosign(l.Context(), p))(l)
+		}
+		l.write(script+".step", must(b.Encode())(l))
+	}
+}
+
+// TestAKeyOfACeremonyIsPutInUse: the birth before witnesses of a key that replaces another is in the log and in the act.
+func TestAKeyOfACeremonyIsPutInUse(t *testing.T) {
+	l := newLive(t, softTable(softToken(t)))
+	who := append(slices.Clone(l.people), newPerson(t))
+	writeScript := func(name, issuer, purpose string) {
+		s := fmt.Sprintf("schema = 1\ntitle = \"Another key\"\nplace = \"Room 4\"\nissuer = %q\n", issuer)
+		for i, role := range []string{"custodian", "custodian", "witness"} {
+			s += fmt.Sprintf("[[participant]]\nperson = %q\nrole = %q\nkey = \"\"\"\n%s\"\"\"\n", person(i), role, must(who[i].Key().PEM())(t))
+		}
+		s += "[[step]]\ndo = \"confirm\"\nsay = \"All are present.\"\n"
+		s += fmt.Sprintf("[[step]]\ndo = \"make-key\"\npurpose = %q\nreplaces = %q\n", purpose, l.key(purpose, record.KeyActive).Thumbprint)
+		for _, do := range []string{"read-back", "birth"} {
+			s += fmt.Sprintf("[[step]]\ndo = %q\npurpose = %q\n", do, purpose)
+		}
+		l.write(name+".toml", []byte(s))
+	}
+	refused := func(why string, args ...string) {
+		t.Helper()
+		if status, out := l.status(append([]string{"keys", "rotate", "--draft", l.path("bad")}, args...)...); status != 1 || !strings.Contains(out, why) {
+			t.Errorf("writd keys rotate %s: exit status %d\n%s", strings.Join(args, " "), status, out)
+		}
+	}
+	writeScript("first", liveIssuer, "status")
+	refused("409 DUAL_CONTROL_MISSING: the ceremony is not complete", "status", "--ceremony", l.path("first.toml"))
+	l.hold("first", who) // nobody serves
+	refused("409 DUAL_CONTROL_MISSING: the ceremony is for another issuer, or made no log key", "log", "--ceremony", l.path("first.toml"))
+	l.must("keys", "rotate", "status", "--ceremony", l.path("first.toml"), "--draft", l.path("change"))
+	l.serve()
+	l.admit()
+	old := l.trust()
+	if err := l.signed("change"); err != nil {
+		t.Fatal(err)
+	}
+	refused("306 KEY_AMBIGUOUS", "status", "--ceremony", l.path("first.toml"))
+
+	writeScript("second", liveIssuer, "artifact")
+	l.hold("second", who) // while writd serves
+	before := l.key("artifact", record.KeyActive)
+	l.change("rotate", "artifact", "--ceremony", l.path("second.toml"))
+	var c record.KeyChange
+	if err := statement.Unmarshal(must(record.DecodeDraft(must(os.ReadFile(l.path("change")))(t)))(t).Payload, &c); err != nil {
+		t.Fatal(err)
+	}
+	if b := c.Births(); len(b) != 1 || b[0].Ceremony == nil || len(b[0].Ceremony.Persons) != 3 {
+		t.Errorf("the births of the act: got %+v", b)
+	}
+	if l.key("artifact", record.KeyActive).Thumbprint == before.Thumbprint {
+		t.Error("the key of the ceremony is not in use")
+	}
+	writeScript("elsewhere", "https://other.example", "artifact")
+	l.hold("elsewhere", who)
+	refused("409 DUAL_CONTROL_MISSING: the ceremony is for another issuer", "artifact", "--ceremony", l.path("elsewhere.toml"))
+	// writd itself holds a birth against the token, whatever the operator's command says.
+	other := must(birthIn(l.path("elsewhere.toml"), "https://other.example", "artifact"))(t)
+	for what, spoil := range map[string]func(b *record.Birth){
+		"an attribute": func(b *record.Birth) { b.Attributes["CKA_SENSITIVE"] = "false" },
+		"the serial":   func(b *record.Birth) { b.Token["serial"] = "1" },
+		"the purpose":  func(b *record.Birth) { b.Purpose = "log" },
+	} {
+		b := *other
+		b.Attributes, b.Token = maps.Clone(b.Attributes), maps.Clone(b.Token)
+		spoil(&b)
+		if _, err := client.NewAdmin(l.path("admin.sock")).PrepareKey(t.Context(), "artifact", "", &b); !denial.Is(err, denial.HSMKeyPolicy) {
+			t.Errorf("with %s changed: got %v", what, err)
+		}
+	}
+
+	m := l.enrol("spiffe://example/host/a")
+	defer m.close()
+	l.relying(old, m.asked())
 	l.stop()
 	l.must("fsck")
 }

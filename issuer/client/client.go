@@ -177,9 +177,17 @@ func (c *Client) Keys(ctx context.Context) ([]byte, error) {
 }
 
 // PrepareKey asks the admin socket for a key for a purpose, or to take the one that the token has under a thumbprint in
-// hexadecimal, and returns what issuer.Prepare does, encoded.
-func (c *Client) PrepareKey(ctx context.Context, purpose, key string) ([]byte, error) {
-	return c.do(ctx, c.http, call{"POST", "/v1/keys/" + url.PathEscape(purpose) + "?key=" + url.QueryEscape(key), "", nil, 1 << 20})
+// hexadecimal, and returns what issuer.Prepare does, encoded. If born is not nil the key is the one that was born so in a ceremony.
+func (c *Client) PrepareKey(ctx context.Context, purpose, key string, born *record.Birth) ([]byte, error) {
+	k := call{"POST", "/v1/keys/" + url.PathEscape(purpose) + "?key=" + url.QueryEscape(key), "", nil, 1 << 20}
+	if born != nil {
+		data, err := statement.Marshal(born)
+		if err != nil {
+			return nil, err
+		}
+		k.media, k.body = wire.MediaBirth, data
+	}
+	return c.do(ctx, c.http, k)
 }
 
 // Genesis fetches the genesis act. It is worth nothing until it is compared with a pinned digest.

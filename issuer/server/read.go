@@ -9,6 +9,8 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/wire"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 )
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +51,8 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, wire.MediaKeys, data)
 }
 
-// prepareKey makes a key on the token, or takes the one that the query names, and has the key in use name it.
+// prepareKey makes a key on the token, or takes the one that the query names or whose birth in a ceremony is the body, and has the
+// key in use name it.
 func (s *Server) prepareKey(w http.ResponseWriter, r *http.Request) {
 	known := func(err error) { s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true}) }
 	if s.maker == nil {
@@ -57,20 +60,39 @@ func (s *Server) prepareKey(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key, err := issuer.ParseThumbprint(r.URL.Query().Get("key"))
-	if err == nil {
-		_, err = body(w, r, "", 0)
-	}
 	if err != nil {
 		known(err)
 		return
 	}
-	p, err := s.issuer.Prepare(r.Context(), s.maker, r.PathValue("purpose"), key)
+	born, err := birthOf(w, r)
+	if err != nil {
+		known(err)
+		return
+	}
+	p, err := s.issuer.Prepare(r.Context(), s.maker, r.PathValue("purpose"), key, born)
 	if err != nil {
 		known(err)
 		return
 	}
 	s.log.Info("key prepared", "purpose", p.Birth.Purpose, "key", p.Birth.Key.Thumbprint().String())
 	s.answerCBOR(w, r, wire.MediaKeys, p)
+}
+
+// maxBirth bounds the birth of a key with the quote of its host, in bytes.
+const maxBirth = 16 << 10
+
+// birthOf reads the birth of a key that was made in a ceremony; nil if the request has no body.
+func birthOf(w http.ResponseWriter, r *http.Request) (*record.Birth, error) {
+	if r.ContentLength == 0 {
+		_, err := body(w, r, "", 0)
+		return nil, err
+	}
+	data, err := body(w, r, wire.MediaBirth, maxBirth)
+	if err != nil {
+		return nil, err
+	}
+	born := &record.Birth{}
+	return born, statement.Unmarshal(data, born)
 }
 
 func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {

@@ -19,6 +19,7 @@ const (
 	MediaArtifact   = "application/vnd.writ.authz+cwt"
 	MediaStatus     = "application/statuslist+cwt"
 	MediaKeys       = "application/vnd.writ.keys+cbor"
+	MediaBirth      = "application/vnd.writ.birth+cbor"
 	MediaProblem    = "application/problem+json"
 	MediaCOSE       = "application/cose" // SCRAPI: signed statements and receipts
 	MediaCBOR       = "application/cbor" // SCRAPI: keys
