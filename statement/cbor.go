@@ -77,10 +77,7 @@ func Unmarshal(data []byte, v any) error {
 		}
 		return denial.New(denial.PayloadForm, "a value has the wrong type or length")
 	}
-	again, ok := buffers.Get().(*bytes.Buffer)
-	if !ok {
-		again = &bytes.Buffer{}
-	}
+	again := buffers.Get().(*bytes.Buffer)
 	again.Reset()
 	defer buffers.Put(again)
 	err := encMode.MarshalToBuffer(v, again)
@@ -91,7 +88,7 @@ func Unmarshal(data []byte, v any) error {
 }
 
 // buffers holds what Unmarshal encodes into.
-var buffers sync.Pool
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // differs names the reason why data, decoded and encoded again, gives other bytes.
 func differs(data, again []byte) error {

@@ -2,6 +2,7 @@ package statement
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -68,5 +69,21 @@ func TestNoStatementIsACheckpoint(t *testing.T) {
 	}
 	if tbs := toBeSigned(nil, nil); tbs[0] < 0x80 || tbs[0] >= 0xc0 { // a continuation byte: no UTF-8 text begins with it
 		t.Errorf("a Sig_structure begins with %#x", tbs[0])
+	}
+}
+
+func TestACheckpointThatCannotBeWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	if text, err := CheckpointText("a b", 1, [32]byte{}); err == nil || text != "" {
+		t.Errorf("text: got %q, %v", text, err)
+	}
+	if tbs, err := ComposeCheckpoint("a b", 1, [32]byte{}); err == nil || tbs.Bytes() != nil {
+		t.Errorf("structure: got %q, %v", tbs.Bytes(), err)
+	}
+	_, s := newSigner(t)
+	fault := errors.New("token removed")
+	odd := oddSigner{s, func(ToBeSigned) ([]byte, error) { return nil, fault }}
+	if text, sig, err := SignCheckpoint(t.Context(), odd, "issuer.example/log", 1, [32]byte{}); !errors.Is(err, fault) || text != "" || sig != nil {
+		t.Errorf("a fault of the token: got %q, %x, %v", text, sig, err)
 	}
 }

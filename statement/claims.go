@@ -61,8 +61,8 @@ func parseClaims(item []byte) (c Claims, err error) {
 }
 
 func positive(what string, item []byte) (uint64, error) {
-	n, ok := integer(item)
-	if !ok || n <= 0 || n > maxTime {
+	n, _ := integer(item) // what is no integer is 0
+	if n <= 0 || n > maxTime {
 		return 0, denial.New(denial.TimeMalformed, "%s is not a positive integer of at most 2^53", what)
 	}
 	return uint64(n), nil

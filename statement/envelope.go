@@ -131,17 +131,14 @@ func (e *Envelope) Payload() []byte { return bytes.Clone(e.payload) }
 
 // Claims returns the unverified CWT claims of the header; zero if they are absent or malformed.
 func (e *Envelope) Claims() Claims {
-	c, err := parseClaims(e.labels.find(labelClaims))
-	if err != nil {
-		return Claims{}
-	}
+	c, _ := parseClaims(e.labels.find(labelClaims)) // zero beside an error
 	return c
 }
 
 // KeyID returns the unverified kid and whether it has the form of a thumbprint.
 func (e *Envelope) KeyID() (t Thumbprint, ok bool) {
-	kid, ok := byteString(e.labels.find(labelKeyID))
-	if !ok || len(kid) != len(t) {
+	kid, _ := byteString(e.labels.find(labelKeyID)) // empty if it is none
+	if len(kid) != len(t) {
 		return t, false
 	}
 	return Thumbprint(kid), true
@@ -201,7 +198,7 @@ func (e *Envelope) fits(k Kind) error {
 	if f.name == "" {
 		return denial.New(denial.WrongType, "unknown kind")
 	}
-	if e.labels.find(labelCrit) != nil || e.unprotected.find(labelCrit) != nil || e.others {
+	if e.unprotected.find(labelCrit) != nil || e.others { // a protected one is refused below, with every label that is not known
 		return denial.New(denial.CritUnknown, "a header that this version does not know is marked critical or signed")
 	}
 	for _, h := range e.labels {

@@ -3,6 +3,8 @@ package statement
 import (
 	"bytes"
 	"math"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -208,10 +210,17 @@ func TestTheZeroValuesAreRefused(t *testing.T) {
 
 func TestAnEnvelopeIsACopy(t *testing.T) {
 	_, s := newSigner(t)
-	raw := mustSign(t, s, Artifact, []byte{0xa1, 0x01, 0x01})
-	want := bytes.Clone(raw)
+	leaf := mustSign(t, s, Artifact, []byte{0xa1, 0x01, 0x01})
+	want := bytes.Clone(leaf)
+	raw, err := Attach(leaf, []byte("receipt"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	e := mustDecode(t, raw)
 	clear(raw)
+	if r, err := e.Receipts(); err != nil || len(r) != 1 || string(r[0]) != "receipt" {
+		t.Errorf("the receipts changed with their source: %q, %v", r, err)
+	}
 	clear(e.Leaf())
 	clear(e.Payload())
 	v, err := e.Verify(trust(t, s.Key(), Artifact), Artifact)
@@ -221,5 +230,97 @@ func TestAnEnvelopeIsACopy(t *testing.T) {
 	clear(v.Payload())
 	if !bytes.Equal(v.Leaf(), want) || !bytes.Equal(v.Payload(), []byte{0xa1, 0x01, 0x01}) {
 		t.Error("the envelope changed with its source")
+	}
+}
+
+func TestOpeningsStandBesideTheAct(t *testing.T) {
+	_, s := newSigner(t)
+	leaf := mustSign(t, s, Enrolment, []byte{0xa0})
+	if o, err := mustDecode(t, leaf).Openings(); o != nil || err != nil {
+		t.Errorf("none: got %x, %v", o, err)
+	}
+	want := [][]byte{[]byte("salt and value"), {}}
+	raw, err := WithOpenings(leaf, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := mustDecode(t, raw)
+	if got, err := e.Openings(); err != nil || !reflect.DeepEqual(got, want) || !bytes.Equal(e.Leaf(), leaf) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	p := artifactParts(t, s)
+	p.unprotected = encode(t, map[int64]any{labelOpenings: "text"})
+	_, err = mustDecode(t, p.build(t)).Openings()
+	wantDenial(t, err, denial.PayloadForm)
+}
+
+// The numbers are those of the COSE registry, RFC 9942, RFC 9995 and RFC 9596; the last is Writ's own.
+func TestTheLabelsAreTheRegisteredOnes(t *testing.T) {
+	for name, c := range map[string][2]int64{
+		"alg": {labelAlg, 1}, "crit": {labelCrit, 2}, "content type": {labelContent, 3}, "kid": {labelKeyID, 4}, "CWT claims": {labelClaims, 15},
+		"typ": {labelType, 16}, "payload-hash-alg": {labelHashAlg, 258}, "preimage content type": {labelPreimage, 259},
+		"receipts": {labelReceipts, 394}, "vds": {labelVDS, 395}, "vdp": {labelProofs, 396}, "openings": {labelOpenings, -90010},
+	} {
+		if c[0] != c[1] {
+			t.Errorf("%s is %d, want %d", name, c[0], c[1])
+		}
+	}
+}
+
+// Labels that are not integers are refused in the protected header, and ignored in the other: they are never the same label.
+func TestTextLabelsInBothHeaders(t *testing.T) {
+	_, s := newSigner(t)
+	p := artifactParts(t, s)
+	labels := map[any]any{"x": 1}
+	for k, v := range p.labels {
+		labels[k] = v
+	}
+	p.protected, p.unprotected = encode(t, labels), encode(t, map[string]any{"y": 1})
+	_, err := mustDecode(t, p.build(t)).Verify(trust(t, s.Key(), Artifact), Artifact)
+	wantDenial(t, err, denial.CritUnknown)
+}
+
+func TestAPayloadOfAnotherTypeIsNotDecoded(t *testing.T) {
+	for _, payload := range [][]byte{{0x61, 'x'}, {0xa0}, {0xf4}, {0x01}} {
+		_, err := Decode(slices.Concat([]byte{0xd2, 0x84, 0x40, 0xa0}, payload, []byte{0x40}), 100)
+		wantDenial(t, err, denial.PayloadForm)
+	}
+}
+
+func TestAKidThatIsNoThumbprintIsNone(t *testing.T) {
+	_, s := newSigner(t)
+	for name, kid := range map[string]any{"text": "0123456789abcdef0123456789abcdef", "short": make([]byte, 31), "long": make([]byte, 33), "null": nil} {
+		p := artifactParts(t, s)
+		p.labels[labelKeyID] = kid
+		if id, ok := mustDecode(t, p.build(t)).KeyID(); ok || id != (Thumbprint{}) {
+			t.Errorf("%s: got %s, %v", name, id, ok)
+		}
+	}
+}
+
+func TestAStatementWithoutATypeIsOfNoKind(t *testing.T) {
+	_, s := newSigner(t)
+	p := artifactParts(t, s)
+	delete(p.labels, labelType)
+	e := mustDecode(t, p.build(t))
+	for _, kind := range []Kind{0, kinds, Checkpoint} {
+		_, err := e.Verify(trust(t, s.Key(), kind), kind)
+		wantDenial(t, err, denial.WrongType)
+	}
+	if k := e.Kind(); k != 0 {
+		t.Errorf("it is a %s", k)
+	}
+}
+
+func TestEveryKindHasAName(t *testing.T) {
+	seen := map[string]bool{"": true, "unknown kind": true}
+	for _, k := range append(Kinds(), Checkpoint) {
+		if seen[k.String()] {
+			t.Errorf("kind %d is called %q, as another", k, k)
+		}
+		seen[k.String()] = true
+	}
+	if Artifact.String() != "artifact" || Checkpoint.String() != "checkpoint" {
+		t.Errorf("got %s, %s", Artifact, Checkpoint)
 	}
 }

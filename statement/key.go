@@ -145,7 +145,7 @@ func (k Key) Public() crypto.PublicKey { return k.pub }
 func (k Key) Thumbprint() Thumbprint { return k.thumb }
 
 // Equal reports whether both are the same valid key.
-func (k Key) Equal(o Key) bool { return k.Valid() && o.Valid() && k.thumb == o.thumb }
+func (k Key) Equal(o Key) bool { return k.Valid() && k.thumb == o.thumb }
 
 // COSE returns the COSE_Key in deterministic CBOR: the required parameters only.
 func (k Key) COSE() []byte { return bytes.Clone(k.cose) }
@@ -158,12 +158,9 @@ func (k Key) MarshalCBOR() ([]byte, error) {
 	return k.COSE(), nil
 }
 
-// UnmarshalCBOR decodes a COSE_Key map.
-func (k *Key) UnmarshalCBOR(data []byte) error {
-	parsed, err := ParseKey(data)
-	if err == nil {
-		*k = parsed
-	}
+// UnmarshalCBOR decodes a COSE_Key map. Beside an error the key is the zero Key.
+func (k *Key) UnmarshalCBOR(data []byte) (err error) {
+	*k, err = ParseKey(data)
 	return err
 }
 

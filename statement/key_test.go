@@ -117,8 +117,23 @@ func TestParseKeyRefuses(t *testing.T) {
 			}
 		})
 	}
-	_, err := ParseKey(append(s.Key().COSE(), 0))
-	wantDenial(t, err, denial.TrailingData)
+	cose := s.Key().COSE()
+	for name, c := range map[string]struct {
+		data []byte
+		want denial.Reason
+	}{
+		"a byte behind":           {append(bytes.Clone(cose), 0), denial.TrailingData},
+		"x and y without a map":   {cose[8:], denial.NotCanonical},
+		"the half of it":          {cose[:11], denial.StructureLimit},
+		"y cut short":             {cose[:len(cose)-6], denial.StructureLimit},
+		"x and y in one string":   {slices.Concat(cose[:8], p256.X, []byte{0x22, 0x58, 33}, p256.Y), denial.StructureLimit},
+		"nothing behind the head": {cose[:8], denial.StructureLimit},
+	} {
+		k, err := ParseKey(c.data)
+		if !denial.Is(err, c.want) || k.Valid() {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+	}
 }
 
 // TestEd25519KeysOfSmallOrder lists the encodings of the eight points whose order divides 8, and other bad ones: with
@@ -215,6 +230,8 @@ func TestParsePEMRefuses(t *testing.T) {
 		"a byte behind": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: append(block.Bytes, 0)}),
 		"cut short":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: block.Bytes[:20]}),
 		"RSA":           pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+		"a broken block, and another type behind it": slices.Concat([]byte("-----BEGIN PUBLIC KEY-----\n*\n"),
+			pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes})),
 	} {
 		if k, err := ParsePEM(text); err == nil || k.Valid() {
 			t.Errorf("%s is accepted", name)
@@ -237,6 +254,52 @@ func TestSignaturesAreEncodedAsDER(t *testing.T) {
 					t.Errorf("%x: got %x, want %x", sig, got, want)
 				}
 			}
+		}
+	}
+}
+
+func TestAPointOfAnotherCurveIsNoKey(t *testing.T) {
+	priv, _ := newSigner(t)
+	pub := priv.PublicKey
+	pub.Curve = elliptic.P384()
+	_, err := NewKey(&pub)
+	wantDenial(t, err, denial.AlgKeyMismatch)
+}
+
+// Each algorithm belongs to one curve, whatever the length of its signatures.
+func TestC04_EveryAlgorithmWithEveryKey(t *testing.T) {
+	_, p256 := newSigner(t)
+	_, p384 := newCurveSigner(t, elliptic.P384())
+	for _, c := range []struct {
+		signer Signer
+		good   []Algorithm
+	}{{p256, []Algorithm{ES256, ESP256}}, {p384, []Algorithm{ES384, ESP384}}, {newEdSigner(t), []Algorithm{EdDSA, Ed25519}}} {
+		for _, alg := range []Algorithm{ES256, ESP256, ES384, ESP384, EdDSA, Ed25519} {
+			p := artifactParts(t, c.signer)
+			p.labels[labelAlg] = alg
+			_, err := verifyArtifact(p.build(t), trust(t, c.signer.Key(), Artifact))
+			if slices.Contains(c.good, alg) {
+				if err != nil {
+					t.Errorf("%d with its key: %v", alg, err)
+				}
+				continue
+			}
+			wantDenial(t, err, denial.AlgKeyMismatch)
+		}
+	}
+}
+
+func TestKeysAreAddedOneByOne(t *testing.T) {
+	var keys Keys
+	all := testKeys(t)
+	for _, k := range all {
+		if err := keys.Add(k, Artifact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, k := range all {
+		if !keys.Has(k.Thumbprint(), Artifact) || keys.Has(k.Thumbprint(), Record) {
+			t.Errorf("key %d is not trusted for what it was added for alone", i)
 		}
 	}
 }

@@ -56,9 +56,6 @@ func (s *scanner) head() (major byte, arg uint64, err error) {
 		arg = arg<<8 | uint64(c)
 	}
 	s.pos += n
-	if major == 7 {
-		return 0, 0, denial.New(denial.NotCanonical, "a float or an unassigned simple value")
-	}
 	if shortest := [...]uint64{24, 1 << 8, 1 << 16, 1 << 32}[info-24]; arg < shortest {
 		return 0, 0, denial.New(denial.NotCanonical, "an integer or length is not in its shortest form")
 	}
@@ -101,7 +98,7 @@ func (s *scanner) item(depth int) error {
 		return s.pairs(arg, depth)
 	case 7:
 		if arg < 20 || arg > 22 {
-			return denial.New(denial.NotCanonical, "a simple value other than false, true and null")
+			return denial.New(denial.NotCanonical, "a float, or a simple value other than false, true and null")
 		}
 		return nil
 	}

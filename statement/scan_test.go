@@ -10,7 +10,7 @@ import (
 func TestScanAcceptsOneEncodingOnly(t *testing.T) {
 	for _, good := range []string{
 		"00", "17", "1818", "18ff", "190100", "1a00010000", "1b0000000100000000", "1bffffffffffffffff", "20", "3bffffffffffffffff",
-		"40", "4101", "60", "62c3bc", "80", "820102", "a0", "a10101", "a201010202", "a2010120f6", "a2414101616102",
+		"40", "4101", "60", "62c3bc", "80", "820102", "a0", "a10101", "a201010202", "a2010120f6", "a2414101616102", "a142010200",
 		"f4", "f5", "f6", "818181818181818101", "8181818181818180",
 	} {
 		if err := Scan(unhex(t, good)); err != nil {
@@ -58,7 +58,11 @@ func TestScanAcceptsOneEncodingOnly(t *testing.T) {
 		"c24101":                             denial.NotCanonical,
 		"d83d01":                             denial.NotCanonical,
 		"d9d9f701":                           denial.NotCanonical,
-		"a18001":                             denial.NotCanonical, // keys
+		"a1180100":                           denial.NotCanonical, // keys
+		"a11f00":                             denial.NotCanonical,
+		"a1190100":                           denial.NotCanonical,
+		"a1":                                 denial.NotCanonical,
+		"a18001":                             denial.NotCanonical,
 		"a1a001":                             denial.NotCanonical,
 		"a1f401":                             denial.NotCanonical,
 		"a1f601":                             denial.NotCanonical,

@@ -3,11 +3,14 @@ package statement
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -215,5 +218,53 @@ func TestNewSignerRefuses(t *testing.T) {
 	}
 	if _, err := NewSigner(rsaKey); err == nil {
 		t.Error("RSA is accepted")
+	}
+}
+
+func TestComposeRefusesWhatSignRefuses(t *testing.T) {
+	_, s := newSigner(t)
+	for name, c := range map[string]struct {
+		key    Key
+		kind   Kind
+		claims Claims
+	}{
+		"no kind":          {s.Key(), 0, testClaims},
+		"unknown kind":     {s.Key(), kinds, testClaims},
+		"no key":           {Key{}, Artifact, testClaims},
+		"issuer not UTF-8": {s.Key(), Artifact, Claims{Issuer: "\xff", Subject: "s"}},
+	} {
+		if tbs, err := Compose(c.key, c.kind, c.claims, []byte{0xa0}); err == nil || tbs.Bytes() != nil {
+			t.Errorf("%s: got %x, %v", name, tbs.Bytes(), err)
+		}
+	}
+}
+
+// A key may have signed no bytes at all, elsewhere: that is no signature over a structure.
+func TestTheEmptyStructureIsNeverSigned(t *testing.T) {
+	s := newEdSigner(t).(softSigner)
+	sig := ed25519.Sign(s.priv.(ed25519.PrivateKey), nil)
+	if !s.Key().verify(nil, sig) {
+		t.Fatal("the signature over nothing does not verify")
+	}
+	if (ToBeSigned{}).Verifies(s.Key(), sig) {
+		t.Error("the zero structure verifies")
+	}
+}
+
+// foreign is a private key that is no key of crypto/ecdsa, but says that it is one.
+type foreign struct{ crypto.Signer }
+
+func TestAForeignPrivateKeyIsNoSigner(t *testing.T) {
+	priv, _ := newSigner(t)
+	if s, err := NewSigner(foreign{priv}); err == nil || s != nil {
+		t.Errorf("got %v, %v", s, err)
+	}
+}
+
+func TestHeadsAreInTheirShortestForm(t *testing.T) {
+	for _, n := range []uint64{0, 23, 24, 255, 256, 65535, 65536, 1<<32 - 1, 1 << 32, 1<<33 - 1, math.MaxUint64} {
+		if got, want := AppendUint(nil, n), encode(t, n); !bytes.Equal(got, want) {
+			t.Errorf("%d: got %x, want %x", n, got, want)
+		}
 	}
 }

@@ -69,19 +69,18 @@ func (s *Stream) item(depth int) error {
 	if err != nil {
 		return err
 	}
-	switch major {
-	case 2, 3:
+	items := n
+	switch {
+	case major == 2 || major == 3:
 		return s.copy(n)
-	case 5:
-		n *= 2
-	case 4:
-	default:
+	case major != 4 && major != 5:
 		return nil
-	}
-	if depth == MaxDepth || n > 2*MaxArray {
+	case depth == MaxDepth || major == 4 && n > MaxArray || major == 5 && n > MaxMap:
 		return denial.New(denial.StructureLimit, "an item is nested too deep, or has too many elements")
+	case major == 5:
+		items *= 2
 	}
-	for ; n > 0; n-- {
+	for ; items > 0; items-- {
 		if err := s.item(depth + 1); err != nil {
 			return err
 		}

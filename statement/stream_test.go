@@ -2,8 +2,10 @@ package statement_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
+	"reflect"
 	"testing"
 	"testing/iotest"
 
@@ -84,6 +86,9 @@ func TestStreamRefuses(t *testing.T) {
 		"a float":                  {edit(2, 0xf9, 0, 0), denial.NotCanonical},
 		"a tag":                    {edit(2, 0xc1), denial.NotCanonical},
 		"a map with too many keys": {edit(0, 0xb8, 65), denial.StructureLimit},
+		"a string cut short":       {append(bytes.Clone(good[:2]), 0x63, 'a'), denial.NotCanonical},
+		"a head cut short":         {append(bytes.Clone(good[:2]), 0x19, 1), denial.NotCanonical},
+		"a reserved length":        {edit(2, 0x1c), denial.NotCanonical},
 	} {
 		if _, err := readStreamed(bytes.NewReader(c.raw)); !denial.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
@@ -92,5 +97,121 @@ func TestStreamRefuses(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := readStreamed(iotest.ErrReader(broken)); !errors.Is(err, broken) {
 		t.Errorf("a fault: got %v", err)
+	}
+}
+
+func TestStreamReadsEveryKindOfItem(t *testing.T) {
+	for _, want := range []any{uint64(0), uint64(24), uint64(1 << 16), uint64(1 << 32), int64(-1), "text", []byte("bytes"), false, []any{},
+		map[any]any{uint64(1): "a", "two": []any{uint64(2)}}} {
+		raw, err := statement.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := statement.NewStream(bytes.NewReader(append(raw, 7)))
+		var got any
+		var seven int
+		if err := errors.Join(s.Next(&got), s.Next(&seven), s.End()); err != nil || !reflect.DeepEqual(got, want) || seven != 7 {
+			t.Errorf("%x: got %v and %d, %v", raw, got, seven, err)
+		}
+	}
+}
+
+// longItem is a byte string that has, with its head, n bytes.
+func longItem(n int) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0x5a}, uint32(n-5))
+}
+
+func TestLimitsOfAStreamAreExact(t *testing.T) {
+	ones := func(head []byte, n int) []byte { return append(head, bytes.Repeat([]byte{1}, n)...) }
+	pairs := func(n int) (b []byte) {
+		b = statement.AppendMap(nil, n)
+		for i := range n {
+			b = append(statement.AppendUint(b, uint64(i)), 1)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		raw  []byte
+		read func(*statement.Stream) error
+		want denial.Reason // 0: it is read
+	}{
+		"an array":                   {raw: statement.AppendArray(nil, statement.MaxArray), read: func(s *statement.Stream) error { _, err := s.Array(); return err }},
+		"an array with one more":     {statement.AppendArray(nil, statement.MaxArray+1), func(s *statement.Stream) error { _, err := s.Array(); return err }, denial.StructureLimit},
+		"a map":                      {raw: statement.AppendMap(nil, statement.MaxMap), read: func(s *statement.Stream) error { _, err := s.Map(); return err }},
+		"an array as an item":        {raw: ones(statement.AppendArray(nil, statement.MaxArray), statement.MaxArray), read: next},
+		"one more as an item":        {ones(statement.AppendArray(nil, statement.MaxArray+1), statement.MaxArray+1), next, denial.StructureLimit},
+		"a map as an item":           {raw: pairs(statement.MaxMap), read: next},
+		"a map with one more":        {pairs(statement.MaxMap + 1), next, denial.StructureLimit},
+		"the deepest item":           {raw: append(bytes.Repeat([]byte{0x81}, statement.MaxDepth), 1), read: next},
+		"a deeper item":              {append(bytes.Repeat([]byte{0x81}, statement.MaxDepth+1), 1), next, denial.StructureLimit},
+		"the longest item":           {raw: ones(longItem(statement.MaxItem), statement.MaxItem-5), read: next},
+		"a byte more":                {ones(longItem(statement.MaxItem+1), statement.MaxItem-4), next, denial.StructureLimit},
+		"a head behind a long item":  {raw: append(ones(longItem(statement.MaxItem), statement.MaxItem-5), 0x80), read: nextThenArray},
+		"an item behind a long item": {raw: append(ones(longItem(statement.MaxItem), statement.MaxItem-5), 0x01), read: nextTwice},
+	} {
+		if err := c.read(statement.NewStream(bytes.NewReader(c.raw))); c.want == 0 && err != nil || c.want != 0 && !denial.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func next(s *statement.Stream) error {
+	var v any
+	return s.Next(&v)
+}
+
+func nextTwice(s *statement.Stream) error { return errors.Join(next(s), next(s)) }
+
+func nextThenArray(s *statement.Stream) error {
+	err := next(s)
+	if err == nil {
+		_, err = s.Array()
+	}
+	return err
+}
+
+// What is too deep or has too many elements is refused at its head, and not when all of it has been read.
+func TestAStreamReadsNoMoreThanItMust(t *testing.T) {
+	for name, head := range map[string][]byte{
+		"an array of millions": {0x9a, 0x00, 0x3f, 0xff, 0xff},
+		"a map of millions":    {0xba, 0x00, 0x1f, 0xff, 0xff},
+		"a deep array":         bytes.Repeat([]byte{0x81}, 1<<20),
+		"a long string":        {0x5a, 0x7f, 0xff, 0xff, 0xff},
+	} {
+		rest := &counter{r: io.MultiReader(bytes.NewReader(head), zeros{})}
+		if err := next(statement.NewStream(rest)); !denial.Is(err, denial.StructureLimit) || rest.n > 128<<10 {
+			t.Errorf("%s: read %d bytes, got %v", name, rest.n, err)
+		}
+	}
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestAFaultAtTheEndOfAStreamIsNoEnd(t *testing.T) {
+	broken := errors.New("broken")
+	s := statement.NewStream(io.MultiReader(bytes.NewReader([]byte{1}), iotest.ErrReader(broken)))
+	if err := next(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.End(); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
 	}
 }

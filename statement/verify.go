@@ -51,10 +51,7 @@ type Verified struct {
 //
 // The unprotected header decides nothing: apart from crit, which is refused there too, it is ignored.
 func (e *Envelope) Verify(keys Keys, kind Kind) (*Verified, error) {
-	if e.detached {
-		return e.verify(keys, kind, nil)
-	}
-	return e.verify(keys, kind, e.payload)
+	return e.verify(keys, kind, e.payload) // nil if it is detached
 }
 
 // VerifyDetached is Verify for a kind whose payload is not in the statement but given here.
