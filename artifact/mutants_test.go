@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
 )
 
 // The tests of this file stand at the edges of rules, where mutation testing found that no other test stood.
@@ -161,10 +163,18 @@ func TestClaimLimits(t *testing.T) {
 		}
 	}
 	c := k.claims()
-	c.Profile, c.Lineage.Parents = "", nil // Encode fills in both
-	if _, err := c.Encode(); err != nil {
-		t.Errorf("without profile and parents: %v", err)
+	want, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
 	}
+	c.Profile, c.Lineage.Parents = "", nil // Encode fills in both
+	if got, err := c.Encode(); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("without profile and parents: %x, %v", got, err)
+	}
+	unsorted := k.claims()
+	unsorted.Scope = append(unsorted.Scope, unsorted.Scope[0])
+	_, err = unsorted.Encode()
+	refused(t, err, denial.NotCanonical)
 	c.Audience = ""
 	if _, err := Sign(t.Context(), k.artifact, c); !denial.Is(err, denial.AudienceMismatch) {
 		t.Errorf("signing broken claims: got %v", err)
@@ -192,6 +202,12 @@ func TestRequestLimits(t *testing.T) {
 		{"a longer lifetime", func(c *RequestClaims) { c.Lifetime = maxTime + 1 }, denial.PayloadForm},
 		{"a host that is no URI", func(c *RequestClaims) { c.Host = "host" }, denial.ClaimAbsent},
 		{"an audience that is no URI", func(c *RequestClaims) { c.Audience = "gate" }, denial.AudienceMismatch},
+		{"a break-glass authorization", func(c *RequestClaims) { c.BreakGlass = fill(32, 1) }, 0},
+		{"a break-glass digest of 31 bytes", func(c *RequestClaims) { c.BreakGlass = fill(31, 1) }, denial.PayloadForm},
+		{"an empty break-glass digest", func(c *RequestClaims) { c.BreakGlass = []byte{} }, denial.PayloadForm},
+		{"a scope that is not safe", func(c *RequestClaims) {
+			c.Scope = Scope{{Target: "file:///lib/ld-linux.so.2", Terms: Terms{Operations: Execute}}}
+		}, denial.InterpreterUngoverned},
 		{"limits without a session", func(c *RequestClaims) { c.Limits = &Limits{Uses: 2} }, 0},
 		{"a limit on sessions", func(c *RequestClaims) { c.Limits = &Limits{Session: 1} }, denial.UnsupportedVersion},
 	} {
@@ -213,7 +229,7 @@ func TestRequestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := VerifyRequest(u, k.person.Key(), t0)
-		if err != nil || len(got.Claims().Parents) != len(c.Parents) {
+		if err != nil || got.Claims().Parents == nil || len(got.Claims().Parents) != len(c.Parents) {
 			t.Errorf("%s: got %v, want it back", r.name, err)
 		}
 	}
@@ -329,6 +345,9 @@ func TestPrograms(t *testing.T) {
 		want bool
 	}{
 		{[]string{"sh"}, true}, {nil, true}, {[]string{"sh", "script"}, false}, {[]string{"sh", "-"}, true}, {[]string{"sh", "--", "-c"}, false},
+		{[]string{"sh", "-l"}, true}, {[]string{"python3", "-u", "-B"}, true}, {[]string{"sh", "-l", "-"}, true}, {[]string{"sh", "--"}, true},
+		{[]string{"sh", "--", "-"}, true}, {[]string{"sh", "--", "script"}, false}, {[]string{"node", "--color"}, true}, {[]string{"sh", ""}, false},
+		{[]string{"sh", "script", "-c"}, false}, {[]string{"node", "---eval"}, true}, {[]string{"python3", "-Bm", "x"}, true},
 		{[]string{"sh", "-c", "x"}, true}, {[]string{"sh", "-l", "script"}, false}, {[]string{"node", "--eval=x"}, true},
 		{[]string{"node", "--color", "script"}, false}, {[]string{"node", "--experimental", "s"}, false},
 	} {
@@ -389,5 +408,119 @@ func TestPossessionNeedsItsParts(t *testing.T) {
 	p.IssuedAt = 0
 	if _, err := SignPossession(t.Context(), k.holder, p); !denial.Is(err, denial.ClaimAbsent) {
 		t.Errorf("no time: got %v", err)
+	}
+}
+
+func TestOperationsAreReadBack(t *testing.T) {
+	t.Parallel()
+	for o := Operations(1); o <= allOperations; o++ {
+		if got, err := ParseOperations(o.String()); err != nil || got != o {
+			t.Errorf("%s: got %s, %v", o, got, err)
+		}
+	}
+	for _, bad := range []string{"", "fly", "read+", "read+read", "read,write", "READ"} {
+		if got, err := ParseOperations(bad); err == nil || got != 0 {
+			t.Errorf("%q: got %s", bad, got)
+		}
+	}
+}
+
+// What does not encode is nothing: it is not taken for something that does.
+func TestWhatDoesNotEncode(t *testing.T) {
+	t.Parallel()
+	if got := ParametersDigest(make([]string, statement.MaxArray)); !got.Valid() {
+		t.Errorf("as many arguments as can be: got %v", got)
+	}
+	if got := ParametersDigest(make([]string, statement.MaxArray+1)); got.Valid() || got.Equal(got) {
+		t.Errorf("more arguments than can be: got %v", got)
+	}
+	if raw, err := (Scope{{Target: "\xff"}}).MarshalCBOR(); err == nil {
+		t.Errorf("a target that is no text: got %x", raw)
+	}
+}
+
+func TestAScopeStandsInAByteString(t *testing.T) {
+	t.Parallel()
+	s := Scope{{Target: "tool:a", Terms: Terms{Operations: Read}}}
+	raw, err := s.MarshalCBOR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Scope
+	if err := got.UnmarshalCBOR(raw); err != nil || got.String() != s.String() {
+		t.Errorf("got %s, %v", got, err)
+	}
+	inner, _ := statement.BytesOf(raw)
+	for _, bad := range [][]byte{inner, {0xf6}, {0x60}, nil} {
+		refused(t, got.UnmarshalCBOR(bad), denial.PayloadForm)
+	}
+	refused(t, got.UnmarshalCBOR([]byte{0x41, 0x80}), denial.StructureLimit)
+	if got != nil {
+		t.Errorf("beside the refusal there is a scope: %s", got)
+	}
+}
+
+// A permission without operations allows nothing; that it is within another one says nobody.
+func TestTermsWithoutOperationsAreNotContained(t *testing.T) {
+	t.Parallel()
+	s := Scope{{Target: "tool:a", Terms: Terms{Operations: Read}}}
+	for name, child := range map[string]Scope{"without operations": {{Target: "tool:a"}}, "of another target": {{Target: "tool:b"}}, "empty": {}} {
+		if s.Contains(child) {
+			t.Errorf("%s: contained", name)
+		}
+	}
+}
+
+func TestTimesAtTheirEdges(t *testing.T) {
+	t.Parallel()
+	for at, want := range map[int64]bool{-1: false, 0: false, 1: true, 2: true} {
+		if s, ok := seconds(time.Unix(at, 0)); ok != want || ok && s != uint64(at) {
+			t.Errorf("%d s since 1970: got %d, %v", at, s, ok)
+		}
+	}
+	now := uint64(t0.Unix())
+	for name, c := range map[string]struct {
+		span span
+		code denial.Reason // zero: accepted
+	}{
+		"issued when it ends":       {span{now + 30, now, now + 30}, 0},
+		"issued after it ends":      {span{now + 31, now, now + 30}, denial.TimeMalformed},
+		"begins when it ends":       {span{now, now + 30, now + 30}, 0},
+		"begins after it ends":      {span{now, now + 31, now + 30}, denial.TimeMalformed},
+		"issued a minute ahead":     {span{now + 60, now, now + 90}, 0},
+		"issued more than that":     {span{now + 61, now, now + 90}, denial.NotYetValid},
+		"ends now":                  {span{now - 1, now - 1, now}, denial.Expired},
+		"ends in a second":          {span{now - 1, now - 1, now + 1}, 0},
+		"as long as is accepted":    {span{now - 1, now - 1, now - 1 + 3600}, 0},
+		"longer than is accepted":   {span{now - 1, now - 1, now + 3600}, denial.LifetimeTooLong},
+		"begins more than a minute": {span{now, now + 61, now + 90}, denial.NotYetValid},
+	} {
+		err := checkSpan(c.span, time.Hour, t0)
+		if c.code == 0 && err != nil || c.code != 0 && !denial.Is(err, c.code) {
+			t.Errorf("%s: got %v, want %s", name, err, c.code)
+		}
+	}
+}
+
+// C25, C26, C30: which of several faults of a payload is named.
+func TestFaultsOfClaimsAreNamed(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	enc := mustEncode(t, k.claims())
+	for name, c := range map[string]struct {
+		payload []byte
+		want    denial.Reason
+	}{
+		"C25 exp undefined":                   {patch(t, enc, claimExp, "f7"), denial.ClaimAbsent},
+		"C26 nbf text":                        {patch(t, enc, claimNbf, "6131"), denial.TimeMalformed},
+		"C26 nbf a float":                     {patch(t, enc, claimNbf, "f93c00"), denial.TimeMalformed},
+		"a scope that is no byte string":      {patch(t, enc, 9, "80"), denial.PayloadForm},
+		"an unknown claim, and no key":        {patch(t, patch(t, enc, claimCnf, ""), -90099, "00"), denial.UnsupportedVersion},
+		"no confirmation key, and an odd cti": {patch(t, patch(t, enc, claimCnf, ""), 7, "00"), denial.KeyBinding},
+	} {
+		_, err := DecodeClaims(c.payload)
+		if !denial.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
 	}
 }

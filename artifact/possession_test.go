@@ -51,6 +51,7 @@ func TestC33_Possession(t *testing.T) {
 		"another kind":           k.sign(k.holder, statement.Request, hostURI, hostURI, env.Payload()),
 		"header of another host": k.sign(k.holder, statement.Possession, hostURI, gateURI, env.Payload()),
 		"unknown claim":          k.sign(k.holder, statement.Possession, hostURI, hostURI, patch(t, env.Payload(), 7, "40")),
+		"another unknown claim":  k.sign(k.holder, statement.Possession, hostURI, hostURI, patch(t, env.Payload(), -90011, "40")),
 		"no nonce":               k.sign(k.holder, statement.Possession, hostURI, hostURI, patch(t, env.Payload(), 10, "")),
 		"another holder":         edit(func(p *Possession) { p.Holder = personURI }),
 		"another gate":           edit(func(p *Possession) { p.Audience += "x" }),
@@ -79,6 +80,13 @@ func TestPossessionNeedsAnArtifactANonceAndATime(t *testing.T) {
 	refused(t, VerifyPossession(raw, a, GateNonce{}, p.Parameters, t0), denial.KeyBinding)
 	refused(t, VerifyPossession(raw, a, p.Nonce, Digest{}, t0), denial.KeyBinding)
 	refused(t, VerifyPossession(raw, a, p.Nonce, p.Parameters, time.Time{}), denial.KeyBinding)
+	first := p
+	first.IssuedAt = 5 // s after the time that stands for none
+	early, err := SignPossession(t.Context(), k.holder, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, VerifyPossession(early, a, p.Nonce, p.Parameters, time.Unix(0, 0)), denial.KeyBinding)
 	p.Nonce = GateNonce{}
 	_, err = SignPossession(t.Context(), k.holder, p)
 	refused(t, err, denial.KeyBinding)

@@ -224,10 +224,7 @@ func cleanFile(target string) bool {
 // filePath returns the path of a file: target, in the spelling file:/path or file:///path (RFC 8089).
 func filePath(target string) (string, bool) {
 	p, isFile := strings.CutPrefix(target, "file:")
-	if rest, empty := strings.CutPrefix(p, "//"); empty {
-		p = rest // a host before the path leaves it relative, which cleanFile refuses
-	}
-	return p, isFile
+	return strings.TrimPrefix(p, "//"), isFile // a host before the path leaves it relative, which cleanFile refuses
 }
 
 // fileBase returns the last element of the path of a file: target.
@@ -247,15 +244,12 @@ func (s Scope) MarshalCBOR() ([]byte, error) {
 }
 
 // UnmarshalCBOR decodes the byte string that claims hold.
-func (s *Scope) UnmarshalCBOR(data []byte) error {
+func (s *Scope) UnmarshalCBOR(data []byte) (err error) {
 	inner, ok := statement.BytesOf(data)
 	if !ok {
 		return denial.New(denial.PayloadForm, "the scope is not a byte string")
 	}
-	decoded, err := DecodeScope(inner)
-	if err == nil {
-		*s = decoded
-	}
+	*s, err = DecodeScope(inner)
 	return err
 }
 

@@ -76,6 +76,7 @@ func TestStatusRefuses(t *testing.T) {
 		{"P14 older", make(func(c *statusClaims) { c.IssuedAt, c.TTL = now-61, 900 }), denial.RevocationUnknown},
 		{"older than its own ttl", make(func(c *statusClaims) { c.TTL = 9 }), denial.RevocationUnknown},
 		{"at its exp", make(func(c *statusClaims) { c.Expires = now }), denial.RevocationUnknown},
+		{"as far ahead as clocks may be apart", make(func(c *statusClaims) { c.IssuedAt = now + 60 }), 0},
 		{"from the future", make(func(c *statusClaims) { c.IssuedAt = now + 61 }), denial.RevocationUnknown},
 		{"empty", nil, denial.WrongType},
 		{"too long", append(bytes.Clone(good), bytes.Repeat([]byte{0}, maxStatus)...), denial.StructureLimit},
@@ -92,6 +93,13 @@ func TestStatusRefuses(t *testing.T) {
 		{"C32 another profile", patched(265, text(Profile)), denial.UnsupportedVersion},
 		{"C32 unknown claim", patched(10, "00"), denial.UnsupportedVersion},
 		{"two bits an entry", make(func(c *statusClaims) { c.List.Bits = 2 }), denial.UnsupportedVersion},
+		{"an issuer that is no URI", make(func(c *statusClaims) { c.Issuer = "issuer" }), denial.ClaimAbsent},
+		{"a list that is no URI", make(func(c *statusClaims) { c.URI = "list" }), denial.ClaimAbsent},
+		{"the longest ttl", make(func(c *statusClaims) { c.TTL = maxTime }), 0},
+		{"a longer ttl", make(func(c *statusClaims) { c.TTL = maxTime + 1 }), denial.ClaimAbsent},
+		{"a key change without a number", make(func(c *statusClaims) { c.Keys = &KeyPin{Digest: fill(32, 1)} }), denial.PayloadForm},
+		{"a key change with half a digest", make(func(c *statusClaims) { c.Keys = &KeyPin{Change: 1, Digest: fill(16, 1)} }), denial.PayloadForm},
+		{"a key change that is not at hand", make(func(c *statusClaims) { c.Keys = &KeyPin{Change: 1, Digest: fill(32, 1)} }), denial.RevocationUnknown},
 		{"no ttl", make(func(c *statusClaims) { c.TTL = 0 }), denial.ClaimAbsent},
 		{"not zlib", make(func(c *statusClaims) { c.List.List = []byte("list") }), denial.PayloadForm},
 		{"zlib cut short", make(func(c *statusClaims) { c.List.List = c.List.List[:len(c.List.List)-1] }), denial.PayloadForm},
@@ -275,4 +283,74 @@ func TestFourBitLayout(t *testing.T) {
 	if got, err := inflate(packed); err != nil || !bytes.Equal(got, []byte{0x21, 0x0f}) {
 		t.Errorf("got %x, %v, want 210f", got, err)
 	}
+}
+
+// A trust file that pins a key change stands for all changes up to it, whether they were followed or not.
+func TestStatusAndThePinnedKeyChange(t *testing.T) {
+	k := newKit(t)
+	trust := *k.trust
+	trust.KeyPin = &KeyPin{Change: 4, Digest: fill(32, 4)}
+	for name, c := range map[string]struct {
+		told *KeyPin
+		code denial.Reason // zero: accepted
+	}{
+		"no change":                 {nil, 0},
+		"an earlier change":         {&KeyPin{Change: 3, Digest: fill(32, 9)}, 0},
+		"the pinned change":         {&KeyPin{Change: 4, Digest: fill(32, 4)}, 0},
+		"another one in its place":  {&KeyPin{Change: 4, Digest: fill(32, 9)}, denial.LogInconsistent},
+		"a change that was missed":  {&KeyPin{Change: 5, Digest: fill(32, 5)}, denial.RevocationUnknown},
+		"one that follows on it":    {&KeyPin{Change: 6, Digest: fill(32, 4)}, denial.RevocationUnknown},
+		"the first change of all":   {&KeyPin{Change: 1, Digest: fill(32, 1)}, 0},
+		"a change of all ones":      {&KeyPin{Change: 1<<64 - 1, Digest: fill(32, 4)}, denial.RevocationUnknown},
+		"the change before, pinned": {&KeyPin{Change: 3, Digest: fill(32, 4)}, 0},
+	} {
+		l := k.statusList()
+		l.Keys = c.told
+		_, err := VerifyStatus(k.statusToken(l), &trust, t0, 0)
+		if c.code == 0 && err != nil || c.code != 0 && !denial.Is(err, c.code) {
+			t.Errorf("%s: got %v, want %s", name, err, c.code)
+		}
+	}
+}
+
+// C16: whoever signs a status list knows that it is one, and the one that its header names.
+func TestCheckStatusPayload(t *testing.T) {
+	k := newKit(t)
+	body := statusPayload(t, k.statusToken(k.statusList()))
+	header := statement.Claims{Issuer: issuerURI, Subject: listURI}
+	for name, c := range map[string]struct {
+		payload []byte
+		header  func(*statement.Claims)
+		code    denial.Reason // zero: accepted
+	}{
+		"a status list":      {payload: body},
+		"of another issuer":  {body, func(c *statement.Claims) { c.Issuer = personURI }, denial.WrongType},
+		"of another list":    {body, func(c *statement.Claims) { c.Subject += "0" }, denial.WrongType},
+		"with a time":        {body, func(c *statement.Claims) { c.IssuedAt = 1 }, denial.WrongType},
+		"claims":             {payload: mustEncode(t, k.claims()), code: denial.UnsupportedVersion},
+		"not one encoding":   {payload: append(bytes.Clone(body), 0), code: denial.TrailingData},
+		"without a ttl":      {payload: patch(t, body, 65534, "00"), code: denial.ClaimAbsent},
+		"of another version": {payload: patch(t, body, 265, text(Profile)), code: denial.UnsupportedVersion},
+	} {
+		h := header
+		if c.header != nil {
+			c.header(&h)
+		}
+		err := CheckStatusPayload(c.payload, h)
+		if c.code == 0 && err != nil || c.code != 0 && !denial.Is(err, c.code) {
+			t.Errorf("%s: got %v, want %s", name, err, c.code)
+		}
+	}
+}
+
+func TestTheLongestStatusList(t *testing.T) {
+	packed, err := packStatus(make([]StatusValue, MaxStatuses))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := inflate(packed); err != nil || len(list) != maxStatusList {
+		t.Errorf("got %d bytes, %v", len(list), err)
+	}
+	_, err = packStatus(make([]StatusValue, MaxStatuses+1))
+	refused(t, err, denial.StructureLimit)
 }

@@ -121,8 +121,8 @@ func seconds(t time.Time) (uint64, bool) {
 // isURI reports whether s is an absolute URI of acceptable length: a scheme in lower case (RFC 3986, section 3.1), a
 // colon, and printable ASCII behind it. URIs are compared byte by byte, so no more of their structure is looked at.
 func isURI(s string) bool {
-	scheme, rest, ok := strings.Cut(s, ":")
-	if !ok || rest == "" || len(s) > maxURI || scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' {
+	scheme, rest, _ := strings.Cut(s, ":")
+	if rest == "" || len(s) > maxURI || scheme == "" || scheme[0] < 'a' {
 		return false
 	}
 	for i := range len(scheme) {

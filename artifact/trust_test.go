@@ -3,6 +3,7 @@ package artifact
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -107,8 +108,18 @@ func TestTrustFileRefuses(t *testing.T) {
 		{"unknown purpose", `purpose = "artifact"`, `purpose = "any"`, "unknown purpose"},
 		{"thumbprint of another key", `thumbprint = "` + k.artifact.Key().Thumbprint().String(), `thumbprint = "` + k.log.Key().Thumbprint().String(), "thumbprint"},
 		{"neither pem nor cose", `cose = "`, `pem = ""` + "\n# \"", "either pem or cose"},
+		{"a byte behind cose", base64.RawURLEncoding.EncodeToString(k.artifact.Key().COSE()), base64.RawURLEncoding.EncodeToString(k.artifact.Key().COSE()) + "!", "illegal base64"},
 		{"malformed pem", `cose = "`, `pem = "x"` + "\n# \"", "PEM"},
 		{"key ends before it begins", "not_before = 2026-01-01T00:00:00Z", "not_before = 2026-01-01T00:00:00Z\nnot_after = 2025-01-01T00:00:00Z", "not_after"},
+		{"end of a key without offset", "not_before = 2026-01-01T00:00:00Z", "not_after = 2027-01-01", "offset"},
+		{"a key change without its digest", "version = 7", "version = 7\nkey_change = 1", "key_change"},
+		{"the digest of no key change", "version = 7", "version = 7\nkey_change_sha256 = \"" + strings.Repeat("ab", 32) + "\"", "key_change"},
+		{"a negative key change", "version = 7", "version = 7\nkey_change = -1\nkey_change_sha256 = \"" + strings.Repeat("ab", 32) + "\"", "key_change"},
+		{"a digest of 31 bytes", "min_version = 2", "sha256 = \"" + strings.Repeat("ab", 31) + "\"", "64 lower-case"},
+		{"a digest with a letter too many", "min_version = 2", "sha256 = \"" + strings.Repeat("ab", 32) + "x\"", "64 lower-case"},
+		{"a duration that is none", "version = 7", "version = 7\nmax_lifetime = \"90\"", "whole seconds"},
+		{"T12 witnesses, and one policy twice", good, strings.Replace(good, "version = 7", "version = 7\nwitness_threshold = 1", 1) + policy +
+			"\n[[witness]]\noperator = \"a\"\nkey = \"" + testWitness + "\"\n", "stands twice"},
 		{"no policy", policy, "", "at least one"},
 		{"one policy twice", policy, policy + policy, "stands twice"},
 		{"policy without version and hash", "min_version = 2\n", "", "min_version or sha256"},
@@ -132,7 +143,11 @@ func TestTrustFileRefuses(t *testing.T) {
 			}
 		})
 	}
-	for name, raw := range map[string]string{"empty": "", "too long": strings.Repeat("#", maxTrustFile+1)} {
+	longest := good + "#" + strings.Repeat("x", maxTrustFile-len(good)-1)
+	if _, err := ParseTrust([]byte(longest)); err != nil {
+		t.Errorf("the longest: %v", err)
+	}
+	for name, raw := range map[string]string{"empty": "", "too long": longest + "x"} {
 		if _, err := ParseTrust([]byte(raw)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -201,4 +216,82 @@ func TestPolicyPins(t *testing.T) {
 			t.Errorf("%s version %d: %v", r.id, r.version, err)
 		}
 	}
+}
+
+func TestTrustFilePinsAKeyChange(t *testing.T) {
+	k := newKit(t)
+	want := &KeyPin{Change: 3, Digest: fill(32, 3)}
+	k.trust.KeyPin = want
+	text, err := k.trust.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseTrust(text); err != nil || !reflect.DeepEqual(got.KeyPin, want) {
+		t.Errorf("got %+v, %v, want %+v", got.KeyPin, err, want)
+	}
+	for _, bad := range []*KeyPin{{Digest: fill(32, 3)}, {Change: 3}, {Change: 3, Digest: fill(31, 3)}} {
+		k.trust.KeyPin = bad
+		if text, err := k.trust.Marshal(); err == nil {
+			t.Errorf("%+v was written:\n%s", bad, text)
+		}
+	}
+}
+
+func TestTrustFileWritesNoTimeThatIsNone(t *testing.T) {
+	k := newKit(t)
+	text, err := k.trust.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "not_before") || strings.Contains(string(text), "not_after") {
+		t.Errorf("keys without bounds have some:\n%s", text)
+	}
+}
+
+func TestAnErrorWithoutALineIsKept(t *testing.T) {
+	want := errors.New("x")
+	if got := withLine(want); !errors.Is(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// P21: the least and the most that a gate can accept of break-glass.
+func TestBoundsOfBreakGlassInATrustFile(t *testing.T) {
+	k := newKit(t)
+	targets := func(n int) (list []string) {
+		for i := range n {
+			list = append(list, fmt.Sprintf("file:/bin/%03d", i))
+		}
+		return list
+	}
+	for name, c := range map[string]struct {
+		Emergency
+		good bool
+	}{
+		"a second":         {Emergency{targets(1), time.Second, false}, true},
+		"less":             {Emergency{targets(1), time.Second - 1, false}, false},
+		"an hour":          {Emergency{targets(1), MaxBreakGlass, false}, true},
+		"more":             {Emergency{targets(1), MaxBreakGlass + 1, false}, false},
+		"as many targets":  {Emergency{targets(MaxPermissions), time.Hour, true}, true},
+		"a target more":    {Emergency{targets(MaxPermissions + 1), time.Hour, true}, false},
+		"no target at all": {Emergency{nil, time.Hour, true}, false},
+	} {
+		k.trust.BreakGlass = &c.Emergency
+		if _, err := k.trust.Marshal(); (err == nil) != c.good {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// No trust file, and no key in it: whatever is asked of a key, the answer is that it is unknown.
+func TestWithoutATrustFileNoKeyIsKnown(t *testing.T) {
+	k := newKit(t)
+	for _, trust := range []*Trust{nil, {}, {Keys: k.trust.Keys[1:]}} {
+		id := k.artifact.Key().Thumbprint()
+		refused(t, trust.CheckKey(id, issued), denial.KeyUnknown)
+		refused(t, trust.CheckClaimed(id, issued), denial.KeyUnknown)
+		refused(t, trust.CheckThen(id, issued), denial.KeyUnknown)
+	}
+	narrow := Trust{Keys: []TrustKey{{Purpose: PurposeArtifact, Key: k.artifact.Key(), NotAfter: t0}}}
+	refused(t, narrow.CheckThen(k.artifact.Key().Thumbprint(), uint64(t0.Unix())), denial.KeyOutsideValidity)
 }

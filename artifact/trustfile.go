@@ -81,8 +81,8 @@ type hexBytes []byte
 func (h hexBytes) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h)), nil }
 
 func (h *hexBytes) UnmarshalText(text []byte) error {
-	b, err := hex.DecodeString(string(text))
-	if err != nil || len(b) != 32 || hex.EncodeToString(b) != string(text) {
+	b, _ := hex.DecodeString(string(text))
+	if len(b) != 32 || hex.EncodeToString(b) != string(text) {
 		return errors.New("want 64 lower-case hexadecimal digits")
 	}
 	*h = b
@@ -95,8 +95,8 @@ type duration time.Duration
 func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < time.Second || v%time.Second != 0 {
+	v, _ := time.ParseDuration(string(text)) // 0 if it is none
+	if v < time.Second || v%time.Second != 0 {
 		return errors.New("want whole seconds, such as 60s or 15m")
 	}
 	*d = duration(v)

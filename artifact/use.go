@@ -64,24 +64,26 @@ func programNames(u Use) []string {
 	return names
 }
 
-// hasInlineCode reports whether an argument before the script is an option by which an interpreter takes code from
-// the command line or from a module path: -c, -e, -m, -p, -r, -E, -x, their long forms, or one within a cluster.
+// codeOptions are the long options by which interpreters take code.
+var codeOptions = []string{"eval", "exec", "print", "require", "import", "command", "run", "init-file", "rcfile"}
+
+// hasInlineCode reports whether an interpreter runs something else than a script that is named: code from the command line
+// or a module path, by an option before the script (-c, -e, -m, -p, -r, -E, -x, -I, their long forms, or one within a cluster), or
+// standard input, where no script follows the options, or a dash.
 func hasInlineCode(argv []string) bool {
-	for _, a := range argv[min(1, len(argv)):] {
-		if a == "--" || !strings.HasPrefix(a, "-") {
-			return a == "-" // the script follows, or standard input is the script
+	args := argv[min(1, len(argv)):]
+	for len(args) > 0 && args[0] != "-" && strings.HasPrefix(args[0], "-") {
+		option := args[0]
+		args = args[1:]
+		if option == "--" {
+			break // the script follows
 		}
-		long := strings.TrimLeft(a, "-")
-		if strings.HasPrefix(a, "--") {
-			name, _, _ := strings.Cut(long, "=")
-			if slices.Contains([]string{"eval", "exec", "print", "require", "import", "command", "run", "init-file", "rcfile"}, name) {
-				return true
-			}
-		} else if strings.ContainsAny(long, "cemprExI") || long == "" {
+		name, _, _ := strings.Cut(strings.TrimLeft(option, "-"), "=")
+		if long := strings.HasPrefix(option, "--"); long && slices.Contains(codeOptions, name) || !long && strings.ContainsAny(option, "cemprExI") {
 			return true
 		}
 	}
-	return len(argv) < 2 // no script: the interpreter reads standard input
+	return len(args) == 0 || args[0] == "-"
 }
 
 // IsLoader reports whether a file name is that of a dynamic loader, which would run any file it is given (X08).

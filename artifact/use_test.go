@@ -17,6 +17,7 @@ func TestAdmit(t *testing.T) {
 		{Target: "file:///usr/bin/python3", Terms: Terms{Operations: Execute, Code: []Digest{digestOf(3)}, Parameters: &pinned}},
 		{Target: "file:///usr/local/bin/python3", Terms: Terms{Operations: Execute, Code: []Digest{digestOf(3)}, Parameters: &inline}},
 		{Target: "tool:mcp/search", Terms: Terms{Operations: Execute}},
+		{Target: "tool:mcp/sh", Terms: Terms{Operations: Execute}},
 	}.Canonical()
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
@@ -32,6 +33,8 @@ func TestAdmit(t *testing.T) {
 		{"the program", good, 0},
 		{"reading", Use{Target: "file:///usr/bin/report", Operation: Read}, 0},
 		{"a tool", Use{Target: "tool:mcp/search", Operation: Execute, Argv: []string{"anything"}}, 0},
+		{"a tool without arguments", Use{Target: "tool:mcp/search", Operation: Execute}, 0},
+		{"a tool that is called like a shell", Use{Target: "tool:mcp/sh", Operation: Execute, Argv: []string{"anything"}}, 0},
 		{"X07 the pinned script", script, 0},
 		{"another target", with(good, func(u *Use) { u.Target += "2" }), denial.ScopeDenied},
 		{"the target in another spelling", with(good, func(u *Use) { u.Target = "file:/usr/bin/report" }), denial.ScopeDenied},
@@ -51,6 +54,9 @@ func TestAdmit(t *testing.T) {
 		{"X07 standard input", with(script, func(u *Use) { u.Argv = []string{"python3"} }), denial.InterpreterUngoverned},
 		{"X07 standard input by a dash", with(script, func(u *Use) { u.Argv = []string{"python3", "-"} }), denial.InterpreterUngoverned},
 		{"X07 another script", with(script, func(u *Use) { u.Argv = []string{"python3", "/srv/other.py", "now"} }), denial.ScopeDenied},
+		{"X07 inline code by another name", with(script, func(u *Use) { u.Argv = []string{"report", "-c", "print()"} }), denial.InterpreterUngoverned},
+		{"X07 standard input behind an option", with(script, func(u *Use) { u.Argv = []string{"python3", "-u"} }), denial.InterpreterUngoverned},
+		{"X08 a loader alone", with(good, func(u *Use) { u.Argv = []string{"/lib64/ld-linux-x86-64.so.2"} }), denial.InterpreterUngoverned},
 		{"X08 a loader as argv[0]", with(good, func(u *Use) { u.Argv = []string{"/lib64/ld-linux-x86-64.so.2", "--month", "1"} }), denial.InterpreterUngoverned},
 	}
 	for _, r := range rows {
@@ -65,4 +71,11 @@ func TestAdmit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// X08: a scope that Check never saw does not make a loader run either.
+func TestX08_AnUncheckedScopeRunsNoLoader(t *testing.T) {
+	s := Scope{{Target: "file:///lib64/ld-linux-x86-64.so.2", Terms: Terms{Operations: Execute}}}
+	_, err := s.Admit(Use{Target: s[0].Target, Operation: Execute, Argv: []string{"report"}})
+	refused(t, err, denial.InterpreterUngoverned)
 }

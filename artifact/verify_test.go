@@ -259,4 +259,8 @@ func TestInspectShowsButDoesNotVerify(t *testing.T) {
 	}
 	_, _, err = Inspect(k.sign(k.person, statement.Request, personURI, hostURI, enc))
 	refused(t, err, denial.WrongType)
+	_, _, err = Inspect(leaf[:len(leaf)-1])
+	refused(t, err, denial.StructureLimit)
+	_, _, err = Inspect(k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, patch(t, enc, 11, "00")))
+	refused(t, err, denial.UnsupportedVersion)
 }

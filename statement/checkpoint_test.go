@@ -81,6 +81,13 @@ func TestACheckpointThatCannotBeWrittenIsAnError(t *testing.T) {
 		t.Errorf("structure: got %q, %v", tbs.Bytes(), err)
 	}
 	_, s := newSigner(t)
+	unasked := oddSigner{s, func(ToBeSigned) ([]byte, error) {
+		t.Error("a key was asked to sign what cannot be written")
+		return nil, nil
+	}}
+	if _, _, err := SignCheckpoint(t.Context(), unasked, "a b", 1, [32]byte{}); err == nil {
+		t.Error("no error")
+	}
 	fault := errors.New("token removed")
 	odd := oddSigner{s, func(ToBeSigned) ([]byte, error) { return nil, fault }}
 	if text, sig, err := SignCheckpoint(t.Context(), odd, "issuer.example/log", 1, [32]byte{}); !errors.Is(err, fault) || text != "" || sig != nil {

@@ -258,6 +258,14 @@ func TestSignaturesAreEncodedAsDER(t *testing.T) {
 	}
 }
 
+// What does not parse is no key of another type: whoever gave the file looks for the fault in the right place.
+func TestAFaultOfParsingIsSaidToBeOne(t *testing.T) {
+	_, err := ParsePEM(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte{0x30}}))
+	if err == nil || denial.Is(err, denial.AlgNotAllowed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAPointOfAnotherCurveIsNoKey(t *testing.T) {
 	priv, _ := newSigner(t)
 	pub := priv.PublicKey

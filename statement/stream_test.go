@@ -146,6 +146,7 @@ func TestLimitsOfAStreamAreExact(t *testing.T) {
 		"a deeper item":              {append(bytes.Repeat([]byte{0x81}, statement.MaxDepth+1), 1), next, denial.StructureLimit},
 		"the longest item":           {raw: ones(longItem(statement.MaxItem), statement.MaxItem-5), read: next},
 		"a byte more":                {ones(longItem(statement.MaxItem+1), statement.MaxItem-4), next, denial.StructureLimit},
+		"a head cut short":           {[]byte{0x19, 1}, next, denial.NotCanonical},
 		"a head behind a long item":  {raw: append(ones(longItem(statement.MaxItem), statement.MaxItem-5), 0x80), read: nextThenArray},
 		"an item behind a long item": {raw: append(ones(longItem(statement.MaxItem), statement.MaxItem-5), 0x01), read: nextTwice},
 	} {
