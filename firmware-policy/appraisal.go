@@ -138,10 +138,7 @@ func (b *appraisalBody) checkRequire() error {
 }
 
 func requirable(r denial.Reason) bool {
-	if r.Code() != int(r) {
-		return false
-	}
-	c := r.Condition()
+	c := r.Condition() // of a number that is no denial: internal
 	return c == denial.ConditionPolicyMismatch || c == denial.ConditionRuntimeIntegrity ||
 		c == denial.ConditionEnvironmentMismatch
 }

@@ -149,7 +149,7 @@ func (r *rule) allowsHost(ask *Ask) bool {
 		return false
 	}
 	for k, v := range r.Hosts {
-		if got, ok := ask.Labels[k]; !ok || got != v {
+		if ask.Labels[k] != v { // which is not empty: see checkLabels
 			return false
 		}
 	}
@@ -198,7 +198,7 @@ func (s *scope) covers(target string) bool {
 	if !wild {
 		return target == s.Target
 	}
-	return len(target) > len(above) && strings.HasPrefix(target, above)
+	return strings.HasPrefix(target, above) // and not the same: above ends with the slash that a plain path does not end with
 }
 
 func subset(some, of []string) bool {

@@ -1,8 +1,6 @@
 package firmwarepolicy
 
 import (
-	"math"
-
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
@@ -106,10 +104,7 @@ type strictLogic struct{}
 // Optimize implements cel.ASTOptimizer.
 func (strictLogic) Optimize(c *cel.OptimizerContext, a *ast.AST) *ast.AST {
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-		if e.Kind() != ast.CallKind {
-			return
-		}
-		switch call := e.AsCall(); call.FunctionName() {
+		switch call := e.AsCall(); call.FunctionName() { // "" of what is no call
 		case operators.LogicalAnd:
 			c.UpdateExpr(e, c.NewCall(operators.Conditional, call.Args()[0], call.Args()[1], c.NewLiteral(types.False)))
 		case operators.LogicalOr:
@@ -119,11 +114,8 @@ func (strictLogic) Optimize(c *cel.OptimizerContext, a *ast.AST) *ast.AST {
 	return a
 }
 
-// literalInt returns the value of an integer literal.
+// literalInt returns the value of an integer literal that is not negative.
 func literalInt(e ast.Expr) (int64, bool) {
-	if e.Kind() != ast.LiteralKind {
-		return 0, false
-	}
 	v, ok := e.AsLiteral().(types.Int)
-	return int64(v), ok && int64(v) >= 0 && int64(v) <= math.MaxInt32
+	return int64(v), ok && int64(v) >= 0
 }

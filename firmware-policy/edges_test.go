@@ -114,7 +114,8 @@ func TestPolicyFromAPrediction(t *testing.T) {
 		t.Error("the prediction was changed")
 	}
 	mustParse(t, string(text))
-	if text, err := FromPrediction("https://lab.example/policy", 2000000000, p, map[int64]string{4: value("other")}); text != nil || !denial.Is(err, denial.PolicyError) {
+	if text, err := FromPrediction("https://lab.example/policy", 2000000000, p, map[int64]string{4: value("other")}); text != nil || !denial.Is(err, denial.PolicyError) ||
+		!strings.Contains(err.Error(), "PCR 4 is given with another value") {
 		t.Errorf("another value than the predicted one: got %s, %v", text, err)
 	}
 	p.Authority = ""

@@ -28,9 +28,6 @@ func FromPrediction(id string, expires uint64, p *predict.Prediction, others map
 	}
 	k := p.SecureBoot
 	c.SecureBoot = attest.SecureBoot{Present: true, Enabled: p.Authority != "", PK: k["PK"], KEK: k["KEK"], DB: k["db"], DBX: k["dbx"]}
-	if p.Authority != "" {
-		c.SecureBoot.Authorities = []string{p.Authority}
-	}
 	c.CNF.PCRs = slices.DeleteFunc(sortedPCRs(c.PCR), func(n int64) bool { return !slices.Contains(StablePCRs(), int(n)) })
 	return writePolicy("Written from a prediction of the boot.", id, expires, c)
 }

@@ -29,12 +29,16 @@ type KnownCA struct {
 // LookupCA returns what is known of a certificate.
 func LookupCA(cert *x509.Certificate) (KnownCA, bool) {
 	sum := sha256.Sum256(cert.Raw)
-	_, found, ok := strings.Cut(knownCAs, "\n"+hex.EncodeToString(sum[:])+"\t")
+	return lookupCA(hex.EncodeToString(sum[:]))
+}
+
+func lookupCA(sum string) (KnownCA, bool) {
+	_, found, ok := strings.Cut(knownCAs, "\n"+sum+"\t")
 	if !ok {
 		return KnownCA{}, false
 	}
 	line, _, _ := strings.Cut(found, "\n")
-	return knownCA(hex.EncodeToString(sum[:]) + "\t" + line), true
+	return knownCA(sum + "\t" + line), true
 }
 
 // KnownCAs returns the whole table: by vendor, roots first.

@@ -98,6 +98,7 @@ func TestBrokenTestFileIsAnError(t *testing.T) {
 		{"text for a map", one + "change = { pcr = \"x\" }\n", "facts.pcr"},
 		{"PCR by name", one + "change = { pcr = { four = \"x\" } }\n", "facts.pcr"},
 		{"ask", one + "[case.ask]\nuses = 1\n", "no ask"},
+		{"a fact of a wrong type in a list", one + "change = { boot_apps = [{ pcr = \"x\" }] }\n", "facts.boot_apps[0].pcr"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := RunTests(d, []byte(c.file), readFacts(t))
@@ -109,8 +110,27 @@ func TestBrokenTestFileIsAnError(t *testing.T) {
 	if _, err := RunTests(nil, []byte(one), readFacts(t)); !denial.Is(err, denial.PolicyError) {
 		t.Errorf("got %v for no policy", err)
 	}
-	if _, err := RunTests(mustParse(t, authorizationTOML), []byte(one), readFacts(t)); err == nil {
-		t.Error("an authorization policy was tested with facts")
+	noFacts := func(string) ([]byte, error) { return []byte(`{"bank": `), nil }
+	if _, err := RunTests(d, []byte(one), noFacts); err == nil || !strings.Contains(err.Error(), "reading facts") {
+		t.Errorf("facts that are no JSON: got %v", err)
+	}
+	const askOnly = "facts, change, host or labels"
+	ask := "schema = 1\n[[case]]\nname = \"a\"\nexpect = \"allow\"\n"
+	for name, file := range map[string]string{
+		"no ask": ask, "facts": ask + "facts = \"host-a.json\"\nask = { uses = 1 }\n", "a change": ask + "change = { bank = \"x\" }\nask = { uses = 1 }\n",
+		"a host": ask + "host = \"spiffe://example/host/a\"\nask = { uses = 1 }\n", "labels": ask + "labels = { rack = \"7\" }\nask = { uses = 1 }\n",
+	} {
+		if _, err := RunTests(mustParse(t, authorizationTOML), []byte(file), readFacts(t)); err == nil || !strings.Contains(err.Error(), askOnly) {
+			t.Errorf("an authorization policy with %s: got %v", name, err)
+		}
+	}
+	_, b := anchored(t)
+	anchors, err := newDocument(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RunTests(anchors, []byte(one), readFacts(t)); err == nil || !strings.Contains(err.Error(), "no test cases") {
+		t.Errorf("anchors: got %v", err)
 	}
 }
 
@@ -124,7 +144,11 @@ func TestFactsKeepThroughJSON(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "null", "[]", "{} {}", `{"ak": null}`, `{"clock": {"Safe": true}}`, `{"firmware": -1}`, `{"pcr": {"4": 4}}`} {
+	want.Measured[0], want.BootApps = nil, nil
+	if data, err = EncodeFacts(want); err != nil || strings.Contains(string(data), "null") {
+		t.Errorf("an empty list is written as null: %v\n%s", err, data)
+	}
+	for _, bad := range []string{`{"boot_apps": [{"pcr": "x"}]}`, `{"measured": {"0": [1]}}`, "", "null", "[]", "{} {}", `{"ak": null}`, `{"clock": {"Safe": true}}`, `{"firmware": -1}`, `{"pcr": {"4": 4}}`} {
 		if _, err := DecodeFacts([]byte(bad)); err == nil {
 			t.Errorf("%s: no error", bad)
 		}

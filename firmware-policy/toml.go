@@ -272,8 +272,8 @@ func seconds(what, s string) (uint64, error) {
 // expiry returns zero, which no policy may have, for what is not a whole second with an offset from UTC.
 func expiry(v any) uint64 {
 	t, ok := v.(time.Time)
-	if !ok || t.Unix() <= 0 || t.Nanosecond() != 0 {
+	if !ok || t.Nanosecond() != 0 {
 		return 0
 	}
-	return uint64(t.Unix())
+	return uint64(max(t.Unix(), 0))
 }
