@@ -347,7 +347,7 @@ func TestPrograms(t *testing.T) {
 		{[]string{"sh"}, true}, {nil, true}, {[]string{"sh", "script"}, false}, {[]string{"sh", "-"}, true}, {[]string{"sh", "--", "-c"}, false},
 		{[]string{"sh", "-l"}, true}, {[]string{"python3", "-u", "-B"}, true}, {[]string{"sh", "-l", "-"}, true}, {[]string{"sh", "--"}, true},
 		{[]string{"sh", "--", "-"}, true}, {[]string{"sh", "--", "script"}, false}, {[]string{"node", "--color"}, true}, {[]string{"sh", ""}, false},
-		{[]string{"sh", "script", "-c"}, false}, {[]string{"node", "---eval"}, true}, {[]string{"python3", "-Bm", "x"}, true},
+		{[]string{"sh", "script", "-c"}, false}, {[]string{"node", "---eval"}, true}, {[]string{"python3", "-Bm", "x"}, true}, {[]string{"node", "--eval=x", "script"}, true}, {[]string{"node", "--eval", "script"}, true},
 		{[]string{"sh", "-c", "x"}, true}, {[]string{"sh", "-l", "script"}, false}, {[]string{"node", "--eval=x"}, true},
 		{[]string{"node", "--color", "script"}, false}, {[]string{"node", "--experimental", "s"}, false},
 	} {
@@ -512,7 +512,7 @@ func TestFaultsOfClaimsAreNamed(t *testing.T) {
 		want    denial.Reason
 	}{
 		"C25 exp undefined":                   {patch(t, enc, claimExp, "f7"), denial.ClaimAbsent},
-		"C26 nbf text":                        {patch(t, enc, claimNbf, "6131"), denial.TimeMalformed},
+		"C26 nbf text":                        {patch(t, enc, 5, "6131"), denial.TimeMalformed},
 		"C26 nbf a float":                     {patch(t, enc, claimNbf, "f93c00"), denial.TimeMalformed},
 		"a scope that is no byte string":      {patch(t, enc, 9, "80"), denial.PayloadForm},
 		"an unknown claim, and no key":        {patch(t, patch(t, enc, claimCnf, ""), -90099, "00"), denial.UnsupportedVersion},
