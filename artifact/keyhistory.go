@@ -21,17 +21,19 @@ const historyVersion = 1
 type KeyHistory struct {
 	Genesis [][]byte
 	Changes [][][]byte // of each change its statements, each with one receipt
+	Epochs  [][][]byte // of each epoch of the log likewise
 }
 
 type keyHistory struct {
 	Version uint64     `cbor:"1,keyasint"`
 	Genesis [][]byte   `cbor:"2,keyasint"`
 	Changes [][][]byte `cbor:"3,keyasint"`
+	Epochs  [][][]byte `cbor:"4,keyasint,omitempty"`
 }
 
 // Encode returns the history in its one encoding.
 func (h KeyHistory) Encode() ([]byte, error) {
-	return statement.Marshal(keyHistory{historyVersion, h.Genesis, h.Changes})
+	return statement.Marshal(keyHistory{historyVersion, h.Genesis, h.Changes, h.Epochs})
 }
 
 // DecodeKeyHistory reads what Encode wrote. It verifies nothing.
@@ -46,7 +48,7 @@ func DecodeKeyHistory(data []byte) (*KeyHistory, error) {
 	if h.Version != historyVersion {
 		return nil, denial.New(denial.UnsupportedVersion, "key history version %d", h.Version)
 	}
-	return &KeyHistory{h.Genesis, h.Changes}, nil
+	return &KeyHistory{h.Genesis, h.Changes, h.Epochs}, nil
 }
 
 // KeyPin is how far somebody has followed the keys of an issuer: the number of a key change, and the SHA-256 of its payload.
@@ -68,7 +70,8 @@ func (p *KeyPin) check() error {
 // trust file (706); each change is signed by enough authorities (326), was logged with all its statements under one head of a
 // log key that the issuer had then, after the one before it (324, 325, 305), and is the next of the chain (see record.KeyRing.Apply);
 // the chain is one with that which the trust file pins or has followed before, and no shorter (325, 508); every key that
-// the file names is one of the issuer for that purpose (305). A key that counted when the file was written, and that it does not name,
+// the file names is one of the issuer for that purpose (305); the epochs of the log are as Epochs says, and no fewer or others than were
+// followed before (508, 325). A key that counted when the file was written, and that it does not name,
 // stays unknown. What is refused leaves t as it was.
 func (t *Trust) Follow(history []byte) (*Trust, error) {
 	h, err := DecodeKeyHistory(history)
@@ -96,7 +99,17 @@ func (t *Trust) Follow(history []byte) (*Trust, error) {
 		}
 		dropped = t.drops(f.ring, dropped)
 	}
-	return t.adopt(f.ring, dropped)
+	next, err := t.adopt(f.ring, dropped)
+	if err != nil {
+		return nil, err
+	}
+	if next.epochs, err = f.epochs(h.Epochs); err != nil {
+		return nil, err
+	}
+	if err := next.keepsEpochs(t); err != nil {
+		return nil, err
+	}
+	return next, nil
 }
 
 // drops returns the keys that counted when the file was written, and that it does not name: whoever wrote it does not trust them.
@@ -171,14 +184,9 @@ type follower struct {
 // apply checks a change and its receipts, and goes on to the ring after it. The head over a change of the log key is signed
 // by the new one.
 func (f *follower) apply(change [][]byte) error {
-	var leaves record.Bundle
-	var envelopes []*statement.Envelope
-	for _, raw := range change {
-		env, err := statement.Decode(raw, 2*statement.MaxStatement)
-		if err != nil {
-			return err
-		}
-		leaves, envelopes = append(leaves, env.Leaf()), append(envelopes, env)
+	leaves, envelopes, err := decodeAll(change)
+	if err != nil {
+		return err
 	}
 	act, err := f.authorities.Verify(leaves, statement.KeyChange)
 	if err != nil {

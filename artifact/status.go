@@ -69,6 +69,7 @@ type StatusList struct {
 	TTL      uint64        // seconds for which it may be kept
 	Values   []StatusValue // by index
 	Keys     *KeyPin       // the newest key change; nil: there was none
+	Since    uint64        // when the newest epoch of the log was logged: artifacts from before are void; 0: there was none
 }
 
 // statusClaims is the payload of a token.
@@ -81,6 +82,7 @@ type statusClaims struct {
 	List     statusBody `cbor:"65533,keyasint"`
 	TTL      uint64     `cbor:"65534,keyasint"`
 	Keys     *KeyPin    `cbor:"-90011,keyasint,omitempty"`
+	Since    uint64     `cbor:"-90021,keyasint,omitempty"`
 }
 
 type statusBody struct {
@@ -95,6 +97,8 @@ func (c *statusClaims) check() error {
 	switch {
 	case c.Profile != StatusProfile || c.List.Bits != statusBits:
 		return denial.New(denial.UnsupportedVersion, "not a status list of profile 1, with 4 bits an entry")
+	case c.Since > maxTime:
+		return denial.New(denial.TimeMalformed, "the time of an epoch is none")
 	case !isURI(c.Issuer) || !isURI(c.URI) || c.TTL == 0 || c.TTL > maxTime:
 		return denial.New(denial.ClaimAbsent, "iss, sub or ttl is absent or malformed")
 	}
@@ -124,7 +128,7 @@ func SignStatus(ctx context.Context, s statement.Signer, l StatusList) ([]byte, 
 		return nil, err
 	}
 	c := statusClaims{Issuer: l.Issuer, URI: l.URI, Expires: l.Expires, IssuedAt: l.IssuedAt, Profile: StatusProfile,
-		List: statusBody{Bits: statusBits, List: packed}, TTL: l.TTL, Keys: l.Keys}
+		List: statusBody{Bits: statusBits, List: packed}, TTL: l.TTL, Keys: l.Keys, Since: l.Since}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -216,6 +220,15 @@ func (s *Status) Value(ref StatusRef) (StatusValue, error) {
 		return 0, denial.New(denial.RevocationUnknown, "the status list has no such entry")
 	}
 	return StatusValue(v), nil
+}
+
+// InEpoch refuses an artifact that was logged before the newest epoch of the log: it may stand in what is lost, and what was
+// revoked or used of it since is not known (801; P20).
+func (s *Status) InEpoch(logged uint64) error {
+	if s != nil && logged < s.claims.Since {
+		return denial.New(denial.ArtifactRevoked, "the log was restored from a backup since the artifact was logged: ask for a new one")
+	}
+	return nil
 }
 
 // VerifyStatus checks a status list token, in this order: size (313), algorithm, key and signature, typ and crit (see

@@ -51,6 +51,7 @@ type Trust struct {
 
 	ring    *record.KeyRing               // nil until Follow: then Keys alone are believed
 	dropped map[statement.Thumbprint]bool // keys of the ring that whoever wrote the file has left out of it
+	epochs  []Epoch                       // of the log, as far as followed
 }
 
 // Emergency is what a gate accepts of break-glass authorizations, on top of what signed policy declares. It stands in the

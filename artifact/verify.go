@@ -85,7 +85,8 @@ func Verify(raw []byte, want Want) (*Artifact, error) {
 //     active at logged time and at iat, the log key at logged time (208), and neither was compromised or suspended then (802).
 //  7. audience: exactly this gate (411).
 //  8. pins: the trust file has not expired (206), the issuer is its issuer (706), both policies are accepted (401, 402).
-//  9. revocation: a fresh list that the artifact names (806), its entry is valid (801 to 805, 807).
+//  9. revocation: a fresh list that the artifact names (806), the log was not restored from a backup since (801), its entry is valid
+//     (801 to 805, 807).
 //  10. scope, if a use is given: see Scope.Admit (404, 616, 619).
 func Check(run *denial.Run, raw []byte, want Want) (*Artifact, error) {
 	c := &check{want: want, raw: raw, a: &Artifact{}}
@@ -250,6 +251,9 @@ func (c *check) revocation() error {
 		return err
 	}
 	c.a.status = StatusView{URI: ref.URI, Index: ref.Index, Value: v, IssuedAt: c.want.Status.IssuedAt()}
+	if err := c.want.Status.InEpoch(c.a.proof.Time); err != nil {
+		return err
+	}
 	return v.Check()
 }
 

@@ -15,7 +15,7 @@ import (
 // and its version rises (402), and all of the quorum has signed one that does not only narrow (409); an enrolment does not give a host or a key that is another's (706), and one of a host
 // ends the one in force; an opening of personal data opens a commitment of the enrolment (325), of
 // a field that the manifest says is disclosed (324), and of such a field there is one, or a note that it is gone (102); a key
-// change is the next of the chain, and the one in the bundle's key history (see keyChange).
+// change is the next of the chain, and the one in the bundle's key history (see keyChange); an epoch is as epoch says.
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
 	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
@@ -47,6 +47,8 @@ func (v *verifier) act(group []*entry) error {
 		return v.breakGlass(act, e)
 	case statement.Review:
 		return v.review(act, e)
+	case statement.Epoch:
+		return v.epoch(act, e)
 	}
 	return denial.New(denial.WrongType, "a %s does not stand in a log", e.kind)
 }

@@ -114,7 +114,7 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 
 // under checks a start against its artifact, in this order: it is this artifact, for this gate and execution (411); the
 // record names its host, initiator and policies (325); it had not expired, by the gate's clock or the log's (201); it has
-// this use (505) and allows this code (616) with these arguments (404); it was not revoked (801 to 805).
+// this use (505) and allows this code (616) with these arguments (404); the log was not restored since, and it was not revoked (801 to 805).
 func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
 	c, n := p.claims, r.Execution.Use
 	switch {
@@ -129,6 +129,9 @@ func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
 		return denial.New(denial.UseCountExceeded, "the artifact allows %d uses", c.Limits.MaxUses())
 	}
 	if err := admitted(c.Scope, r.Execution); err != nil {
+		return err
+	}
+	if err := v.world.restored(v.world.permits[keyOf(string(c.ID))]); err != nil {
 		return err
 	}
 	return v.world.permitRevoked(c)

@@ -194,6 +194,9 @@ func (v *verifier) underGlass(e *entry, r *record.Record, at *gate, g *glass, f 
 		return err
 	}
 	g.used = e.logged
+	if err := v.world.restored(g.index); err != nil {
+		return err
+	}
 	if v.world.revoked[revocation{record.CauseArtifact, hex.EncodeToString(g.ID)}] {
 		return denial.New(denial.ArtifactRevoked, "the authorization had been revoked")
 	}

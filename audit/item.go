@@ -348,6 +348,13 @@ func (it *Item) act(e *entry) error {
 			return err
 		}
 		it.keyChange(c)
+	case statement.Epoch:
+		var p record.Epoch
+		if err := statement.Unmarshal(e.env.Payload(), &p); err != nil {
+			return err
+		}
+		it.Time, it.Act.ID, it.Act.Why, it.Act.Subject = p.Time, fmt.Sprintf("epoch %d", p.Number), p.Why, "log"
+		it.Act.What = "epoch after a restore: " + p.Words()
 	case statement.BreakGlass:
 		var g record.BreakGlass
 		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {

@@ -56,7 +56,7 @@ func (v *verifier) follow() error {
 	if err != nil {
 		return err
 	}
-	v.ring = bare.KeyRing()
+	v.ring, v.epochs = bare.KeyRing(), bare.Epochs()
 	switch next, err := v.trust.Follow(raw); {
 	case err == nil:
 		v.trust = next

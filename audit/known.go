@@ -14,14 +14,21 @@ const tagSign1 = 0xd2
 // known checks that what the issuer gave out before stands in the log of this bundle: each is a statement with its receipt, or a
 // checkpoint, and genuine (3xx, 208). The log has not become shorter than it was then (508). The statement is the one at its index,
 // under the same head, and the head of then is the beginning of the one of now (325). A bundle of a part of the log may lack the
-// proof of that; then the bundle is unchecked.
+// proof of that; then the bundle is unchecked. What an epoch says is lost is told of, and contradicts nothing.
 func (v *verifier) known() error {
 	for _, raw := range v.o.Known {
 		head, err := v.given(raw)
 		if err != nil {
 			return err
 		}
-		if err := v.grown(head); err != nil {
+		if head.Time != 0 && v.lost(head) {
+			continue
+		}
+		err = v.grown(head)
+		if head.Time == 0 && (denial.Is(err, denial.StateRollback) || denial.Is(err, denial.LogInconsistent)) && v.lost(head) {
+			continue // a checkpoint says no time: it is lost if the log does not continue it
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -45,6 +52,9 @@ func (v *verifier) given(raw []byte) (receipt.Head, error) {
 	proof, _, err := v.transparent(raw, env)
 	if err != nil {
 		return receipt.Head{}, err
+	}
+	if v.isLost(headOf(proof)) != nil {
+		return headOf(proof), nil
 	}
 	now, err := v.entry(proof.Index)
 	if err != nil || now == nil {

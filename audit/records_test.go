@@ -178,6 +178,7 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 		"another initiator":                {record.EventStart, func(_ *stage, r *record.Record) { r.Initiator = mallory }, denial.LogInconsistent},
 		"another policy":                   {record.EventStart, func(_ *stage, r *record.Record) { r.Policy.Hash = nonce(32) }, denial.LogInconsistent},
 		"logged after expiry":              {record.EventStart, func(s *stage, _ *record.Record) { s.Advance(359 * time.Second) }, denial.Expired},
+		"of before an epoch":               {record.EventStart, func(s *stage, _ *record.Record) { s.restore(s.Backup(), func(e *record.Epoch) { e.Lost = nil }) }, denial.ArtifactRevoked},
 		"of a host approved anew":          {record.EventStart, func(s *stage, _ *record.Record) { s.approve() }, denial.NotPermitted},
 		"an end without a start":           {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Start = nonce(32) }, denial.StateRollback},
 		"an end of another use":            {record.EventEnd, func(_ *stage, r *record.Record) { r.Execution.Use = 2 }, denial.LogInconsistent},

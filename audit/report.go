@@ -37,6 +37,8 @@ type Report struct {
 	Statements []Finding `json:"statements"`       // by index; empty if Options.Brief, or if the bundle is refuted before they are read
 	Counts     []Count   `json:"counts"`
 
+	Epochs []EpochCase `json:"epochs,omitempty"` // that the log had up to the end of the bundle: each has lost entries
+
 	BreakGlass []GlassCase `json:"break_glass,omitempty"` // authorizations by people up to the end of the bundle
 
 	Keys []KeyNow `json:"keys,omitempty"` // of the issuer, as the statements leave them
@@ -166,6 +168,9 @@ func (r *Report) Text() string {
 	fmt.Fprintf(&b, "%s of %s\n", r.Subject(), r.Log)
 	if r.Head != nil {
 		fmt.Fprintf(&b, "tree of %d entries at %s, root %s\n", r.Head.Size, instant(r.Head.Time), r.Head.Root)
+	}
+	for i := range r.Epochs {
+		fmt.Fprintf(&b, "ALARM: %s\n", r.Epochs[i].Words())
 	}
 	if r.Bundle.Verdict != Proved {
 		fmt.Fprintf(&b, "bundle %s: %s\n", r.Bundle.Verdict, r.Bundle.words())

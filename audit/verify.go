@@ -127,6 +127,7 @@ type verifier struct {
 	counts    map[class]uint64
 	world     *world
 	told      *artifact.KeyHistory // of the bundle
+	epochs    []artifact.Epoch     // that it tells of
 	ring      *record.KeyRing      // that it gives
 	permits   *recent[uint64, *permit]
 	starts    *recent[statement.Digest, *record.Record]

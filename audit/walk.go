@@ -311,7 +311,7 @@ func (v *verifier) leftovers() error {
 	if !v.report.allSound() {
 		return nil // what a statement calls for that was refuted may not have been read
 	}
-	if err := v.followed(); err != nil {
+	if err := errors.Join(v.followed(), v.epochsSeen()); err != nil {
 		return err
 	}
 	for n := range v.s.index.n {

@@ -40,6 +40,7 @@ type world struct {
 	glass       map[statement.Digest]*glass // break-glass authorizations, by digest of the payload
 	glassOf     map[string]*glass           // the same, by id
 	attested    map[statement.Digest]*glass // by digest of the attestation record
+	epoch       uint64                      // index of the newest epoch; 0: none
 	held        map[string]bool             // hosts that get nothing until authorities approve them anew
 }
 

@@ -37,7 +37,8 @@ type Issuer struct {
 	roots       []*x509.Certificate
 	base        string
 	now         func() time.Time
-	epoch       []byte
+	epoch       []byte // of this process, in its records
+	since       Epoch  // of the log
 	seq         atomic.Uint64
 	rates       rates
 	strangers   strangers
@@ -128,6 +129,9 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 	}
 	i.strangers.since = uint64(i.now().Unix())
 	if err := i.openKeys(ctx); err != nil {
+		return nil, err
+	}
+	if i.since, err = readEpoch(ctx, i.log); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(i.policies.refresh(ctx, i.log), i.indices.load(ctx, i.log)); err != nil {

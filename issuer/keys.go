@@ -295,6 +295,9 @@ func (i *Issuer) KeyHistory(ctx context.Context) ([]byte, error) {
 		}
 		h.Changes = append(h.Changes, change)
 	}
+	if h.Epochs, err = i.epochs(ctx); err != nil {
+		return nil, err
+	}
 	return h.Encode()
 }
 

@@ -187,6 +187,9 @@ func (i *Issuer) consumeUse(ctx context.Context, rec *record.Record, gate gateSt
 	if !bytes.Equal(permit.Digest, rec.Artifact) || permit.Gate != gate.Gate {
 		return denial.New(denial.AudienceMismatch, "the artifact is not for this gate")
 	}
+	if err := i.inEpoch(ctx, rec.CTI); err != nil {
+		return err
+	}
 	if err := i.permitRevoked(ctx, permit); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ const (
 	bucketGlass      = "break-glass"        // digest of the act's payload -> glassState
 	bucketUnreviewed = "break-glass-open"   // the same, of those without a review -> when it is due, seconds since 1970 UTC
 	bucketAttested   = "break-glass-proof"  // statement digest of an attestation record -> digest of the act's payload
+	bucketEpoch      = "epoch"              // "newest" -> epochState; number of an epoch, big endian -> its act
 	bucketKeys       = "keys"               // number of a key change, big endian -> its act
 	counterKeys      = "keys"               // raised by each key change
 	counterPolicy    = "policy"             // raised by each policy act

@@ -140,7 +140,7 @@ func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, e
 		l.values, l.version = values, version
 	}
 	life := uint64(artifact.MaxRevocationAge / time.Second)
-	list := artifact.StatusList{Issuer: i.genesis.Issuer, URI: i.StatusURI(n), IssuedAt: now, Expires: now + life, TTL: life, Values: l.values}
+	list := artifact.StatusList{Issuer: i.genesis.Issuer, URI: i.StatusURI(n), IssuedAt: now, Expires: now + life, TTL: life, Values: l.values, Since: i.since.Since}
 	if n := use.ring.Sequence(); n > 0 {
 		head := use.ring.Head()
 		list.Keys = &artifact.KeyPin{Change: n, Digest: head[:]}

@@ -24,6 +24,7 @@ type Options struct {
 	Witnesses *receipt.Witnesses // whose cosignatures are demanded; nil: none, and then no age is judged
 	MaxAge    time.Duration      // of the cosignatures; default DefaultMaxAge
 	Views     []string           // what others are shown: URLs of logs, or files of checkpoints
+	Epochs    []Epoch            // of the log, that its authorities have signed, in order
 	Dir       string             // where the last checkpoint and evidence are kept
 	Web       Web
 	Now       func() time.Time // default time.Now
@@ -36,7 +37,9 @@ type Report struct {
 	Root      string   `json:"root"`
 	Cosigned  uint64   `json:"cosigned,omitempty"` // when as many operators as are demanded had cosigned, in seconds since 1970 UTC
 	Operators []string `json:"operators,omitempty"`
-	Since     *uint64  `json:"continues,omitempty"` // entries at the look before; nil at the first
+	Since     *uint64  `json:"continues,omitempty"` // entries at the look before; nil at the first, and where those are lost
+	Epoch     uint64   `json:"epoch,omitempty"`     // number of the newest epoch
+	Lost      []string `json:"lost,omitempty"`      // what has been lost since the look before, for people
 	Views     []View   `json:"views,omitempty"`
 }
 
@@ -50,7 +53,8 @@ type View struct {
 // Look fetches the newest checkpoint once. It refuses, in this order: any look after evidence of two histories was found, as long
 // as it lies in Dir (325); a checkpoint that receipt.VerifyCheckpoint refuses (324, 325, 305, 301, 326); one whose
 // cosignatures are too old (207, T18); one of a shorter log than before (508, T07); tiles that do not fit the checkpoint (324, T13);
-// a log that does not continue what it was at the look before, or in a view (325, T09, T10); one that is behind a view (207).
+// a log that does not continue what it was at the look before, or in a view (325, T09, T10); one that is behind a view (207). Where
+// authorities have said that just this is lost (see Epoch), that is told loudly in place of 508 and 325, and not refused.
 // A view that cannot be read, or is not signed by the log, is told and refuses nothing: else anybody could.
 //
 // The checkpoint is kept only if nothing is refused. Where the log has signed two histories, both checkpoints are kept as
@@ -78,10 +82,16 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := &Report{}
 	if last != nil {
-		if err := o.continues(ctx, last, now, o.Log); err != nil {
+		lost, err := o.goesOn(ctx, last, now)
+		if err != nil {
 			return nil, o.refused(now, err)
 		}
-		r.Since = &last.Size
+		if r.Since = &last.Size; lost != nil {
+			r.Since, r.Lost = nil, append(r.Lost, fmt.Sprintf("epoch %d: the log had %d entries at the last look; %s", lost.Number, last.Size, lost.Words))
+		}
+	}
+	if n := len(o.Epochs); n > 0 {
+		r.Epoch = o.Epochs[n-1].Number
 	}
 	if now, err = o.compare(ctx, now, r); err != nil {
 		return nil, err
@@ -137,11 +147,20 @@ func (o *Options) fetch(ctx context.Context) (*seen, error) {
 
 // continues checks that a checkpoint continues an older one, by the tiles that are served at a URL.
 func (o *Options) continues(ctx context.Context, old, next *seen, url string) error {
-	if old.Size > next.Size {
-		return denial.New(denial.StateRollback, "the log has %d entries, and had %d before", next.Size, old.Size)
+	root, path, err := o.beginning(ctx, old.Size, next, url)
+	if err == nil && root != old.Root {
+		err = o.fork(old, next, root, path)
 	}
-	root, path, err := receipt.TilePrefix(old.Size, next.Size, func(t receipt.Tile) ([]byte, error) {
-		if old.Size == next.Size {
+	return err
+}
+
+// beginning returns the root of the first entries of a checkpoint's tree, and the path from it that shows that.
+func (o *Options) beginning(ctx context.Context, size uint64, next *seen, url string) (receipt.Hash, []receipt.Hash, error) {
+	if size > next.Size {
+		return receipt.Hash{}, nil, denial.New(denial.StateRollback, "the log has %d entries, and had %d before", next.Size, size)
+	}
+	root, path, err := receipt.TilePrefix(size, next.Size, func(t receipt.Tile) ([]byte, error) {
+		if size == next.Size {
 			return nil, errSame
 		}
 		return o.Web.tile(ctx, url, t)
@@ -150,15 +169,9 @@ func (o *Options) continues(ctx context.Context, old, next *seen, url string) er
 	case errors.Is(err, errSame):
 		root, path = next.Root, nil
 	case err != nil:
-		return err
+		return root, nil, err
 	}
-	if err := next.VerifyPrefix(old.Size, root, path); err != nil {
-		return err
-	}
-	if root != old.Root {
-		return o.fork(old, next, root, path)
-	}
-	return nil
+	return root, path, next.VerifyPrefix(size, root, path)
 }
 
 // errSame says that two trees are of one size, so that their roots can be compared without tiles.
@@ -181,6 +194,12 @@ func (o *Options) compare(ctx context.Context, now *seen, r *Report) (*seen, err
 				return nil, err
 			}
 			now = newer
+		}
+		if lost, err := o.lost(ctx, view, now); err != nil {
+			return nil, err
+		} else if lost != nil {
+			r.Views = append(r.Views, View{From: from, Error: fmt.Sprintf("it is of %d entries, of which epoch %d has lost some", view.Size, lost.Number)})
+			continue
 		}
 		if view.Size > now.Size {
 			return nil, o.behind(ctx, now, view, from)

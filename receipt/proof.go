@@ -56,6 +56,21 @@ func (p inclusion) root(leaf Hash) (Hash, error) {
 	return root, nil
 }
 
+// preceding folds the nodes of the path that stand on the left: together they are the entries before the index.
+func (p inclusion) preceding() (root Hash) {
+	inner := bits.Len64(p.Index ^ (p.Size - 1))
+	found := false
+	for i, node := range p.Path {
+		switch left := i >= inner || p.Index>>i&1 == 1; {
+		case left && found:
+			root = NodeHash(Hash(node), root)
+		case left:
+			root, found = Hash(node), true
+		}
+	}
+	return root
+}
+
 // root computes the newer root that the proof leads to from the older one, having checked that it leads to that too.
 func (p consistency) root(old Hash) (Hash, error) {
 	if err := checkPath(p.Path); err != nil {

@@ -107,6 +107,20 @@ func (v *Verifier) Verify(raw, leaf []byte) (*Proof, error) {
 	return &Proof{Size: s.Size, Index: p.Index, Root: root, Time: s.Time, Issuer: s.Issuer, Log: s.Log, Key: s.Key}, nil
 }
 
+// Preceding returns the root of the tree of all entries before the one that a receipt is of. The receipt has verified: its
+// inclusion path holds that tree's nodes, and so the signature over the larger tree covers them.
+func Preceding(raw []byte) (Hash, error) {
+	_, proofs, err := decode(raw)
+	if err != nil {
+		return Hash{}, denial.New(denial.ReceiptInvalid, "the receipt is malformed")
+	}
+	p, err := parseInclusion(proofs)
+	if err == nil && checkPath(p.Path) == nil && checkPlace(p.Index, p.Size, len(p.Path)) == nil && p.Index > 0 {
+		return p.preceding(), nil
+	}
+	return Hash{}, denial.New(denial.ReceiptInvalid, "the receipt shows no entries before its own")
+}
+
 // VerifyConsistency checks that the log has only grown since the old head, which the caller has verified before, and
 // returns the newer head. The checks and reasons are those of Verify with a consistency proof in place of the
 // inclusion proof, except that LogInconsistent takes the place of ReceiptInvalid.

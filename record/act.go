@@ -12,7 +12,7 @@ import (
 // roleOf returns the role that signs acts of the kind.
 func roleOf(kind statement.Kind) (Role, bool) {
 	switch kind {
-	case statement.Genesis:
+	case statement.Genesis, statement.Epoch:
 		return RoleRoot, true
 	case statement.Policy:
 		return RolePolicy, true

@@ -25,6 +25,7 @@ func TestActsFitTheirCDDL(t *testing.T) {
 		[]string{"mailto:alice@example.org", "mailto:bob@example.org"}}
 	samples["break-glass-statement"] = sign(t, statement.BreakGlass, glass, p.alice)[0]
 	samples["review-statement"] = sign(t, statement.Review, Review{Version, ek, 1, true, "fire", n}, p.alice)[0]
+	samples["epoch-statement"] = sign(t, statement.Epoch, Epoch{Version, 1, ek, "https://x/log", 3, ek, &Lost{Size: 9, Root: ek}, 4, 1, "fire"}, p.alice)[0]
 	ring := newRingKit(t)
 	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, newSigner(t))))[0]
 	samples["succession-statement"] = ring.announce(PurposeLog, newSigner(t)).Succession

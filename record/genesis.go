@@ -15,7 +15,7 @@ type Role string
 
 // The roles of authorities.
 const (
-	RoleRoot       Role = "root"        // genesis
+	RoleRoot       Role = "root"        // genesis, and epochs after a restore
 	RolePolicy     Role = "policy"      // policies, and with them which TPM vendors are believed
 	RoleEnrolment  Role = "enrolment"   // hosts and initiators
 	RoleRevocation Role = "revocation"  // revocations

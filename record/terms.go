@@ -76,6 +76,8 @@ func SubjectOf(kind statement.Kind, issuer string, payload []byte) (string, erro
 		return issuer + "/revocations/" + r.Cause.String() + "/" + r.Target, err
 	case statement.KeyChange:
 		return KeySubject(issuer), nil
+	case statement.Epoch:
+		return EpochSubject(issuer), nil
 	case statement.BreakGlass:
 		var g BreakGlass
 		err := statement.Unmarshal(payload, &g)

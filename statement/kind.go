@@ -24,6 +24,7 @@ const (
 	Succession      // a new key of the issuer, signed by the one that it follows
 	BreakGlass      // an authorization by people in place of a decision, signed by the break-glass quorum
 	Review          // what people found of a break-glass authorization afterwards, signed by that quorum
+	Epoch           // a log goes on from a backup that is not its newest state, signed by authorities
 	kinds
 )
 
@@ -65,6 +66,7 @@ var forms = [kinds]form{
 	Succession: {name: "succession", typ: mediaStatement, content: vendor + "succession+cbor", limit: 2 << 10},
 	BreakGlass: {name: "break-glass", typ: mediaStatement, content: vendor + "break-glass+cbor", limit: 16 << 10},
 	Review:     {name: "break-glass-review", typ: mediaStatement, content: vendor + "break-glass-review+cbor", limit: 16 << 10},
+	Epoch:      {name: "epoch", typ: mediaStatement, content: vendor + "epoch+cbor", limit: 16 << 10, act: true},
 }
 
 func (k Kind) form() form {

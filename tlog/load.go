@@ -12,7 +12,7 @@ import (
 
 // load checks what is stored, as Open says, and reads what appending and signing need.
 func (l *Log) load(ctx context.Context) error {
-	last, err := l.lastHead(ctx)
+	last, err := lastHead(ctx, l.Reader)
 	if err != nil {
 		return err
 	}
@@ -38,9 +38,9 @@ func (l *Log) load(ctx context.Context) error {
 }
 
 // lastHead returns the newest head, signed or not.
-func (l *Log) lastHead(ctx context.Context) (h receipt.Head, err error) {
+func lastHead(ctx context.Context, r Reader) (h receipt.Head, err error) {
 	var root []byte
-	ok, err := l.one(ctx, []any{&h.Size, &root, &h.Time}, "SELECT size, root, time FROM heads ORDER BY size DESC LIMIT 1")
+	ok, err := r.one(ctx, []any{&h.Size, &root, &h.Time}, "SELECT size, root, time FROM heads ORDER BY size DESC LIMIT 1")
 	if err == nil && ok && len(root) != len(h.Root) {
 		err = denial.New(denial.StoreFault, "the last head is damaged")
 	}
@@ -147,8 +147,14 @@ func (l *Log) trusted() (keys statement.Keys, err error) {
 // checkMark compares the database with the mark beside it.
 func (l *Log) checkMark(ctx context.Context) error {
 	size, root, err := l.mark.read()
-	if err != nil || size == 0 {
+	if err != nil {
 		return err
+	}
+	if l.o.Restored != nil {
+		return l.restored(ctx, size, root)
+	}
+	if size == 0 {
+		return nil
 	}
 	if size > l.tree.size {
 		return denial.New(denial.StoreFault, "the log has lost acknowledged entries: it holds %d, its mark says %d", l.tree.size, size)

@@ -19,13 +19,14 @@ import (
 // Options say where a log lies and whose it is. Who can change them can make the issuer write a log of his own; nobody
 // who pins the log key accepts it.
 type Options struct {
-	Path    string           // the database file; it is created if absent
-	Signer  statement.Signer // the log key
-	Earlier []statement.Key  // earlier log keys, under which older heads still verify
-	Issuer  string           // iss of the heads
-	LogID   string           // URI of the log
-	Now     func() time.Time // default time.Now
-	Queue   int              // requests that may wait before the next is refused with 907; default 4096
+	Path     string           // the database file; it is created if absent
+	Signer   statement.Signer // the log key
+	Earlier  []statement.Key  // earlier log keys, under which older heads still verify
+	Issuer   string           // iss of the heads
+	LogID    string           // URI of the log
+	Now      func() time.Time // default time.Now
+	Restored *Restored        // authorities let the log go on from a backup; nil: it must be whole
+	Queue    int              // requests that may wait before the next is refused with 907; default 4096
 }
 
 // Log is an open log: its only writer, and a reader. It is safe for concurrent use.
@@ -61,6 +62,8 @@ type Log struct {
 // log (906) of a known version (911); the entries are as many as the last head says (906); the root of the stored nodes
 // is that of the last head (325); the last signed head is signed by the log key or an earlier one for this issuer and log
 // and fits the nodes (325); the database is not older than its mark (906) and has the mark's root at that size (325).
+//
+// With Restored the log must be what that says, and may be older than its mark, as far as that covers it: see Restored.
 //
 // It does not read the entries: Scrub does.
 func Open(ctx context.Context, o Options) (*Log, error) {

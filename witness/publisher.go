@@ -28,6 +28,7 @@ type Options struct {
 	Origin    string
 	Path      string     // file in which the newest published checkpoint is kept
 	Witnesses []Endpoint // none: the log signs alone
+	Epoch     uint64     // index of the log's newest epoch: until enough operators have cosigned more, a witness that holds what was lost stops nothing
 	Threshold int        // operators of witnesses that must cosign; with witnesses at least 1
 	Client    *http.Client
 	Now       func() time.Time // default time.Now
@@ -152,7 +153,8 @@ func (p *Publisher) continues(ctx context.Context, head receipt.Head, old *recei
 // nothing, except that it has the checkpoint of an idle log cosigned again from time to time. Its error is kept for Fault.
 //
 // If as many operators of witnesses as the threshold demands have seen a longer log (508) or another one (325), the log is
-// stopped: it is not the one that it was. A single witness's word, below the threshold, is only an error.
+// stopped: it is not the one that it was. A single witness's word, below the threshold, is only an error; so is that of all (326) as long as
+// none of them has followed the log into its newest epoch, since they hold what was lost.
 func (p *Publisher) Publish(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -222,6 +224,9 @@ func (p *Publisher) cosign(ctx context.Context, head receipt.Head, raw []byte) (
 			whole = append(whole[:len(whole):len(whole)], signed[i][len(raw):]...)
 		}
 	}
+	if p.demand != nil && len(against) >= p.demand.Threshold && !p.followed() {
+		return nil, denial.New(denial.ThresholdNotMet, "%d operators of witnesses hold what the log had before epoch entry %d: give them the act, so that they begin anew", len(against), p.o.Epoch)
+	}
 	if p.demand != nil && len(against) >= p.demand.Threshold {
 		p.o.Log.Stop()
 		for _, err := range against {
@@ -236,6 +241,12 @@ func (p *Publisher) cosign(ctx context.Context, head receipt.Head, raw []byte) (
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	return whole, nil
+}
+
+// followed reports whether witnesses have followed the log into its newest epoch: then their word against it stops it.
+func (p *Publisher) followed() bool {
+	c := p.current.Load()
+	return p.o.Epoch == 0 || c != nil && c.Size > p.o.Epoch
 }
 
 // note remembers what came of asking a witness.

@@ -264,3 +264,49 @@ func TestAnIdleLogIsCosignedAgain(t *testing.T) {
 		t.Errorf("got %+v, %v", p.Published(), err)
 	}
 }
+
+// P20: witnesses that hold what was lost keep the checkpoints of a restored log back, and do not stop it, until they have
+// followed it into its new epoch. From then on their word stops it as ever.
+func TestP20_WitnessesOfWhatIsLostStopNothing(t *testing.T) {
+	t.Parallel()
+	a, b := newServer(t, "a"), newServer(t, "b")
+	s := newSite(t)
+	s.add(9, "entry")
+	s.publisher(s.options(2, a, b))
+	restored := s.fork()
+	restored.add(5, "entry")
+	restored.add(1, "epoch")
+	o := restored.options(2, a, b)
+	o.Epoch = 5
+	p := restored.publisher(o)
+	if err := p.Fault(); !denial.Is(err, denial.ThresholdNotMet) || p.Checkpoint() != nil {
+		t.Errorf("got %v, want 326 and no checkpoint", err)
+	}
+	if err := restored.log.Healthy(); err != nil {
+		t.Errorf("the log is stopped: %v", err)
+	}
+	for _, w := range []*server{a, b} { // their operators have seen the act
+		w.mu.Lock()
+		w.size, w.root = 0, nil
+		w.mu.Unlock()
+	}
+	if err := p.Publish(t.Context()); err != nil || p.Published().Size != 6 {
+		t.Fatalf("got %v, %d entries", err, p.Published().Size)
+	}
+	fork := restored.fork()
+	fork.add(9, "other")
+	o = fork.options(2, a, b)
+	o.Epoch, o.Path = 5, restored.path+".checkpoint"
+	if _, err := New(t.Context(), o); !denial.Is(err, denial.LogInconsistent) {
+		t.Errorf("a fork in the new epoch: got %v, want 325", err)
+	}
+	restored.add(3, "more")
+	for _, w := range []*server{a, b} {
+		w.mu.Lock()
+		w.size = 99
+		w.mu.Unlock()
+	}
+	if err := p.Publish(t.Context()); !denial.Is(err, denial.StateRollback) || restored.log.Healthy() == nil {
+		t.Errorf("witnesses that have followed say that they have seen more: got %v, healthy %v", err, restored.log.Healthy())
+	}
+}

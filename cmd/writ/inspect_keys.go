@@ -59,3 +59,32 @@ func successionPayload(payload []byte) (*sheet, error) {
 	s.put("previous", n.Previous)
 	return s, nil
 }
+
+// epochPayload shows what authorities say of a log that goes on behind a backup: what was restored, and what is lost.
+func epochPayload(payload []byte) (*sheet, error) {
+	var e record.Epoch
+	if err := statement.Unmarshal(payload, &e); err != nil {
+		return nil, err
+	}
+	if err := e.Check(); err != nil {
+		return nil, err
+	}
+	s := &sheet{}
+	s.put("act", statement.DigestOf(payload).String())
+	s.put("epoch", e.Number)
+	s.put("genesis", e.Genesis)
+	s.putText("log", e.Log)
+	s.put("restored_entries", e.Size)
+	s.put("restored_root", e.Root)
+	s.say("lost", e.Lost != nil, e.Words())
+	if e.Lost != nil {
+		s.put("lost_entries", e.Lost.Size)
+		s.put("lost_root", e.Lost.Root)
+	}
+	if e.Counter != 0 {
+		s.put("tpm_counter", e.Counter)
+	}
+	s.putTime("time", e.Time)
+	s.putText("why", e.Why)
+	return s, nil
+}

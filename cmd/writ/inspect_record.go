@@ -210,8 +210,9 @@ type statusList struct {
 		Bits uint64 `cbor:"bits"`
 		List []byte `cbor:"lst"`
 	} `cbor:"65533,keyasint"`
-	TTL  uint64           `cbor:"65534,keyasint"`
-	Keys *artifact.KeyPin `cbor:"-90011,keyasint,omitempty"`
+	TTL   uint64           `cbor:"65534,keyasint"`
+	Keys  *artifact.KeyPin `cbor:"-90011,keyasint,omitempty"`
+	Since uint64           `cbor:"-90021,keyasint,omitempty"`
 }
 
 // maxShown bounds how many entries of a status list are shown one by one.
@@ -242,6 +243,10 @@ func statusPayload(payload []byte) (*sheet, error) {
 	if c.Keys != nil {
 		s.say("key_change", c.Keys.Change, "the issuer's keys have changed so often; who does not know of the last change must not go on")
 		s.put("key_change_sha256", c.Keys.Digest)
+	}
+	if c.Since != 0 {
+		s.putTime("epoch_since", c.Since)
+		s.say("epoch", nil, "the log was restored from a backup then: artifacts that were logged before are void")
 	}
 	s.put("entries", 2*len(list))
 	putRevoked(s, list)

@@ -192,7 +192,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Request: requestPayload, statement.Possession: possessionPayload, statement.StatusList: statusPayload,
 		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload, statement.Ceremony: ceremonyPayload,
 		statement.KeyChange: keyChangePayload, statement.Succession: successionPayload,
-		statement.BreakGlass: glassPayload, statement.Review: reviewPayload,
+		statement.BreakGlass: glassPayload, statement.Review: reviewPayload, statement.Epoch: epochPayload,
 	}[kind]
 	if !ok {
 		if payload == nil {

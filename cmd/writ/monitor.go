@@ -17,6 +17,7 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/monitor"
+	"github.com/governed-execution/writ/receipt"
 )
 
 // monitorFlags are what "writ monitor" takes.
@@ -174,6 +175,9 @@ func (a *app) monitorOptions(ctx context.Context, f *monitorFlags) (o monitor.Op
 		return o, err
 	}
 	o = monitor.Options{Log: f.log, Keys: t.NoteKeys(uint64(time.Now().Unix())), Earlier: t.NoteKeys(0), Witnesses: t.Witnesses, MaxAge: f.maxAge, Views: f.views, Dir: f.dir}
+	for _, e := range t.Epochs() {
+		o.Epochs = append(o.Epochs, monitor.Epoch{Number: e.Number, Size: e.Size, Root: receipt.Hash(e.Root), Covers: e.Covers, Words: e.Words()})
+	}
 	o.Web.Client, err = webClient(a.ca)
 	return o, err
 }
@@ -200,9 +204,12 @@ func webClient(ca string) (*http.Client, error) {
 func monitorWords(r *monitor.Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %s: %d entries, root %s", r.Origin, r.Size, r.Root)
+	for _, l := range r.Lost {
+		fmt.Fprintf(&b, "\nALARM: entries are lost, by an act of the authorities: %s", l)
+	}
 	if r.Since != nil {
 		fmt.Fprintf(&b, "\ncontinues the %d entries of the last look", *r.Since)
-	} else {
+	} else if len(r.Lost) == 0 {
 		b.WriteString("\nfirst look: nothing from before to compare with")
 	}
 	if r.Cosigned > 0 {
@@ -222,9 +229,10 @@ func monitorWords(r *monitor.Report) string {
 
 // metrics tell Prometheus what the last look showed.
 type metrics struct {
-	path string
-	size uint64
-	at   int64 // of the last look that refused nothing
+	path  string
+	size  uint64
+	at    int64  // of the last look that refused nothing
+	epoch uint64 // of the log then
 }
 
 func (m *metrics) tell(r *monitor.Report, err error, now time.Time) error {
@@ -233,7 +241,7 @@ func (m *metrics) tell(r *monitor.Report, err error, now time.Time) error {
 	}
 	code := 0
 	if r != nil && err == nil {
-		m.size, m.at = r.Size, now.Unix()
+		m.size, m.at, m.epoch = r.Size, now.Unix(), r.Epoch
 	} else if d := new(denial.Denial); errors.As(err, &d) {
 		code = d.Reason.Code()
 	}
@@ -246,7 +254,10 @@ writ_monitor_seen_seconds %d
 # HELP writ_monitor_refused_code Denial code of the last look; 0 if it refused nothing, or the log could not be asked.
 # TYPE writ_monitor_refused_code gauge
 writ_monitor_refused_code %d
-`, m.size, m.at, code)
+# HELP writ_monitor_epoch Number of the newest epoch of the log that is known here: it rises when entries are lost, by an act of the authorities.
+# TYPE writ_monitor_epoch gauge
+writ_monitor_epoch %d
+`, m.size, m.at, code, m.epoch)
 	next := filepath.Join(filepath.Dir(m.path), "."+filepath.Base(m.path)+".new")
 	if err := os.WriteFile(next, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("writing metrics: %w", err)

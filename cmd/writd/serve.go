@@ -31,7 +31,10 @@ type service struct {
 }
 
 // open opens the token, then the log with the log key that is in use, then the issuer over both.
-func (c *config) open(ctx context.Context) (*service, error) {
+func (c *config) open(ctx context.Context) (*service, error) { return c.openRestored(ctx, nil) }
+
+// openRestored opens a log that authorities let go on from a backup; nil: as any.
+func (c *config) openRestored(ctx context.Context, restored *tlog.Restored) (*service, error) {
 	g, ring, err := c.readKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -45,7 +48,7 @@ func (c *config) open(ctx context.Context) (*service, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	if s.log, err = tlog.Open(ctx, tlog.Options{Path: c.Log, Signer: signer, Earlier: logKeys[1:], Issuer: g.Issuer, LogID: g.Log}); err != nil {
+	if s.log, err = tlog.Open(ctx, tlog.Options{Path: c.Log, Signer: signer, Earlier: logKeys[1:], Issuer: g.Issuer, LogID: g.Log, Restored: restored}); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	roots, err := c.roots()
@@ -140,6 +143,7 @@ func serve(cmd *cobra.Command, c *config) (err error) {
 		Publisher: publisher, PublicEntries: c.PublicEntries, Limits: server.Limits{
 			Connections: c.Limits.Connections, PeerConnections: c.Limits.PeerConnections, Rate: c.Limits.Rate, PeerRate: c.Limits.PeerRate}})
 	log.Info("serving", "address", public.Addr().String(), "issuer", s.issuer.Genesis().Issuer, "entries", s.log.Head().Size)
+	tellEpoch(s.issuer.Epoch(), time.Now(), log)
 	ctx, stop := context.WithCancel(cmd.Context())
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { c.upkeep(ctx, s, publisher, log) })

@@ -33,7 +33,7 @@ type witnessConfig struct {
 // publisher starts publishing checkpoints, cosigned by the witnesses of the configuration.
 func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher, error) {
 	g := s.issuer.Genesis()
-	o := witness.Options{Log: s.log, Origin: receipt.Origin(g.Log), Path: c.Log + ".checkpoint"}
+	o := witness.Options{Log: s.log, Origin: receipt.Origin(g.Log), Path: c.Log + ".checkpoint", Epoch: s.issuer.Epoch().Index}
 	if c.Witnesses != nil {
 		o.Threshold = c.Witnesses.Threshold
 		for _, w := range c.Witnesses.List {

@@ -17,7 +17,7 @@ type collector struct {
 	server                                         *Server
 	minted, denied, entries, clock, healthy        *prometheus.Desc
 	published, cosigned, operators, failing, scrub *prometheus.Desc
-	demanded, witness, glass, unreviewed           *prometheus.Desc
+	demanded, witness, glass, unreviewed, epoch    *prometheus.Desc
 }
 
 func metrics(s *Server) http.HandlerFunc {
@@ -38,6 +38,7 @@ func metrics(s *Server) http.HandlerFunc {
 		witness:    prometheus.NewDesc("writ_witness_cosigned_seconds", "When a witness of the configuration last cosigned; 0 if not since the start.", []string{"operator", "witness"}, nil),
 		glass:      prometheus.NewDesc("writ_break_glass_total", "Break-glass authorizations since genesis: published, used to start a program, reviewed.", []string{"event"}, nil),
 		scrub:      prometheus.NewDesc("writ_log_scrubbed_seconds", "When the whole log was last read and found as it must be; 0 if not since the start.", nil, nil),
+		epoch:      prometheus.NewDesc("writ_log_epoch", "Number of the newest epoch of the log: it rises when the log goes on behind a backup and has lost entries.", nil, nil),
 		unreviewed: prometheus.NewDesc("writ_break_glass_unreviewed", "Break-glass authorizations that have no review: all, and those whose review is overdue.", []string{"state"}, nil),
 	})
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP
@@ -45,7 +46,7 @@ func metrics(s *Server) http.HandlerFunc {
 
 // Describe sends the descriptions of all metrics.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub, c.demanded, c.witness, c.glass, c.unreviewed} {
+	for _, d := range []*prometheus.Desc{c.minted, c.denied, c.entries, c.clock, c.healthy, c.published, c.cosigned, c.operators, c.failing, c.scrub, c.demanded, c.witness, c.glass, c.unreviewed, c.epoch} {
 		ch <- d
 	}
 }
@@ -63,6 +64,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.entries, float64(head.Size))
 	gauge(c.clock, float64(head.Time))
 	gauge(c.healthy, one(log.Healthy() == nil))
+	gauge(c.epoch, float64(c.server.issuer.Epoch().Number))
 	gauge(c.scrub, float64(log.Scrubbed()))
 	c.breakGlass(ch)
 	if p := c.server.publisher; p != nil {
