@@ -47,6 +47,7 @@ func (f *figure) cpu() float64 { return median(f.cpus) }
 // level is what one number of clients gave.
 type level struct {
 	clients, requests int
+	places            []place // where the keys are used
 	issued            [places]figure
 	hosts             time.Duration // CPU
 	signed            int64         // signatures of the token
@@ -68,14 +69,18 @@ Each artifact is compared with them by rate, and by CPU time for one.
 %7s %-22s %9s %9s %7s %8s   %6s %6s %6s %6s %6s %6s
 `
 
-func issuance(ctx context.Context, s *site, h *hosts, b *bare, only int) error {
+func issuance(ctx context.Context, s *site, h *hosts, b *bare, of choice) error {
+	used, err := placesOf(of.keys)
+	if err != nil {
+		return err
+	}
 	fmt.Printf(issuanceText, s.kind, "", "", "", "", "", "", "of bare", "of bare3", "of token",
 		"clients", "", "p50 ms", "p99 ms", "per s", "CPU ms", "rate", "CPU", "rate", "CPU", "rate", "CPU")
 	for _, n := range levels {
-		if only != 0 && only != n.clients {
+		if of.clients != 0 && of.clients != n.clients {
 			continue
 		}
-		l := &level{clients: n.clients, requests: n.requests}
+		l := &level{clients: n.clients, requests: n.requests, places: used}
 		if err := l.measure(ctx, s, h, b); err != nil {
 			return err
 		}
@@ -98,7 +103,7 @@ func (l *level) measure(ctx context.Context, s *site, h *hosts, b *bare) error {
 			}
 			work.into.add(got)
 		}
-		for p := range places {
+		for _, p := range l.places {
 			if err := l.ask(ctx, s, h, p); err != nil {
 				return err
 			}
@@ -132,7 +137,7 @@ func (l *level) ask(ctx context.Context, s *site, h *hosts, p place) error {
 // Whether it is met is told by CPU, because of several processes each gets its share of a busy core, and the issuer with its
 // signer process is two. Where the token is elsewhere, its work shows in the rate alone.
 func (l *level) print(t *token) {
-	for p := range places {
+	for _, p := range l.places {
 		f := &l.issued[p]
 		fmt.Print(l.row("issued, "+p.String(), f))
 		for _, than := range []*figure{&l.bare, &l.all, &l.raw} {
@@ -150,6 +155,9 @@ func (l *level) print(t *token) {
 	n := float64(len(direct.Latencies) + len(apart.Latencies))
 	fmt.Printf("%7s for one artifact: %.2f signatures, %.2f commits, %.3f ms of CPU of the hosts\n", "",
 		float64(l.signed)/n, float64(l.commits)/n, 1000*l.hosts.Seconds()/n)
+	if len(l.places) < int(places) {
+		return
+	}
 	token := atLeast(l.raw.cpu()/apart.cpu(), t.aim) + " by CPU"
 	if t.elsewhere {
 		token = atLeast(apart.rate()/l.raw.rate(), t.aim) + " by rate"

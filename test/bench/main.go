@@ -26,10 +26,11 @@ func main() {
 	only := flag.String("only", "", "parts, issuance, log, or tests: the figures of go test -bench, from standard input; default parts and issuance")
 	clients := flag.Int("clients", 0, "measure issuance for this number of clients alone (1, 8 or 64), or of the log appends alone for this number of writers")
 	kind := flag.String("token", "softhsm", "kind of token that has the keys")
+	keys := flag.String("keys", "", "measure issuance with the keys used in this place alone: process (the issuer's own) or apart (a signer process)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	do := func() error { return run(ctx, *only, *kind, profiles, *clients) }
+	do := func() error { return run(ctx, *only, *kind, profiles, choice{*clients, *keys}) }
 	switch flag.Arg(0) {
 	case hostsCommand:
 		do = func() error { return errors.Join(settle(true), serveOrders(ctx, os.Stdin, os.Stdout)) }
@@ -42,13 +43,19 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only, kind string, profiles profiles, clients int) (err error) {
+// choice is what of issuance is measured alone.
+type choice struct {
+	clients int    // 0: each number of them
+	keys    string // where they are used; empty: in both places
+}
+
+func run(ctx context.Context, only, kind string, profiles profiles, of choice) (err error) {
 	if only == "tests" {
 		return testFigures(os.Stdin, os.Stdout)
 	}
 	debug.SetGCPercent(400) // as writd serve
 	if only == "log" {
-		return profiles.of(func() error { return logFigures(ctx, clients) })
+		return profiles.of(func() error { return logFigures(ctx, of.clients) })
 	}
 	begun := time.Now()
 	dir, err := os.MkdirTemp("", "writ-bench-")
@@ -84,7 +91,7 @@ func run(ctx context.Context, only, kind string, profiles profiles, clients int)
 		}
 	}
 	if only != "parts" {
-		if err := profiles.of(func() error { return issuance(ctx, site, hosts, work, clients) }); err != nil {
+		if err := profiles.of(func() error { return issuance(ctx, site, hosts, work, of) }); err != nil {
 			return err
 		}
 	}

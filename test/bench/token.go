@@ -64,6 +64,19 @@ const (
 
 func (p place) String() string { return [...]string{"in process", "signer process"}[p] }
 
+// placesOf returns the places that -keys names.
+func placesOf(name string) ([]place, error) {
+	switch name {
+	case "":
+		return []place{inProcess, apart}, nil
+	case "process":
+		return []place{inProcess}, nil
+	case "apart":
+		return []place{apart}, nil
+	}
+	return nil, fmt.Errorf("choosing keys: no place %q", name)
+}
+
 // custodian is what both places have in common.
 type custodian interface {
 	Signer(ctx context.Context, p hsm.Purpose, pinned statement.Thumbprint) (statement.Signer, error)
