@@ -233,11 +233,10 @@ func (m *minting) attestationEntry(leaf []byte) (tlog.Entry, error) {
 		Puts:   []tlog.Put{{Bucket: bucketAttested, Key: digest[:], Value: c.BreakGlass}},
 		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
 	}
-	rows, err := trails(&entry)
-	if err != nil {
+	var err error
+	if entry.Names, err = trails(&entry); err != nil {
 		return entry, err
 	}
-	entry.Puts = append(entry.Puts, rows...)
 	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))
 }
 

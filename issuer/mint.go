@@ -433,7 +433,8 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 			{Set: onceStatus, Key: indexKey(m.index), Reason: denial.Internal},
 		},
 		Guards: m.guards,
-		Puts:   append(trailRows(artifactTrails(&c), digest), permit, tlog.Put{Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}),
+		Puts:   []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
+		Names:  artifactTrails(&c),
 		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
 	}
 	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))

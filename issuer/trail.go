@@ -12,11 +12,7 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// bucketTrail finds entries by what they are about, so that nobody has to read the log for it. The key is trailOf the
-// subject, and the digest of the entry.
-const bucketTrail = "trail"
-
-// The subjects of trails.
+// The subjects of trails, by which entries are found, so that nobody has to read the log for what they are about.
 const (
 	trailContext   = "context"    // no name: what later entries are verified with
 	trailExecution = "execution " // execution id
@@ -24,13 +20,13 @@ const (
 	trailHost      = "host "      // URI
 )
 
-// trailOf returns the beginning of the keys of a subject.
-func trailOf(subject string, name []byte) []byte {
+// trailOf returns the name that the entries about a subject have.
+func trailOf(subject string, name []byte) tlog.Name {
 	sum := sha256.Sum256(append([]byte(subject), name...))
-	return sum[:16]
+	return tlog.Name(sum[:16])
 }
 
-// append appends entries with their rows in the index.
+// append appends entries with their names in the index.
 func (i *Issuer) append(ctx context.Context, entries ...tlog.Entry) ([]tlog.Appended, error) {
 	entries, err := indexed(entries)
 	if err != nil {
@@ -39,26 +35,24 @@ func (i *Issuer) append(ctx context.Context, entries ...tlog.Entry) ([]tlog.Appe
 	return i.log.Append(ctx, entries...)
 }
 
-// indexed returns the entries with their rows in the index.
+// indexed returns the entries with their names in the index.
 func indexed(entries []tlog.Entry) ([]tlog.Entry, error) {
 	entries = slices.Clone(entries)
 	for n := range entries {
-		rows, err := trails(&entries[n])
-		if err != nil {
+		var err error
+		if entries[n].Names, err = trails(&entries[n]); err != nil {
 			return nil, err
 		}
-		entries[n].Puts = append(slices.Clip(entries[n].Puts), rows...)
 	}
 	return entries, nil
 }
 
-// trails returns the rows of an entry in the index.
-func trails(e *tlog.Entry) ([]tlog.Put, error) {
+// trails returns the names of an entry in the index.
+func trails(e *tlog.Entry) (subjects []tlog.Name, err error) {
 	env, err := statement.Decode(e.Leaf, statement.MaxStatement)
 	if err != nil {
 		return nil, err
 	}
-	subjects := [][]byte{}
 	switch kind := env.Kind(); kind {
 	default:
 		if record.IsAct(kind) {
@@ -83,21 +77,12 @@ func trails(e *tlog.Entry) ([]tlog.Put, error) {
 		}
 		subjects = recordTrails(&r, e.Blobs)
 	}
-	return trailRows(subjects, statement.DigestOf(e.Leaf)), nil
-}
-
-// trailRows returns the rows of an entry about its subjects.
-func trailRows(subjects [][]byte, digest statement.Digest) []tlog.Put {
-	rows := []tlog.Put{}
-	for _, s := range subjects {
-		rows = append(rows, tlog.Put{Bucket: bucketTrail, Key: append(s, digest[:]...), Value: []byte{}})
-	}
-	return rows
+	return subjects, nil
 }
 
 // artifactTrails returns the subjects of an artifact.
-func artifactTrails(c *artifact.Claims) [][]byte {
-	subjects := [][]byte{trailOf(trailExecution, c.Execution.ID), trailOf(trailArtifact, c.ID), trailOf(trailHost, []byte(c.Subject))}
+func artifactTrails(c *artifact.Claims) []tlog.Name {
+	subjects := []tlog.Name{trailOf(trailExecution, c.Execution.ID), trailOf(trailArtifact, c.ID), trailOf(trailHost, []byte(c.Subject))}
 	for _, p := range c.Lineage.Parents {
 		subjects = append(subjects, trailOf(trailArtifact, p.ID))
 	}
@@ -105,7 +90,7 @@ func artifactTrails(c *artifact.Claims) [][]byte {
 }
 
 // recordTrails returns the subjects of a record. The request that it refuses stands among the blobs of its entry.
-func recordTrails(r *record.Record, blobs [][]byte) (subjects [][]byte) {
+func recordTrails(r *record.Record, blobs [][]byte) (subjects []tlog.Name) {
 	if r.Event == record.EventEnrol || r.Event == record.EventKey || r.Hold {
 		subjects = append(subjects, trailOf(trailContext, nil))
 	}
@@ -153,18 +138,6 @@ func (i *Issuer) OfHost(ctx context.Context, uri string) ([]uint64, error) {
 }
 
 // trail returns the indices of the entries about a subject, ascending.
-func (i *Issuer) trail(ctx context.Context, subject string, name []byte) (all []uint64, err error) {
-	prefix := trailOf(subject, name)
-	err = i.log.Each(ctx, bucketTrail, prefix, func(key, _ []byte) error {
-		if len(key) != len(prefix)+32 {
-			return nil
-		}
-		index, ok, err := i.log.Find(ctx, statement.Digest(key[len(prefix):]))
-		if ok {
-			all = append(all, index)
-		}
-		return err
-	})
-	slices.Sort(all)
-	return slices.Compact(all), err
+func (i *Issuer) trail(ctx context.Context, subject string, name []byte) ([]uint64, error) {
+	return i.log.Named(ctx, trailOf(subject, name))
 }

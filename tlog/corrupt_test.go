@@ -20,7 +20,7 @@ func (s *site) content() []byte {
 	var b bytes.Buffer
 	err := s.log.View(context.Background(), func(r Reader) error {
 		for query, n := range map[string]int{"SELECT idx, hash, digest, entry FROM leaves ORDER BY idx": 4, "SELECT level, idx, hash FROM nodes ORDER BY level, idx": 3,
-			"SELECT size, root, time, signed FROM heads ORDER BY size": 4, "SELECT digest, data FROM blobs ORDER BY digest": 2} {
+			"SELECT size, root, time, signed FROM heads ORDER BY size": 4, "SELECT digest, data FROM payloads ORDER BY key": 2, "SELECT digest, data FROM blobs ORDER BY digest": 2} {
 			var rows bytes.Buffer
 			if err := r.each(context.Background(), func(scan func(...any) error) error {
 				cells := make([]any, n)
@@ -85,7 +85,7 @@ func TestR20_ScrubFindsSeededCorruption(t *testing.T) {
 	s := newSite(t)
 	s.clock.seconds.Store(testStart)
 	for i := range 40 {
-		s.append(Entry{Leaf: bytes.Repeat(fmt.Appendf(nil, "entry %d ", i), 20), Blobs: [][]byte{bytes.Repeat(fmt.Appendf(nil, "evidence %d ", i), 40)}})
+		s.append(Entry{Leaf: bytes.Repeat(fmt.Appendf(nil, "entry %d ", i), 20), Blobs: [][]byte{bytes.Repeat(fmt.Appendf(nil, "evidence %d ", i), 40)}, Keeps: [][]byte{fmt.Appendf(nil, "enrolment %d", i)}})
 	}
 	s.close()
 	whole := s.copied(t)

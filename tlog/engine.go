@@ -74,7 +74,7 @@ func (e *engine) prepareTables(path string) error {
 		return e.createTables(path)
 	case app != applicationID:
 		return denial.New(denial.StoreFault, "the database is not a log")
-	case version == 1 || version == 2:
+	case version >= 1 && version < schemaVersion:
 		return e.migrate(version)
 	case version != schemaVersion:
 		return denial.New(denial.UnsupportedVersion, "the log has schema version %d, this program knows %d", version, schemaVersion)

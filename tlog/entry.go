@@ -15,12 +15,19 @@ type Entry struct {
 	Once   []Once           // then consumed
 	Puts   []Put            // then written, in order
 	Bumps  []string         // counters that are raised by one
-	Blobs  [][]byte         // stored by SHA-256; one that is there already is kept
-	Keeps  [][]byte         // like Blobs, and never deleted
+	Blobs  [][]byte         // stored by SHA-256, with the entry
+	Keeps  [][]byte         // stored by SHA-256, and never deleted; one that is there already is kept
+	Names  []Name           // what the entry is found by, beside its digest
 	Signer statement.Signer // log key from now on: it signs the head over this entry, and those after it. Nil: as before
 	After  uint64           // refused with 905 if it would be logged before that time, in seconds since 1970 UTC
 	Purge  uint64           // blobs that only entries before this index brought are deleted; 0: none
 }
+
+// Name is what any number of entries are found by: the beginning of a SHA-256, so that names are spread evenly. Blobs are
+// found by the beginning of their digests.
+type Name [nameSize]byte
+
+const nameSize = 16
 
 // Guard demands that a counter has a value, so that an entry is appended only if what it was decided on still holds.
 // Entries before it in the same Append count. A zero Reason makes the refusal ErrStale.
@@ -52,6 +59,9 @@ type Appended struct {
 	Time    uint64 // logged time, seconds since 1970 UTC
 }
 
+// maxBlobs is how many an entry may bring: see the key of payloads.
+const maxBlobs = 1 << 16
+
 // checkEntries refuses what no log takes.
 func checkEntries(entries []Entry) error {
 	if len(entries) == 0 {
@@ -60,6 +70,9 @@ func checkEntries(entries []Entry) error {
 	for _, e := range entries {
 		if len(e.Leaf) == 0 {
 			return fmt.Errorf("appending: an entry without leaf")
+		}
+		if len(e.Blobs) > maxBlobs {
+			return fmt.Errorf("appending: an entry with more than %d blobs", maxBlobs)
 		}
 		if len(e.Leaf) > statement.MaxStatement {
 			return denial.New(denial.StructureLimit, "a log entry has at most %d bytes", statement.MaxStatement)

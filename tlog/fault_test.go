@@ -87,7 +87,7 @@ func TestT06_FailedCheckpointLatchesTheLog(t *testing.T) {
 	commit := s.log.commit
 	s.log.dirty = checkpointBytes
 	s.log.commit = func() error { // leaves another transaction open, in which SQLite makes no checkpoint
-		return errors.Join(commit(), s.log.db.script("BEGIN; INSERT INTO leaves VALUES (9, x'', x'', x'')"))
+		return errors.Join(commit(), s.log.db.script("BEGIN; INSERT INTO leaves (idx, hash, digest, names, entry) VALUES (9, x'', x'', x'', x'')"))
 	}
 	s.append(leaf("a"), leaf("b")) // durable before the checkpoint fails
 	s.refused(denial.AuditUnavailable, leaf("next"))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -174,6 +175,45 @@ func TestEntriesAreFoundWhileRunsMerge(t *testing.T) {
 	}
 }
 
+// TestEntriesAreFoundByTheirNames looks for entries that share names, whatever the batches, with names that begin alike.
+func TestEntriesAreFoundByTheirNames(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	alike := func(last byte) Name { return Name{1, 2, 3, 4, 5, 6, 7, 8, 15: last} }
+	want := map[Name][]uint64{alike(9): nil}
+	blobs := map[string]bool{}
+	rnd, n := rand.New(rand.NewPCG(5, 6)), uint64(0)
+	for _, batch := range []int{1, 62, 1, 65, 700, 1, rnd.IntN(300), 3} {
+		entries := numbered(int(n), batch)
+		for i := range entries {
+			for _, name := range []Name{{byte(rnd.IntN(5))}, alike(byte(rnd.IntN(3)))} {
+				entries[i].Names = append(entries[i].Names, name, name)
+				want[name] = append(want[name], n)
+			}
+			blob := fmt.Sprintf("blob %d", n/2) // each is brought twice
+			entries[i].Blobs, blobs[blob] = [][]byte{[]byte("before"), []byte(blob)}, true
+			n++
+		}
+		s.append(entries...)
+		for name, all := range want {
+			if got, err := s.log.Named(t.Context(), name); err != nil || !slices.Equal(got, all) {
+				t.Fatalf("%d entries, %x: got %d, %v, want %d", n, name, got, err, all)
+			}
+		}
+	}
+	for blob := range blobs {
+		if !s.has(blob) {
+			t.Errorf("%s is not found", blob)
+		}
+	}
+	s.wantFound(int(n))
+	s.check()
+	if err := s.log.db.script("UPDATE leaves SET names = CAST(substr(names, 17) AS BLOB) WHERE idx = 5"); err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, s.log.Scrub(t.Context()), denial.StoreFault)
+}
+
 func TestT16_ScrubFindsAnIndexThatWasChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
@@ -182,10 +222,12 @@ func TestT16_ScrubFindsAnIndexThatWasChanged(t *testing.T) {
 		"a block is gone":           {"DELETE FROM digests WHERE key >> 56 = 0", true},
 		"a block is emptied":        {"UPDATE digests SET block = x'' WHERE key >> 56 = 0", true},
 		"a block is cut":            {"UPDATE digests SET block = substr(block, 2) WHERE key >> 56 = 0", true},
-		"a place is none":           {"UPDATE digests SET block = CAST(substr(block, 1, 8) || x'ffffffff' || substr(block, 13) AS BLOB) WHERE key >> 56 = 0", true},
-		"places are swapped":        {"UPDATE digests SET block = CAST(substr(block, 13, 12) || substr(block, 1, 12) || substr(block, 25) AS BLOB) WHERE key >> 56 = 0", false},
-		"a block of a greater run":  {"UPDATE digests SET block = substr(block, 13) WHERE key = 1 << 56", false},
-		"there is a block too many": {"INSERT INTO digests VALUES (5 << 56, x'')", false},
+		"an item is gone":           {"UPDATE digests SET block = substr(block, 1, length(block) - 12) WHERE key >> 56 = 0", true},
+		"another number of items":   {"UPDATE digests SET block = CAST(x'00000001' || substr(block, 5) AS BLOB) WHERE key >> 56 = 0 AND key % 4 = 1", true},
+		"a place is none":           {"UPDATE digests SET block = CAST(substr(block, 1, 12) || x'ffffffff' || substr(block, 17) AS BLOB) WHERE key >> 56 = 0", true},
+		"places are swapped":        {"UPDATE digests SET block = CAST(substr(block, 1, 4) || substr(block, 17, 12) || substr(block, 5, 12) || substr(block, 29) AS BLOB) WHERE key >> 56 = 0", false},
+		"a block of a greater run":  {"UPDATE digests SET block = substr(block, 1, length(block) - 12) WHERE key = 1 << 56", false},
+		"there is a block too many": {"INSERT INTO digests VALUES (5 << 56, x'00000000')", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +251,7 @@ func TestFindRefusesAnIndexWithoutABlock(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.append(numbered(0, 2*groupSize)...)
-	if err := s.log.db.script("DELETE FROM digests WHERE key = 1"); err != nil {
+	if err := s.log.db.script("DELETE FROM digests WHERE key >= 4 AND key < 8"); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := s.log.Find(t.Context(), statement.DigestOf([]byte("numbered 1")))

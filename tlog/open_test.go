@@ -43,7 +43,7 @@ func TestOpenRefusesWhatDoesNotFit(t *testing.T) {
 	}{
 		"last entry gone":        {"DELETE FROM leaves WHERE idx = 6", denial.StoreFault},
 		"first entry gone":       {"DELETE FROM leaves WHERE idx = 0", denial.StoreFault},
-		"entry too many":         {"INSERT INTO leaves SELECT 7, hash, digest, entry FROM leaves WHERE idx = 6", denial.StoreFault},
+		"entry too many":         {"INSERT INTO leaves SELECT 7, hash, digest, names, entry FROM leaves WHERE idx = 6", denial.StoreFault},
 		"last batch cut off":     {"DELETE FROM leaves WHERE idx = 6; DELETE FROM heads WHERE size = 7", denial.StoreFault},
 		"everything gone":        {"DELETE FROM leaves; DELETE FROM heads; DELETE FROM nodes", denial.StoreFault},
 		"node gone":              {"DELETE FROM nodes WHERE level = 2 AND idx = 0", denial.StoreFault},
@@ -55,7 +55,7 @@ func TestOpenRefusesWhatDoesNotFit(t *testing.T) {
 		"time changed":           {"UPDATE heads SET time = time - 1 WHERE size = 7", denial.LogInconsistent},
 		"signature changed":      {"UPDATE heads SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'00' AS BLOB) WHERE size = 7", denial.LogInconsistent},
 		"head of another size":   {"UPDATE heads SET signed = (SELECT signed FROM heads WHERE size = 6) WHERE size = 7", denial.LogInconsistent},
-		"later version":          {"PRAGMA user_version = 4", denial.UnsupportedVersion},
+		"later version":          {fmt.Sprintf("PRAGMA user_version = %d", schemaVersion+1), denial.UnsupportedVersion},
 		"another program's":      {"PRAGMA application_id = 7", denial.StoreFault},
 		"table gone":             {"DROP TABLE nodes", denial.StoreFault},
 	} {
@@ -186,12 +186,14 @@ func TestT16_ScrubFindsWhatWasChanged(t *testing.T) {
 		"time of an old head": {"UPDATE heads SET time = 1 WHERE size = 4", denial.LogInconsistent},
 		"signature of a head": {flip("signed", "heads", "size = 4"), denial.LogInconsistent},
 		"head too many":       {"INSERT INTO heads VALUES (99, zeroblob(32), 1900000000, NULL)", denial.StoreFault},
-		"blob":                {flip("data", "blobs", "true"), denial.StoreFault},
+		"blob":                {flip("data", "payloads", "true"), denial.StoreFault},
+		"blob that is kept":   {flip("data", "blobs", "true"), denial.StoreFault},
+		"name":                {"UPDATE leaves SET names = CAST(substr(names, 2) AS BLOB) WHERE idx = 7", denial.StoreFault},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
 			s.appendN(7)
-			s.append(Entry{Leaf: []byte("last"), Blobs: [][]byte{[]byte("evidence")}})
+			s.append(Entry{Leaf: []byte("last"), Blobs: [][]byte{[]byte("evidence")}, Keeps: [][]byte{[]byte("enrolment")}})
 			s.append(leaf("stores the head of the last"))
 			s.check()
 			if err := s.log.db.script(c.script); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -167,8 +168,17 @@ func (r Reader) Spent(ctx context.Context, set string, key []byte) (index uint64
 
 // Blob returns stored data by its SHA-256. It reports whether there is any.
 func (r Reader) Blob(ctx context.Context, digest statement.Digest) (data []byte, ok bool, err error) {
-	ok, err = r.one(ctx, []any{&data}, "SELECT data FROM blobs WHERE digest = ?", digest[:])
-	return data, ok, err
+	if ok, err = r.one(ctx, []any{&data}, "SELECT data FROM blobs WHERE digest = ?", digest[:]); ok || err != nil {
+		return data, ok, err
+	}
+	brought, err := r.Named(ctx, Name(digest[:nameSize]))
+	for _, index := range slices.Backward(brought) { // the last who brought it has it longest
+		if ok, err = r.one(ctx, []any{&data}, "SELECT data FROM payloads WHERE key >= ? AND key < ? AND digest = ?",
+			payloadKey(index), payloadKey(index+1), digest[:]); ok || err != nil {
+			return data, ok, err
+		}
+	}
+	return nil, false, err
 }
 
 // SizeAt returns how many entries had been logged before the time, in seconds since 1970 UTC.

@@ -95,9 +95,13 @@ func TestSizeAtIsOfTheTimeBefore(t *testing.T) {
 // asVersion makes of a closed log one as earlier versions wrote it.
 func (s *site) asVersion(version int) {
 	s.t.Helper()
-	script := "DROP TABLE digests; CREATE INDEX leaves_digest ON leaves (digest);"
-	if version == 1 {
+	script := "ALTER TABLE leaves DROP COLUMN names; INSERT INTO blobs SELECT digest, data, key >> 16 FROM payloads; DROP TABLE payloads;"
+	switch version {
+	case 1:
 		script += "ALTER TABLE blobs DROP COLUMN idx;"
+		fallthrough
+	case 2:
+		script += "DROP TABLE digests; CREATE INDEX leaves_digest ON leaves (digest);"
 	}
 	s.tamper(script + fmt.Sprintf("PRAGMA user_version = %d", version))
 }
@@ -118,24 +122,36 @@ func TestR18_ALogOfTheFirstVersionIsTakenOver(t *testing.T) {
 	s.check()
 }
 
-// The index of a log of version 2 is made anew. Before that, who only reads it is told that it is of another version.
-func TestALogOfVersionTwoGetsItsIndex(t *testing.T) {
+// The index of a log of version 2 or 3 is made anew. Before that, who only reads it is told that it is of another version. What
+// its entries brought is found, and deleted in its turn.
+func TestALogOfAnEarlierVersionGetsItsIndex(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, groupSize, 7*groupSize + 5} {
-		s := newSite(t)
-		if n > 0 {
-			s.append(numbered(0, n)...)
+	for _, version := range []int{2, 3} {
+		for _, n := range []int{0, 1, groupSize, 7*groupSize + 5} {
+			s := newSite(t)
+			if n > 0 {
+				entries := numbered(0, n)
+				entries[0].Blobs = [][]byte{[]byte("of version 3")}
+				s.append(entries...)
+			}
+			s.close()
+			s.asVersion(version)
+			_, err := OpenReadOnly(t.Context(), s.path)
+			wantReason(t, err, denial.UnsupportedVersion)
+			s.open()
+			s.wantFound(n)
+			s.append(numbered(n, groupSize)...)
+			s.wantFound(n + groupSize)
+			if got := s.has("of version 3"); got != (n > 0) {
+				t.Errorf("version %d, %d entries: the blob is there: %v", version, n, got)
+			}
+			s.append(Entry{Leaf: []byte("deleted"), Purge: uint64(n + 1)})
+			if s.has("of version 3") {
+				t.Errorf("version %d, %d entries: the blob has not been deleted", version, n)
+			}
+			s.check()
+			s.close()
 		}
-		s.close()
-		s.asVersion(2)
-		_, err := OpenReadOnly(t.Context(), s.path)
-		wantReason(t, err, denial.UnsupportedVersion)
-		s.open()
-		s.wantFound(n)
-		s.append(numbered(n, groupSize)...)
-		s.wantFound(n + groupSize)
-		s.check()
-		s.close()
 	}
 }
 

@@ -8,27 +8,34 @@ import (
 // applicationID marks a SQLite file as a log of Writ; schemaVersion is the version of the tables.
 const (
 	applicationID = 0x57524954 // "WRIT"
-	schemaVersion = 3
+	schemaVersion = 4
 )
 
-// digestsTable is the index of entries by digest: see run.
-const digestsTable = `
+// indexTables are the index of entries by digest and name (see run), and what is found by it.
+const indexTables = `
 CREATE TABLE digests (
 	key   INTEGER PRIMARY KEY, -- level << 56, and the block
-	block BLOB NOT NULL        -- first 8 bytes of digest, place in the run (4 bytes); sorted
+	block BLOB NOT NULL        -- number of items of the run (4 bytes); items: first 8 bytes of digest or name, place in the run (4 bytes); sorted
+) STRICT;
+
+CREATE TABLE payloads (
+	key    INTEGER PRIMARY KEY, -- index of the entry << 16, and which of its blobs
+	digest BLOB NOT NULL,
+	data   BLOB NOT NULL
 ) STRICT;
 `
 
 // schema holds the tables. The log is leaves, nodes and heads. The others are projections: what an entry consumes once
-// (spent), rows of state, counters, and data that entries name by digest (blobs).
+// (spent), rows of state, counters, and data that entries name by digest: payloads, and in blobs what is never deleted.
 const schema = `
 CREATE TABLE leaves (
 	idx    INTEGER PRIMARY KEY,
 	hash   BLOB NOT NULL,  -- RFC 6962 leaf hash
 	digest BLOB NOT NULL,  -- SHA-256 of the entry
+	names  BLOB NOT NULL,  -- 16 bytes each: what the entry is found by beside its digest
 	entry  BLOB NOT NULL
 ) STRICT;
-` + digestsTable + `
+` + indexTables + `
 CREATE TABLE nodes (       -- complete inner nodes; level 1 is above the leaves
 	level INTEGER NOT NULL,
 	idx   INTEGER NOT NULL,
@@ -65,7 +72,7 @@ CREATE TABLE counters (
 CREATE TABLE blobs (
 	digest BLOB PRIMARY KEY,
 	data   BLOB NOT NULL,
-	idx    INTEGER NOT NULL DEFAULT 9223372036854775807 -- newest entry that brought it; the greatest: never deleted
+	idx    INTEGER NOT NULL DEFAULT 9223372036854775807 -- the greatest: never deleted; in a log of version 3, newest entry that brought it
 ) STRICT;
 `
 
@@ -73,7 +80,8 @@ CREATE TABLE blobs (
 // that are there are never deleted.
 const keepBlobs = "ALTER TABLE blobs ADD COLUMN idx INTEGER NOT NULL DEFAULT 9223372036854775807;"
 
-// migrate brings the tables of an earlier version to this one. From version 2 to 3 an index of SQLite gave way to runs.
+// migrate brings the tables of an earlier version to this one. From version 2 to 3 an index of SQLite gave way to runs; from 3
+// to 4 these got names, and what entries bring got a table of its own. What was there stays where it was.
 func (e *engine) migrate(from int64) error {
 	if err := e.script("BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -89,9 +97,14 @@ func (e *engine) migrate(from int64) error {
 }
 
 func (e *engine) convert(from int64) error {
-	script := "DROP INDEX leaves_digest;" + digestsTable + fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)
-	if from == 1 {
-		script = keepBlobs + script
+	script := "ALTER TABLE leaves ADD COLUMN names BLOB NOT NULL DEFAULT x'';" + indexTables + fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)
+	switch from {
+	case 1:
+		script = keepBlobs + "DROP INDEX leaves_digest;" + script
+	case 2:
+		script = "DROP INDEX leaves_digest;" + script
+	case 3:
+		script = "DROP TABLE digests;" + script
 	}
 	if err := e.script(script); err != nil {
 		return err
@@ -100,13 +113,13 @@ func (e *engine) convert(from int64) error {
 	if err := e.row(&size, "SELECT coalesce(max(idx) + 1, 0) FROM leaves"); err != nil {
 		return err
 	}
-	for at := uint64(0); at < size; { // run by run, because one has a million entries at most
+	for at := uint64(0); at < size; { // run by run, because one has a limited number of entries
 		next := min(size, at-at%(run{level: topLevel}).size()+(run{level: topLevel}).size())
-		prefixes := make([]uint64, next-at)
-		if err := e.readPrefixes(at, prefixes); err != nil {
+		items, err := e.readItems(at, next)
+		if err != nil {
 			return err
 		}
-		if err := e.extendIndex(at, prefixes); err != nil {
+		if err := e.extendIndex(at, next, items); err != nil {
 			return err
 		}
 		at = next

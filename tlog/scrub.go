@@ -112,9 +112,10 @@ func (r scrubber) scrubTree(ctx context.Context, size uint64) (map[uint64]receip
 	var inner, stored uint64
 	tree, index := ranges.NewEmptyRange(0), r.scrubIndex(size)
 	if err := r.each(ctx, func(scan func(...any) error) error {
-		created, digest, err := scrubLeaf(scan, tree)
+		at := tree.End()
+		created, digest, names, err := scrubLeaf(scan, tree)
 		if err == nil {
-			err = index.add(ctx, digest)
+			err = index.add(ctx, at, digest, names)
 		}
 		if err != nil {
 			return err
@@ -127,7 +128,7 @@ func (r scrubber) scrubTree(ctx context.Context, size uint64) (map[uint64]receip
 			roots[tree.End()], err = rootOf(tree.End(), tree.Hashes())
 		}
 		return err
-	}, "SELECT idx, hash, digest, entry FROM leaves ORDER BY idx"); err != nil {
+	}, "SELECT idx, hash, digest, names, entry FROM leaves ORDER BY idx"); err != nil {
 		return nil, err
 	}
 	if _, err := r.one(ctx, []any{&stored}, "SELECT count(*) FROM nodes"); err != nil {
@@ -144,19 +145,20 @@ type node struct {
 	hash []byte
 }
 
-// scrubLeaf checks one row and appends it to the tree. It returns the leaf and the nodes that it completes, and the digest.
-func scrubLeaf(scan func(...any) error, tree *compact.Range) (created []node, digest []byte, err error) {
+// scrubLeaf checks one row and appends it to the tree. It returns the leaf and the nodes that it completes, and what the
+// entry is found by.
+func scrubLeaf(scan func(...any) error, tree *compact.Range) (created []node, digest, names []byte, err error) {
 	var index uint64
 	var hash, entry []byte
-	if err := scan(&index, &hash, &digest, &entry); err != nil {
-		return nil, nil, readFault(err)
+	if err := scan(&index, &hash, &digest, &names, &entry); err != nil {
+		return nil, nil, nil, readFault(err)
 	}
 	wantHash, wantDigest := receipt.LeafHash(entry), statement.DigestOf(entry)
 	if index != tree.End() || !bytes.Equal(hash, wantHash[:]) || !bytes.Equal(digest, wantDigest[:]) {
-		return nil, nil, denial.New(denial.StoreFault, "entry %d is missing or damaged", tree.End())
+		return nil, nil, nil, denial.New(denial.StoreFault, "entry %d is missing or damaged", tree.End())
 	}
 	err = tree.Append(hash, func(id compact.NodeID, hash []byte) { created = append(created, node{id, hash}) })
-	return created, digest, err
+	return created, digest, names, err
 }
 
 // compare compares nodes with what is stored.
@@ -207,5 +209,5 @@ func (r scrubber) scrubBlobs(ctx context.Context) error {
 			return denial.New(denial.StoreFault, "a blob is damaged")
 		}
 		return nil
-	}, "SELECT digest, data FROM blobs")
+	}, "SELECT digest, data FROM payloads UNION ALL SELECT digest, data FROM blobs")
 }

@@ -128,15 +128,20 @@ func (s *staged) change(e Entry, by int) {
 // write writes all that the requests, which were admitted, consume and bring. Who deletes blobs comes last: what any of
 // the entries brings is younger than what one of them deletes.
 func (s *staged) write(db *engine, requests []*request) error {
-	var spent, blobs, counters []any
+	var spent, payloads, blobs, counters []any
 	for _, r := range requests {
 		for i, e := range r.entries {
 			index := r.first + uint64(i)
 			for _, o := range e.Once {
 				spent = append(spent, o.Set, blob(o.Key), index)
 			}
-			blobs = addBlobs(blobs, e.Blobs, index)
-			blobs = addBlobs(blobs, e.Keeps, forEver)
+			for n, b := range e.Blobs {
+				payloads = append(payloads, payloadKey(index)+uint64(n), r.sums[i].blobs[n][:], blob(b))
+			}
+			for _, b := range e.Keeps {
+				digest := statement.DigestOf(b)
+				blobs = append(blobs, digest[:], blob(b), forEver)
+			}
 		}
 	}
 	for name, by := range s.raised {
@@ -153,22 +158,17 @@ func (s *staged) write(db *engine, requests []*request) error {
 	if err := db.insert("counters (name, value)", 2, counters, " ON CONFLICT (name) DO UPDATE SET value = excluded.value"); err != nil {
 		return err
 	}
-	if err := db.insert("blobs (digest, data, idx)", 3, blobs,
-		" ON CONFLICT (digest) DO UPDATE SET idx = excluded.idx WHERE excluded.idx > idx"); err != nil {
+	if err := db.insert("payloads (key, digest, data)", 3, payloads, ""); err != nil {
+		return err
+	}
+	if err := db.insert("blobs (digest, data, idx)", 3, blobs, " ON CONFLICT (digest) DO UPDATE SET idx = excluded.idx"); err != nil {
 		return err
 	}
 	return purge(db, requests)
 }
 
-// addBlobs adds the rows of blobs that the entry at index brings. One that is there already is kept as long as the
-// newest entry that brought it.
-func addBlobs(rows []any, blobs [][]byte, index uint64) []any {
-	for _, b := range blobs {
-		digest := statement.DigestOf(b)
-		rows = append(rows, digest[:], blob(b), index)
-	}
-	return rows
-}
+// payloadKey is that of the first blob that the entry at index brings.
+func payloadKey(index uint64) uint64 { return index << 16 }
 
 // writeRows writes the rows of the projections, of each the last value that it gets.
 func writeRows(db *engine, requests []*request) error {
@@ -212,7 +212,8 @@ func purge(db *engine, requests []*request) error {
 	if before == 0 {
 		return nil
 	}
-	for _, query := range []string{"PRAGMA secure_delete = 1", "DELETE FROM blobs WHERE idx < " + strconv.FormatUint(before, 10), "PRAGMA secure_delete = 0"} {
+	for _, query := range []string{"PRAGMA secure_delete = 1", "DELETE FROM payloads WHERE key < " + strconv.FormatUint(payloadKey(before), 10),
+		"DELETE FROM blobs WHERE idx < " + strconv.FormatUint(before, 10), "PRAGMA secure_delete = 0"} {
 		if err := db.script(query); err != nil {
 			return err
 		}

@@ -32,17 +32,32 @@ type request struct {
 	done    chan answer // buffered: a caller who gave up blocks nobody
 }
 
-// sums are the hashes over a leaf.
+// sums are the hashes over an entry.
 type sums struct {
 	leaf   receipt.Hash // RFC 6962
 	digest statement.Digest
+	blobs  []statement.Digest
+	names  []byte // all that it is found by beside its digest
 }
 
-// newRequest hashes the leaves: in the goroutines of the callers, so that the writer need not.
+func sumsOf(e *Entry) sums {
+	s := sums{leaf: receipt.LeafHash(e.Leaf), digest: statement.DigestOf(e.Leaf), blobs: make([]statement.Digest, len(e.Blobs)),
+		names: make([]byte, 0, nameSize*(len(e.Names)+len(e.Blobs)))}
+	for _, n := range e.Names {
+		s.names = append(s.names, n[:]...)
+	}
+	for i, b := range e.Blobs {
+		s.blobs[i] = statement.DigestOf(b)
+		s.names = append(s.names, s.blobs[i][:nameSize]...)
+	}
+	return s
+}
+
+// newRequest hashes the entries: in the goroutines of the callers, so that the writer need not.
 func newRequest(ctx context.Context, entries []Entry) *request {
 	r := &request{ctx: ctx, entries: entries, sums: make([]sums, len(entries)), weight: weight(entries), done: make(chan answer, 1)}
-	for i, e := range entries {
-		r.sums[i] = sums{receipt.LeafHash(e.Leaf), statement.DigestOf(e.Leaf)}
+	for i := range entries {
+		r.sums[i] = sumsOf(&entries[i])
 	}
 	return r
 }
@@ -209,21 +224,22 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 // grow adds the leaves of the batch to the tree and writes leaves, nodes, index and head.
 func (l *Log) grow(b *batch) error {
 	n := b.head.Size - l.tree.size
-	leaves, prefixes, rows := make([]receipt.Hash, 0, n), make([]uint64, 0, n), make([]any, 0, 4*n)
+	leaves, items, rows := make([]receipt.Hash, 0, n), make([]item, 0, 8*n), make([]any, 0, 5*n)
 	next := l.tree.size
 	for _, r := range b.requests {
 		for i, e := range r.entries {
 			if e.Signer != nil {
 				b.signer = e.Signer
 			}
-			leaves, prefixes = append(leaves, r.sums[i].leaf), append(prefixes, prefixOf(r.sums[i].digest[:]))
-			rows = append(rows, next, r.sums[i].leaf[:], r.sums[i].digest[:], e.Leaf)
+			sum := &r.sums[i]
+			leaves, items = append(leaves, sum.leaf), appendItems(items, next, sum.digest[:], sum.names)
+			rows = append(rows, next, sum.leaf[:], sum.digest[:], sum.names, e.Leaf)
 			next++
 		}
 	}
 	b.growth = grow(l.tree, leaves)
 	b.head.Root = b.growth.root()
-	if err := l.db.insert("leaves (idx, hash, digest, entry)", 4, rows, ""); err != nil {
+	if err := l.db.insert("leaves (idx, hash, digest, names, entry)", 5, rows, ""); err != nil {
 		return err
 	}
 	rows = rows[:0]
@@ -231,7 +247,7 @@ func (l *Log) grow(b *batch) error {
 	if err := l.db.insert("nodes (level, idx, hash)", 3, rows, ""); err != nil {
 		return err
 	}
-	if err := l.db.extendIndex(l.tree.size, prefixes); err != nil {
+	if err := l.db.extendIndex(l.tree.size, next, items); err != nil {
 		return err
 	}
 	_, err := l.db.exec("INSERT INTO heads (size, root, time) VALUES (?, ?, ?)", b.head.Size, b.head.Root[:], b.head.Time)
