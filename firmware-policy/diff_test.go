@@ -117,6 +117,7 @@ func TestP11_SetsThatForbidAreNotNarrowedByHavingLess(t *testing.T) {
 		"facts.pcr[0] in ref.s ? facts.secure_boot.enabled : true":        true,
 		"ref.s.all(x, x != facts.pcr[0])":                                 true,
 		"facts.pcr[0] in ref.s && !(facts.pcr[4] in ref.s)":               true,
+		"ref.s in [[facts.pcr[0]]] || facts.secure_boot.enabled":          true,
 		"facts.secure_boot.enabled != (facts.pcr[0] in ref.s)":            true,
 		"facts.boot_apps.map(a, a.digest in ref.s).all(b, b)":             true,
 		"ref.s == [facts.pcr[0]] || facts.secure_boot.enabled":            true,

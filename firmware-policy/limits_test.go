@@ -1,8 +1,12 @@
 package firmwarepolicy
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -85,6 +89,7 @@ func TestPoliciesAtTheirLimits(t *testing.T) {
 		"least rules":        {authorization(rules(1)), authorization(rules(0))},
 		"break-glass rules":  {authorization(glasses(256)), authorization(glasses(257))},
 		"break-glass length": {authorization(func(b *authorizationBody) { b.BreakGlass[0].Lifetime = 3600 }), authorization(func(b *authorizationBody) { b.BreakGlass[0].Lifetime = 3601 })},
+		"expressions":        {appraisal(func(b *appraisalBody) { b.Require[0].Expr = "facts.clock.safe" }), appraisal(func(b *appraisalBody) { b.Require[0].Expr = b.Require[1].Expr })},
 		"codes":              {appraisal(func(b *appraisalBody) { b.Require[0].Code = denial.TenantMismatch }), appraisal(func(b *appraisalBody) { b.Require[0].Code = 699 })},
 	} {
 		if c.good != nil || !denial.Is(c.bad, denial.PolicyError) {
@@ -263,15 +268,25 @@ func TestAPolicyOfOneRequirement(t *testing.T) {
 
 func TestSectionsOfIMA(t *testing.T) {
 	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, row := range map[string]struct {
 		section string
 		good    bool
 	}{
-		"known alone":     {`known = ["files"]`, true},
-		"watched alone":   {`watch = ["/opt/agent/*"]`, true},
-		"known and known": {`known = ["scripts", "files"]`, true},
+		"known alone":      {`known = ["files"]`, true},
+		"watched alone":    {`watch = ["/opt/agent/*"]`, true},
+		"known, and a key": {"known = [\"files\"]\nkeys = [\"signers\"]", true},
+		"known and known":  {`known = ["scripts", "files"]`, true},
 	} {
 		text := swap(t, imaTOML, "known = [\"scripts\", \"files\"]\nwatch = [\"/opt/agent/*\", \"/etc/ima/ima-policy\"]", row.section)
+		text = swap(t, text, "[reference]\n", "[reference]\nsigners = [\""+base64.StdEncoding.EncodeToString(der)+"\"]\n")
 		d, err := ParseTOML([]byte(text))
 		if (err == nil) != row.good {
 			t.Errorf("%s: got %v", name, err)
@@ -362,16 +377,17 @@ func TestAnchorsFilesAreReadStrictly(t *testing.T) {
 		return text[:i] + strings.Replace(text[i:], old, new, 1)
 	}
 	for name, row := range map[string]struct{ text, says string }{
-		"a root by another name":      {at("[[root]]", "name = ", "name = 'x'\n#"), "root"},
-		"a step by another name":      {at("[[path]]", "name = ", "name = 'x'\n#"), "path"},
-		"a list by another name":      {at("[[list]]", "name = ", "name = 'x'\n#"), "list"},
-		"a root by another digest":    {at("[[root]]", "sha256 = ", "sha256 = 'x'\n#"), "root"},
-		"a step that is a list":       {at("[[path]]", "BEGIN CERTIFICATE", "BEGIN X509 CRL"), "path"},
-		"a list that is a step":       {at("[[list]]", "BEGIN X509 CRL", "BEGIN CERTIFICATE"), "list"},
-		"withdrawn by name":           {at("withdrawn", "'", "'x"), "withdrawn"},
-		"an unknown key":              {at("[[firmware]]", "why", "because"), "unknown key"},
-		"a version of one number":     {at("[[firmware]]", "from = '", "from = 'x"), "firmware"},
-		"a version that is no number": {at("[[firmware]]", "to = '", "to = 'x"), "firmware"},
+		"a root by another name":        {at("[[root]]", "name = ", "name = 'x'\n#"), "root"},
+		"a step by another name":        {at("[[path]]", "name = ", "name = 'x'\n#"), "path"},
+		"a list by another name":        {at("[[list]]", "name = ", "name = 'x'\n#"), "list"},
+		"a root by another digest":      {at("[[root]]", "sha256 = ", "sha256 = 'x'\n#"), "root"},
+		"a step that is a list":         {at("[[path]]", "BEGIN CERTIFICATE", "BEGIN X509 CRL"), "path"},
+		"a list that is a step":         {at("[[list]]", "BEGIN X509 CRL", "BEGIN CERTIFICATE"), "list"},
+		"withdrawn by name":             {at("withdrawn", "'", "'x"), "withdrawn"},
+		"an unknown key":                {at("[[firmware]]", "why", "because"), "unknown key"},
+		"a root that is no certificate": {at("[[root]]", "\nMII", "\nMIx"), "root"},
+		"a version of one number":       {at("[[firmware]]", "from = '", "from = 'x"), "firmware"},
+		"a version that is no number":   {at("[[firmware]]", "to = '", "to = 'x"), "firmware"},
 	} {
 		if _, err := ParseTOML([]byte(row.text)); !denial.Is(err, denial.PolicyError) || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: got %v, want it to say %q", name, err, row.says)

@@ -60,6 +60,17 @@ func TestP11_DifferencesAreSaidInWords(t *testing.T) {
 			}
 		})
 	}
+	free := edited(t, authorizationTOML, `when = "ask.initiator_kind == 'human'"`, "")
+	first, second := free.body.Authorization.Rules[0], free.body.Authorization.Rules[1]
+	swapped := *free
+	swapped.body.Authorization = &authorizationBody{Rules: []rule{second, first}}
+	if got := Diff(free, &swapped).Words(); got != "" {
+		t.Errorf("rules without conditions in another order: got\n%s", got)
+	}
+	shorter := edited(t, authorizationTOML, `when = "ask.initiator_kind == 'human'"`, "", `lifetime = "5m"`, `lifetime = "1m"`)
+	if got := Diff(free, shorter).Words(); got != "narrows rule deploy: lifetime: 1m, was 5m" {
+		t.Errorf("a rule without a condition before others, shorter: got\n%s", got)
+	}
 	waives := strings.Replace(glassTOML, `"30m"`, "\"30m\"\nwaive_attestation = true", 1)
 	for what, c := range map[string]*Change{
 		"narrows rule deploy: host_ids: a list, was any":                          Diff(edited(t, single, `host_ids = ["spiffe://example/host/a"]`, ""), mustParse(t, single)),
@@ -100,13 +111,17 @@ func TestP11_SetsOfIMAAreNotCompared(t *testing.T) {
 			"[[require]]", "[[require]]\nname = \"s\"\nexpr = \""+expr+"\"\n\n[[require]]", 1))
 	}
 	const in, notIn = "facts.pcr[0] in ref.s", "!(facts.pcr[0] in ref.s)"
+	const another = "widens  requirement \"s\" is gone, or another\nwidens  reference set s is another, and is used for more than what must be in it\nnarrows requirement \"s\" is new"
 	for name, c := range map[string]*Change{
 		"forbids in the old": Diff(with(notIn, `"a", "b"`), with(in, `"a"`)),
 		"forbids in the new": Diff(with(in, `"a", "b"`), with(notIn, `"a"`)),
 	} {
-		if !strings.Contains(c.Words(), "reference set s is another") {
-			t.Errorf("%s: got\n%s", name, c.Words())
+		if got := c.Words(); got != another {
+			t.Errorf("%s: got\n%s", name, got)
 		}
+	}
+	if got := Diff(mustParse(t, appraisalTOML), with(notIn, `"a"`)).Words(); got != `narrows requirement "s" is new` {
+		t.Errorf("a new set that forbids: got\n%s", got)
 	}
 	new := with(in, `"a"`)
 	if got := Diff(mustParse(t, strings.Replace(appraisalTOML, "[reference]\n", "[reference]\ns = [\"b\"]\n", 1)), new).Words(); got != `narrows requirement "s" is new` {
