@@ -135,10 +135,7 @@ func (f *imaFacts) buffer(e *imaEntry) error {
 func (f *imaFacts) file(e *imaEntry) error {
 	watched := f.ref.watches(e.name)
 	known := f.ref.known[keyOf(e.verity, e.sum)]
-	signed := false
-	if watched || !known {
-		signed = f.ref.signed(e)
-	}
+	signed := (watched || !known) && f.ref.signed(e)
 	if !known && !signed {
 		f.out.Unknown++
 	}

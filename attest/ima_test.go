@@ -459,6 +459,14 @@ func TestSignedFiles(t *testing.T) {
 			if len(got.Files) != 1 || got.Files[0].Signed != row.want || (got.Unknown == 0) != row.want {
 				t.Errorf("got %+v, want signed %t", got, row.want)
 			}
+			w.want.IMA.Known = []string{got.Files[0].Digest}
+			if got = w.facts(t); len(got.Files) != 1 || got.Files[0].Signed != row.want || got.Unknown != 0 {
+				t.Errorf("known by its digest: got %+v, want signed %t", got, row.want)
+			}
+			w.want.IMA.Known, w.want.IMA.Watch = nil, nil
+			if got = w.facts(t); len(got.Files) != 0 || (got.Unknown == 0) != row.want {
+				t.Errorf("not watched: got %+v, want signed %t", got, row.want)
+			}
 		})
 	}
 }
