@@ -11,6 +11,7 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -170,8 +171,8 @@ func TestFactsThatAreNone(t *testing.T) {
 	if pk.set(&efiVariable{guid: efiGlobalVariable, name: "PK", data: []byte{1}}, "d"); pk.Setup {
 		t.Error("a platform key of one byte is none")
 	}
-	if _, generations := parseSBAT([]byte("sbat,1,2023012900\nshim,0\ngrub,3\n")); len(generations) != 2 || generations["grub"] != 3 {
-		t.Errorf("a component without a generation: got %v", generations)
+	if _, generations := parseSBAT([]byte("sbat,1,2023012900\nshim,0\nalone\n\x07,2\ngrub,3\n")); len(generations) != 2 || generations["grub"] != 3 {
+		t.Errorf("components without a generation, or a name: got %v", generations)
 	}
 }
 
@@ -250,6 +251,17 @@ func TestCornersOfTheLogCache(t *testing.T) {
 	if hits, misses := c.Counts(); hits != 0 || misses != 2 {
 		t.Errorf("%d hits, %d misses", hits, misses)
 	}
+	_, err := c.replay([]byte("AK"), bootLogs{firmware: b.Log}, "sha256", map[string]map[int64][]byte{"sha512": values["sha256"], "sha384": values["sha384"]})
+	if err == nil {
+		t.Error("values of another bank are found")
+	}
+	more := map[int64][]byte{24: make([]byte, 32)}
+	for pcr, v := range values["sha256"] {
+		more[pcr] = v
+	}
+	if _, err := c.replay([]byte("AK"), bootLogs{firmware: b.Log}, "sha256", map[string]map[int64][]byte{"sha256": more, "sha384": values["sha384"]}); err == nil {
+		t.Error("values with a PCR that does not exist are found")
+	}
 	small := NewLogCache(800)
 	small.add(&logEntry{key: logKey{1}, size: 100, facts: &bootFacts{}})
 	small.add(&logEntry{key: logKey{2}, size: 101, facts: &bootFacts{}})
@@ -276,6 +288,10 @@ func TestListsOfIMAAtTheirEdges(t *testing.T) {
 	}
 	if _, err := newIMAFacts(nil, "sha1", nil, &imaReference{}); !denial.Is(err, denial.BankNotAllowed) {
 		t.Errorf("IMA in the SHA-1 bank: got %v", err)
+	}
+	odd := &imaEntry{pcr: imaPCR, digest: make([]byte, 20), template: "x"}
+	if err := (&imaFacts{}).add(odd, "sha256", crypto.SHA256, nil); !denial.Is(err, denial.LogReplayMismatch) {
+		t.Errorf("a violation of an unknown template comes first: got %v", err)
 	}
 	f := &imaFacts{seen: map[string]bool{}}
 	for i, row := range []struct {
@@ -386,13 +402,18 @@ func TestAlternativeNamesOfOtherKinds(t *testing.T) {
 		"a DNS name":                   {Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("tpm.example")},
 		"an address":                   {Class: asn1.ClassContextSpecific, Tag: 7, Bytes: []byte{127, 0, 0, 1}},
 		"tag 4 of another class":       {Class: asn1.ClassApplication, Tag: 4, IsCompound: true, Bytes: []byte{0x30, 0}},
+		"a name with a byte behind it": {Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: []byte{0x30, 0, 0}},
 		"an empty name of directories": {Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: []byte{0x30, 0}},
 	} {
 		value, err := asn1.Marshal(append(slices.Clone(names), more))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := directoryName(value); len(got) != 3 {
+		want := 3
+		if name == "a name with a byte behind it" {
+			want = 0
+		}
+		if got := directoryName(value); len(got) != want {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
@@ -404,8 +425,61 @@ func TestTheLongestStoredCertificate(t *testing.T) {
 	if got, behind, err := UnwrapCertificate(der); err != nil || len(got) != maxCertificate || behind != 0 {
 		t.Errorf("got %d bytes, %d behind, %v", len(got), behind, err)
 	}
+	if _, _, err := UnwrapCertificate([]byte{0xb0, 2, 5, 0}); !denial.Is(err, denial.EKUntrusted) {
+		t.Errorf("a sequence of another class: got %v", err)
+	}
 	der = append([]byte{0x30, 0x82, (maxCertificate - 3) >> 8, (maxCertificate - 3) & 0xff}, make([]byte, maxCertificate-3)...)
 	if _, _, err := UnwrapCertificate(der); !denial.Is(err, denial.EKUntrusted) {
 		t.Errorf("a byte more: got %v", err)
+	}
+}
+
+func TestQuotesThatAreNoneHaveNoClock(t *testing.T) {
+	t.Parallel()
+	if c, err := (&Evidence{tpm: tpm2Evidence{Quote: []byte{1}}}).Clock(); c != (Clock{}) || !denial.Is(err, denial.QuoteMalformed) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// PCRs 17 to 22 begin with ones, and with zeros once a dynamic launch extends them.
+func TestPCRsOfADynamicLaunch(t *testing.T) {
+	t.Parallel()
+	b := &bankReplay{log: &bootLog{}, hash: sha256.New()}
+	for pcr := range uint32(pcrCount) {
+		ones := pcr >= 17 && pcr <= 22
+		if got := b.reset(pcr); !allBytes(got, map[bool]byte{true: 0xff, false: 0}[ones]) {
+			t.Errorf("PCR %d begins with %x", pcr, got)
+		}
+		if got := b.start(pcr); !allBytes(got, 0) {
+			t.Errorf("PCR %d is extended from %x", pcr, got)
+		}
+	}
+}
+
+// K15: a modulus that only looks like a weak one in all primes but one is none.
+func TestK15_OnePrimeTellsAModulusApart(t *testing.T) {
+	t.Parallel()
+	product := big.NewInt(1)
+	for _, p := range []byte(rocaPrimes) {
+		product.Mul(product, big.NewInt(int64(p)))
+	}
+	weak := new(big.Int).ModInverse(big.NewInt(65537), product) // a power of 65537 in each of them: one before 1
+	if !rocaWeak(weak) {
+		t.Fatal("a power of 65537 is not found")
+	}
+	rest := new(big.Int).Div(product, big.NewInt(11))
+	n := new(big.Int).Set(weak)
+	for new(big.Int).Mod(n, big.NewInt(11)).Int64() != 2 { // modulo 11, the powers are 1 and 10
+		n.Add(n, rest)
+	}
+	if rocaWeak(n) {
+		t.Error("a modulus that is no power of 65537 modulo 11 is weak")
+	}
+}
+
+func TestNoSignaturesAreWholeLists(t *testing.T) {
+	t.Parallel()
+	if err := eachSignature(nil, func(efiGUID, []byte) { t.Error("an entry of no list") }); err != nil {
+		t.Error(err)
 	}
 }

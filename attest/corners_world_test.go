@@ -65,6 +65,9 @@ func TestF21_FormsOfSessions(t *testing.T) {
 		"a bank with PCR 8 alone": {edit: func(s *attest.AuditSession) {
 			s.Responses = [][]byte{s.Responses[first], banks(2, 0, 11, 3, 255, 255, 255, 0, 12, 3, 0, 1, 0)}
 		}},
+		"PCR 0 alone, and not read": {edit: func(s *attest.AuditSession) {
+			s.Responses = [][]byte{s.Responses[first], banks(2, 0, 11, 3, 255, 255, 255, 0, 12, 3, 1, 0, 0)}
+		}, code: denial.QuoteMalformed},
 		"more read than there is": {edit: func(s *attest.AuditSession) {
 			s.Responses[second] = banks(2, 0, 11, 3, 255, 255, 255, 0, 12, 3, 0x0f, 0, 0)
 		}, code: denial.QuoteMalformed},
@@ -100,6 +103,10 @@ func TestSessionsAtTheirLimits(t *testing.T) {
 	facts, err := verify(encode(t, w.evidence(t)), w.want)
 	if err != nil || len(facts.Claims().Banks) != 2 {
 		t.Errorf("a bank with one PCR: got %v, %v", facts, err)
+	}
+	words, err := w.evidence(t).Session.Explain("sha256")
+	if err != nil || len(words.PCRs["sha384"]) != 1 {
+		t.Errorf("a bank with one PCR: got %+v, %v", words, err)
 	}
 }
 
@@ -303,9 +310,11 @@ func TestCertificatesAreExplained(t *testing.T) {
 func TestWantsThatMeanNothing(t *testing.T) {
 	w := newWorld(t, softtpm.Options{})
 	raw := encode(t, w.evidence(t))
+	block, _ := pem.Decode(pemKey(t, w.tpm.AK))
 	for name, r := range map[string]attest.IMAReference{
 		"one known file":   {Known: []string{"sha256:" + strings.Repeat("0", 64)}},
 		"one watched path": {Watch: []string{"/a"}},
+		"a file and a key": {Known: []string{"sha256:" + strings.Repeat("0", 64)}, Keys: [][]byte{block.Bytes}},
 		"no digest":        {Known: []string{"x"}},
 	} {
 		w.want.IMA = r
