@@ -483,3 +483,47 @@ func TestNoSignaturesAreWholeLists(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The numbers are those of the PC Client Platform Firmware Profile, section "Event Types".
+func TestTypesOfEventsAreTheRegisteredOnes(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[eventType]uint32{
+		evPostCode: 1, evNoAction: 3, evSeparator: 4, evEventTag: 6, evCRTMContents: 7, evCRTMVersion: 8, evMicrocode: 9, evPlatformConfig: 10,
+		evTableOfDevices: 11, evCompactHash: 12, evIPL: 13, evIPLPartitionData: 14, evNonhostCode: 15, evNonhostConfig: 16, evNonhostInfo: 17,
+		evOmitBootDevices: 18, evPostCode2: 19, evVariableConfig: 0x80000001, evVariableBoot: 0x80000002, evBootApplication: 0x80000003,
+		evBootDriver: 0x80000004, evRuntimeDriver: 0x80000005, evGPT: 0x80000006, evAction: 0x80000007, evFirmwareBlob: 0x80000008,
+		evHandoffTables: 0x80000009, evFirmwareBlob2: 0x8000000a, evHandoffTables2: 0x8000000b, evVariableBoot2: 0x8000000c, evGPT2: 0x8000000d,
+		evHCRTM: 0x80000010, evAuthority: 0x800000e0, evSPDMFirmware: 0x800000e1, evSPDMConfig: 0x800000e2, evSPDMPolicy: 0x800000e3,
+		evSPDMAuthority: 0x800000e4,
+	} {
+		if uint32(kind) != want {
+			t.Errorf("%s is %#x, want %#x", kind, uint32(kind), want)
+		}
+	}
+}
+
+// A variable of PCR 7 is what its digest covers; in other PCRs firmware may measure the value alone.
+func TestVariablesOutsideOfPCR7(t *testing.T) {
+	t.Parallel()
+	b := bootlog.New(bootlog.Options{})
+	value := bootlog.Event{PCR: 1, Type: bootlog.VariableConfig, Data: shimVariable("Setup", []byte{1}), Measured: []byte{1}}
+	if err := replaying(edit(b, insert(0, value))); err != nil {
+		t.Errorf("in PCR 1: %v", err)
+	}
+	value.PCR = 7
+	expect(t, replaying(edit(b, insert(0, value))), denial.EventDigestMismatch)
+	broken := bootlog.Event{PCR: 7, Type: bootlog.Type(evSPDMPolicy), Data: []byte{1}}
+	expect(t, replaying(edit(b, insert(0, broken))), denial.LogMalformed)
+}
+
+func TestEntriesOfIMAThatAreCutShort(t *testing.T) {
+	t.Parallel()
+	l := imalog.Empty()
+	l.Add(10, "an-unknown-one", []byte("sha256:\x00"), []byte("name\x00"))
+	for n := 1; n < len(l.Bytes); n++ {
+		r := newIMAReader(l.Bytes[:n], 20)
+		if e, err := r.next(); !denial.Is(err, denial.LogMalformed) {
+			t.Errorf("%d of %d bytes: got %+v, %v", n, len(l.Bytes), e, err)
+		}
+	}
+}

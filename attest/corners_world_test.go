@@ -159,6 +159,10 @@ func TestThumbprintsOfAKs(t *testing.T) {
 
 func TestTheClockOfAQuoteIsRead(t *testing.T) {
 	w := newWorld(t, softtpm.Options{})
+	facts, err := verify(encode(t, w.evidence(t)), w.want)
+	if err != nil || !slices.Equal(facts.Claims().CNF.PCRs, []int64{4, 7}) {
+		t.Fatalf("the cnf key is bound to other PCRs than 4 and 7: %v", err)
+	}
 	ev, err := attest.DecodeEvidence(encode(t, w.evidence(t)))
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +248,27 @@ func TestEnrolRequestsAtTheirEdges(t *testing.T) {
 	}
 	if got, err := attest.DecodeEnrolRequest(raw); err != nil || len(got.Chain) != 0 {
 		t.Errorf("no certificates: got %+v, %v", got, err)
+	}
+	for n, want := range map[int]bool{8: true, 9: false} {
+		r.Chain = slicesRepeat([]byte{1}, n)
+		raw, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := attest.DecodeEnrolRequest(raw); (err == nil) != want {
+			t.Errorf("%d certificates: got %v", n, err)
+		}
+	}
+	for bits, want := range map[tpm2.TPMKeyBits]denial.Reason{128: 0, 192: 0, 256: 0, 193: denial.EKWeak} {
+		w := newWorld(t, softtpm.Options{Edit: softtpm.Edit{EK: func(p *tpm2.TPMTPublic) {
+			if parms, err := p.Parameters.ECCDetail(); err == nil {
+				parms.Symmetric.KeyBits = tpm2.NewTPMUSymKeyBits(tpm2.TPMAlgAES, bits)
+			}
+		}}})
+		_, err := attest.CheckEnrolment(ptr(w.tpm.EnrolRequest()), w.enrolOptions())
+		if want == 0 && err != nil || want != 0 && !denial.Is(err, want) {
+			t.Errorf("an EK with AES-%d: got %v", bits, err)
+		}
 	}
 	sized := func(n int) []byte {
 		r.Chain = [][]byte{make([]byte, n)}

@@ -103,6 +103,17 @@ func TestReadDevice(t *testing.T) {
 	if d, err := attest.ReadDevice(cert); err != nil || d.Manufacturer == "" || d.Model == "" {
 		t.Errorf("got %+v %v, want a device", d, err)
 	}
+	for name, edit := range map[string]func(*x509.Certificate){
+		"of a CA":                    func(c *x509.Certificate) { c.IsCA = true },
+		"that may sign certificates": func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign },
+		"of a key that signs":        func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature },
+	} {
+		c := *template
+		edit(&c)
+		if _, err := attest.ReadDevice(&c); !denial.Is(err, denial.EKUntrusted) {
+			t.Errorf("a certificate %s: got %v, want 321", name, err)
+		}
+	}
 	template.UnknownExtKeyUsage = nil
 	if _, err := attest.ReadDevice(template); !denial.Is(err, denial.EKUntrusted) {
 		t.Errorf("without its purpose: got %v, want 321", err)

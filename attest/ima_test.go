@@ -298,6 +298,13 @@ func padded(list []byte) []byte {
 
 func TestI01_ViolationsAreCounted(t *testing.T) {
 	w := newIMAWorld(t)
+	early := imalog.New("sha256", w.pcrs)
+	early.Violation("/init")
+	whole := w.list
+	if w.list = early; w.facts(t).Violations != 1 {
+		t.Errorf("the entry behind boot_aggregate is no violation: %+v", w.facts(t))
+	}
+	w.list = whole
 	w.list.Violation("/opt/agent/run")
 	w.list.Violation("/var/log/messages")
 	if got := w.facts(t); got.Violations != 2 || got.Unknown != 0 || len(got.Files) != 1 {
@@ -431,6 +438,7 @@ func TestSignedFiles(t *testing.T) {
 		{"RSA", "ima-sig", plain, imaSign(t, rs, 3, 2, sum), true},
 		{"version 3", "ima-sig", plain, imaSign(t, rs, 3, 3, sum), true},
 		{"fs-verity", "ima-sigv2", verity(sum), imaSign(t, rs, 6, 3, sum), true},
+		{"fs-verity, called version 2", "ima-sigv2", verity(sum), append([]byte{6, 2}, imaSign(t, rs, 6, 3, sum)[2:]...), false},
 		{"none", "ima-sig", plain, nil, false},
 		{"a stranger's", "ima-sig", plain, imaSign(t, stranger, 3, 2, sum), false},
 		{"a stranger's under a known name", "ima-sig", plain, renamed, false},

@@ -184,6 +184,8 @@ func TestOddEventsAreExplained(t *testing.T) {
 		"no command line in PCR 8":     {logEvent{8, evIPL, append(wide("qu\x07iet"), 0)}, `7100750007006900650074`, false},
 		"a command line in PCR 12":     {logEvent{12, evIPL, wide("qu\x07iet\x00")}, `kernel command line "qu\aiet"`, false},
 		"a section":                    {logEvent{11, evIPL, wide(".linux\x00")}, "section .linux of a unified kernel image", false},
+		"a module":                     {logEvent{8, evIPL, []byte("module_cmdline: x")}, `GRUB command "x"`, false},
+		"a command of old":             {logEvent{8, evIPL, []byte("grub_cmd x\x00")}, `GRUB command "x"`, false},
 		"a phase":                      {logEvent{11, evIPL, wide("enter-initrd\x00")}, `"enter-initrd"`, false},
 		"text that is no UTF-16 text":  {logEvent{11, evIPL, []byte("ab\x00")}, `"ab"`, false},
 		"a type that nobody describes": {logEvent{1, 0x80000009, []byte{1, 2, 3}}, "3 bytes", false},
@@ -267,6 +269,9 @@ func TestTheLogOfTheSystemIsShown(t *testing.T) {
 	if claims, _, err = l.Compare("sha256", few); err != nil || len(claims.OS) != 3 || claims.OS[2].PCR != 7 {
 		t.Errorf("got %v, %+v, want the separators of three PCRs", err, claims.OS)
 	}
+	if _, listed := claims.Measured[11]; listed || len(claims.Measured) != 1 {
+		t.Errorf("lists of PCRs that have none: %v", claims.Measured)
+	}
 	if _, counted := claims.Unexplained[15]; counted {
 		t.Error("a PCR that was not quoted is counted")
 	}
@@ -294,7 +299,8 @@ func TestFactsAreProved(t *testing.T) {
 		at := find(t, b.Events, 7, bootlog.Separator, 0)
 		b = edit(b, func(events []bootlog.Event) []bootlog.Event {
 			return append(slices.Insert(events, at, bootlog.Event{PCR: 7, Type: bootlog.Action, Data: []byte("DMA Protection Disabled")},
-				bootlog.Event{PCR: 7, Type: bootlog.Action, Data: []byte("UEFI Debug Mode")}), row.more...)
+				bootlog.Event{PCR: 7, Type: bootlog.Action, Data: []byte("UEFI Debug Mode")},
+				bootlog.Event{PCR: 7, Type: bootlog.VariableConfig, Data: shimVariable("AuditMode", []byte{0})}), row.more...)
 		})
 		l, err := ParseLog(b.Log)
 		if err != nil {
