@@ -194,6 +194,9 @@ func TestNamesOfPartitions(t *testing.T) {
 	if !ok || len(d.Partitions) != 2 || d.Partitions[0].Name != "ESP" || d.Partitions[1].Name != "" || d.GUID != "09090909-0909-0909-0909-090909090909" {
 		t.Errorf("got %+v, %v", d, ok)
 	}
+	if d, ok := parseGPT(slices.Concat(header, make([]byte, 8))); !ok || len(d.Partitions) != 0 || d.Partitions == nil {
+		t.Errorf("no partitions: got %+v, %v", d, ok)
+	}
 	for _, bad := range [][]byte{table[:len(table)-1], append(slices.Clone(table), 0), header, nil, table[1:]} {
 		if d, ok := parseGPT(bad); ok {
 			t.Errorf("%d bytes: got %+v", len(bad), d)
@@ -292,6 +295,13 @@ func TestListsOfIMAAtTheirEdges(t *testing.T) {
 	odd := &imaEntry{pcr: imaPCR, digest: make([]byte, 20), template: "x"}
 	if err := (&imaFacts{}).add(odd, "sha256", crypto.SHA256, nil); !denial.Is(err, denial.LogReplayMismatch) {
 		t.Errorf("a violation of an unknown template comes first: got %v", err)
+	}
+	nothing := sha256.Sum256(nil) // the digest of no PCRs
+	for name, want := range map[string]denial.Reason{"boot_aggregate": 0, "boot_aggregate2": denial.LogReplayMismatch, "": denial.LogReplayMismatch} {
+		e := &imaEntry{pcr: imaPCR, digest: []byte{1}, template: "ima-ng", known: true, alg: "sha256", sum: nothing[:], name: []byte(name)}
+		if err := (&imaFacts{}).add(e, "sha256", crypto.SHA256, nil); want == 0 && err != nil || want != 0 && !denial.Is(err, want) {
+			t.Errorf("the first entry is %q: got %v", name, err)
+		}
 	}
 	f := &imaFacts{seen: map[string]bool{}}
 	for i, row := range []struct {
