@@ -96,6 +96,8 @@ func TestStatusRefuses(t *testing.T) {
 		{"an issuer that is no URI", make(func(c *statusClaims) { c.Issuer = "issuer" }), denial.ClaimAbsent},
 		{"a list that is no URI", make(func(c *statusClaims) { c.URI = "list" }), denial.ClaimAbsent},
 		{"the longest ttl", make(func(c *statusClaims) { c.TTL = maxTime }), 0},
+		{"an epoch of the log", make(func(c *statusClaims) { c.Since = maxTime }), 0},
+		{"an epoch at no time", make(func(c *statusClaims) { c.Since = maxTime + 1 }), denial.TimeMalformed},
 		{"a longer ttl", make(func(c *statusClaims) { c.TTL = maxTime + 1 }), denial.ClaimAbsent},
 		{"a key change without a number", make(func(c *statusClaims) { c.Keys = &KeyPin{Digest: fill(32, 1)} }), denial.PayloadForm},
 		{"a key change with half a digest", make(func(c *statusClaims) { c.Keys = &KeyPin{Change: 1, Digest: fill(16, 1)} }), denial.PayloadForm},
@@ -353,4 +355,27 @@ func TestTheLongestStatusList(t *testing.T) {
 	}
 	_, err = packStatus(make([]StatusValue, MaxStatuses+1))
 	refused(t, err, denial.StructureLimit)
+}
+
+// P20: an artifact that was logged before the log was restored from a backup is void.
+func TestP20_ArtifactsOfBeforeAnEpoch(t *testing.T) {
+	k := newKit(t)
+	raw := k.mint(k.claims()) // logged at issued+1
+	for since, want := range map[uint64]denial.Reason{0: 0, issued + 1: 0, issued + 2: denial.ArtifactRevoked} {
+		l := k.statusList()
+		l.Since = since
+		status, err := VerifyStatus(k.statusToken(l), k.trust, t0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := k.want()
+		w.Status = status
+		a, err := Verify(raw, w)
+		if want == 0 && (err != nil || a == nil) || want != 0 && (!denial.Is(err, want) || a != nil || denial.Of(err).Stage != denial.StageGateRevocation) {
+			t.Errorf("restored %d s after it was issued: got %v, want %s", int64(since-issued), err, want)
+		}
+	}
+	if err := (*Status)(nil).InEpoch(0); err != nil {
+		t.Errorf("no list says that a log was restored: %v", err)
+	}
 }
