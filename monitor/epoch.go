@@ -29,7 +29,7 @@ func (o *Options) goesOn(ctx context.Context, last, now *seen) (*Epoch, error) {
 	if e == nil {
 		return nil, o.continues(ctx, last, now, o.Log)
 	}
-	return e, keep(filepath.Join(o.Dir, fmt.Sprintf("before-epoch-%d.checkpoint", e.Number)), last.raw)
+	return e, Keep(filepath.Join(o.Dir, fmt.Sprintf("before-epoch-%d.checkpoint", e.Number)), last.raw)
 }
 
 // lost returns the epoch with which the tree of an older checkpoint was lost; nil if the newer one continues it, or no epoch covers it. The

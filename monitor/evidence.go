@@ -53,7 +53,7 @@ func (o *Options) keepEvidence(files map[string][]byte) (err error) {
 	sum := sha256.New()
 	for _, name := range []string{nameShorter, nameLonger, namePath} {
 		sum.Write(files[name])
-		if err := keep(filepath.Join(dir, name), files[name]); err != nil {
+		if err := Keep(filepath.Join(dir, name), files[name]); err != nil {
 			return err
 		}
 	}
@@ -119,8 +119,8 @@ func VerifyEvidence(dir string, keys []receipt.NoteKey) error {
 	return nil
 }
 
-// keep replaces a file durably, so that after a crash either the old or the new one is there, whole.
-func keep(path string, data []byte) (err error) {
+// Keep replaces a file durably, so that after a crash either the old or the new one is there, whole.
+func Keep(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
 	if err != nil {
 		return fmt.Errorf("keeping %s: %w", filepath.Base(path), err)

@@ -97,7 +97,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.Origin, r.Size, r.Root, r.Cosigned, r.Operators = now.Origin, now.Size, fmt.Sprintf("%x", now.Root), now.Time, now.Operators
-	return r, keep(filepath.Join(o.Dir, "checkpoint"), now.raw)
+	return r, Keep(filepath.Join(o.Dir, "checkpoint"), now.raw)
 }
 
 // seen is a verified checkpoint with its bytes.
@@ -124,7 +124,7 @@ func (o *Options) last() (*seen, error) {
 
 // refused keeps a checkpoint that the log has signed and that was refused: another day it may be evidence.
 func (o *Options) refused(c *seen, err error) error {
-	return errors.Join(err, keep(filepath.Join(o.Dir, "refused.checkpoint"), c.raw))
+	return errors.Join(err, Keep(filepath.Join(o.Dir, "refused.checkpoint"), c.raw))
 }
 
 // fetch returns the newest checkpoint of the log.

@@ -17,7 +17,6 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/monitor"
-	"github.com/governed-execution/writ/receipt"
 )
 
 // monitorFlags are what "writ monitor" takes.
@@ -37,6 +36,9 @@ func (a *app) monitorCommand() *cobra.Command {
 demands, and their age. It demands that the log continues what it was at the last look, which it keeps in --dir, and what
 others were shown: --view names logs of the same origin as other networks or mirrors serve them, or checkpoints in files.
 Anybody can run it; it needs no right at the issuer.
+
+Before each look it follows the history of the issuer's keys, so that it goes on when the log's key is replaced. The history must
+continue the one of the look before, which is kept in --dir too: one that is shorter (508) or another (325) is refused, and kept beside it.
 
 The exit status is 1 as soon as something is refused. A log that has signed two histories (325) stays refused: the evidence is
 kept in --dir, below evidence, until you take it away. Anybody with the log's key can check it: writ monitor evidence.`,
@@ -94,31 +96,18 @@ func followed(t *artifact.Trust, path string) (*artifact.Trust, error) {
 	return t.Follow(raw)
 }
 
-// followIssuer returns the trust file with the keys of the history in a file, or of the one that the issuer serves, if it is named
-// with --server and --ca. A history proves itself: it may come from anywhere.
-func (a *app) followIssuer(ctx context.Context, t *artifact.Trust, path string) (*artifact.Trust, error) {
-	if path != "" || a.server == "" || a.ca == "" {
-		return followed(t, path)
-	}
-	c, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.Keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return t.Follow(raw)
-}
-
 func (a *app) monitor(cmd *cobra.Command, f *monitorFlags) error {
-	o, err := a.monitorOptions(cmd.Context(), f)
+	o, err := a.monitorOptions(f)
+	if err != nil {
+		return err
+	}
+	keys, err := a.watchKeys(f, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	m := metrics{path: f.textfile}
 	for {
-		r, err := monitor.Look(cmd.Context(), o)
+		r, err := keys.look(cmd.Context(), o)
 		if werr := m.tell(r, err, time.Now()); werr != nil {
 			return errors.Join(err, werr)
 		}
@@ -154,7 +143,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (a *app) monitorOptions(ctx context.Context, f *monitorFlags) (o monitor.Options, err error) {
+func (a *app) monitorOptions(f *monitorFlags) (o monitor.Options, err error) {
 	if f.log == "" && a.server == "" {
 		return o, misuse("monitor needs to know where the log is: give --log or --server")
 	}
@@ -164,20 +153,7 @@ func (a *app) monitorOptions(ctx context.Context, f *monitorFlags) (o monitor.Op
 	if f.every < 0 || f.maxAge <= 0 {
 		return o, misuse("--every and --max-age are positive")
 	}
-	t, err := readTrust(f.trust)
-	if err != nil {
-		return o, err
-	}
-	if !time.Now().Before(t.Expires) {
-		return o, denial.New(denial.PolicyExpired, "the trust file has expired")
-	}
-	if t, err = a.followIssuer(ctx, t, f.history); err != nil {
-		return o, err
-	}
-	o = monitor.Options{Log: f.log, Keys: t.NoteKeys(uint64(time.Now().Unix())), Earlier: t.NoteKeys(0), Witnesses: t.Witnesses, MaxAge: f.maxAge, Views: f.views, Dir: f.dir}
-	for _, e := range t.Epochs() {
-		o.Epochs = append(o.Epochs, monitor.Epoch{Number: e.Number, Size: e.Size, Root: receipt.Hash(e.Root), Covers: e.Covers, Words: e.Words()})
-	}
+	o = monitor.Options{Log: f.log, MaxAge: f.maxAge, Views: f.views, Dir: f.dir}
 	o.Web.Client, err = webClient(a.ca)
 	return o, err
 }
