@@ -29,7 +29,7 @@ func (i *Issuer) Challenge(ctx context.Context, conn *Connection) (*wire.Challen
 		return nil, i.refuseStranger(err)
 	}
 	want := force.evidence.Selection()
-	return &wire.Challenge{Challenge: n[:], TTL: uint64(ChallengeLife.Seconds()), Bank: want.Bank, Quote: int64s(want.PCRs),
+	return &wire.Challenge{Challenge: n[:], TTL: min(uint64(ChallengeLife.Seconds()), force.evidence.EvidenceAge()), Bank: want.Bank, Quote: int64s(want.PCRs),
 		Bind: int64s(force.evidence.Bind()), Policy: force.states[record.Appraisal].Hash, Audit: force.evidence.Audit()}, nil
 }
 

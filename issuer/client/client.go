@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,7 @@ type call struct {
 	method, path, media string
 	body                []byte
 	limit               int64
+	header              *http.Header // not nil: receives that of the answer
 }
 
 func (c *Client) do(ctx context.Context, via *http.Client, k call) ([]byte, error) {
@@ -87,6 +89,9 @@ func (c *Client) do(ctx context.Context, via *http.Client, k call) ([]byte, erro
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if k.header != nil {
+		*k.header = resp.Header
+	}
 	return readAll(resp.Body, k.limit)
 }
 
@@ -140,7 +145,7 @@ func (c *Client) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.do(ctx, c.http, call{"POST", "/v1/acts/" + wire.ActName(kind), wire.MediaAct, body, 2 << 20})
+	answer, err := c.do(ctx, c.http, call{"POST", "/v1/acts/" + wire.ActName(kind), wire.MediaAct, body, 2 << 20, nil})
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +155,7 @@ func (c *Client) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 
 // NextAct asks which number the next act of a kind about a subject gets.
 func (c *Client) NextAct(ctx context.Context, kind statement.Kind, subject string) (n uint64, err error) {
-	answer, err := c.do(ctx, c.http, call{"GET", "/v1/acts/" + wire.ActName(kind) + "?subject=" + url.QueryEscape(subject), "", nil, 16})
+	answer, err := c.do(ctx, c.http, call{"GET", "/v1/acts/" + wire.ActName(kind) + "?subject=" + url.QueryEscape(subject), "", nil, 16, nil})
 	if err != nil {
 		return 0, err
 	}
@@ -159,7 +164,7 @@ func (c *Client) NextAct(ctx context.Context, kind statement.Kind, subject strin
 
 // Record sends a gate's record and returns it with its receipt.
 func (c *Client) Record(ctx context.Context, leaf []byte) ([]byte, error) {
-	return c.do(ctx, c.http, call{"POST", "/v1/records", wire.MediaStatement, leaf, 1 << 17})
+	return c.do(ctx, c.http, call{"POST", "/v1/records", wire.MediaStatement, leaf, 1 << 17, nil})
 }
 
 // Status fetches the status list token at a URI, which must lie under the issuer's address.
@@ -168,18 +173,18 @@ func (c *Client) Status(ctx context.Context, uri string) ([]byte, error) {
 	if !ok || !strings.HasPrefix(path, "/v1/status/") {
 		return nil, denial.New(denial.RevocationUnknown, "the status list is not at the issuer's address")
 	}
-	return c.do(ctx, c.http, call{"GET", path, "", nil, 1 << 20})
+	return c.do(ctx, c.http, call{"GET", path, "", nil, 1 << 20, nil})
 }
 
 // Keys fetches the issuer's key history. It proves itself to whoever pins genesis: see artifact.Trust.Follow.
 func (c *Client) Keys(ctx context.Context) ([]byte, error) {
-	return c.do(ctx, c.http, call{"GET", "/v1/keys", "", nil, artifact.MaxKeyHistory})
+	return c.do(ctx, c.http, call{"GET", "/v1/keys", "", nil, artifact.MaxKeyHistory, nil})
 }
 
 // PrepareKey asks the admin socket for a key for a purpose, or to take the one that the token has under a thumbprint in
 // hexadecimal, and returns what issuer.Prepare does, encoded. If born is not nil the key is the one that was born so in a ceremony.
 func (c *Client) PrepareKey(ctx context.Context, purpose, key string, born *record.Birth) ([]byte, error) {
-	k := call{"POST", "/v1/keys/" + url.PathEscape(purpose) + "?key=" + url.QueryEscape(key), "", nil, 1 << 20}
+	k := call{"POST", "/v1/keys/" + url.PathEscape(purpose) + "?key=" + url.QueryEscape(key), "", nil, 1 << 20, nil}
 	if born != nil {
 		data, err := statement.Marshal(born)
 		if err != nil {
@@ -192,7 +197,7 @@ func (c *Client) PrepareKey(ctx context.Context, purpose, key string, born *reco
 
 // Genesis fetches the genesis act. It is worth nothing until it is compared with a pinned digest.
 func (c *Client) Genesis(ctx context.Context) (record.Bundle, error) {
-	answer, err := c.do(ctx, c.http, call{"GET", "/v1/genesis", "", nil, 2 << 20})
+	answer, err := c.do(ctx, c.http, call{"GET", "/v1/genesis", "", nil, 2 << 20, nil})
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +239,7 @@ func (c *Client) Export(ctx context.Context, query url.Values, tag string, have 
 
 // Hosts fetches what the issuer knows of a host from the admin socket, as JSON.
 func (c *Client) Hosts(ctx context.Context, id string) ([]byte, error) {
-	return c.do(ctx, c.http, call{"GET", "/v1/hosts?id=" + url.QueryEscape(id), "", nil, 1 << 20})
+	return c.do(ctx, c.http, call{"GET", "/v1/hosts?id=" + url.QueryEscape(id), "", nil, 1 << 20, nil})
 }
 
 // Session is one TLS connection to the issuer. It is not safe for concurrent use. When the connection is lost, the
@@ -244,6 +249,9 @@ type Session struct {
 	conn     *tls.Conn
 	http     *http.Client
 	exporter [32]byte
+	ahead    bool
+	next     *wire.Challenge // that the last artifact came with
+	until    time.Time       // when to ask for another instead
 }
 
 // Dial opens a session.
@@ -297,14 +305,28 @@ func (s *Session) Close() error {
 // Exporter returns the 32 bytes that bind evidence to this connection (RFC 8446, section 7.5).
 func (s *Session) Exporter() [32]byte { return s.exporter }
 
-// Challenge asks for a challenge.
+// Ahead has each artifact come with the challenge for the next one, which Challenge then returns without asking. It is for
+// a host that asks again and again.
+func (s *Session) Ahead() { s.ahead = true }
+
+// Challenge asks for a challenge, unless one is there already (see Ahead) and has half of its life before it.
 func (s *Session) Challenge(ctx context.Context) (*wire.Challenge, error) {
-	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/challenges", "", nil, 64 << 10})
+	if next := s.next; next != nil {
+		s.next = nil
+		if time.Now().Before(s.until) {
+			return next, nil
+		}
+	}
+	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/challenges", "", nil, 64 << 10, nil})
 	if err != nil {
 		return nil, err
 	}
+	return readChallenge(answer)
+}
+
+func readChallenge(data []byte) (*wire.Challenge, error) {
 	var ch wire.Challenge
-	if err := statement.Unmarshal(answer, &ch); err != nil {
+	if err := statement.Unmarshal(data, &ch); err != nil {
 		return nil, err
 	}
 	return &ch, nil
@@ -312,11 +334,28 @@ func (s *Session) Challenge(ctx context.Context) (*wire.Challenge, error) {
 
 // Mint sends a signed request with its evidence and returns the artifact with its receipt.
 func (s *Session) Mint(ctx context.Context, request, evidence []byte) ([]byte, error) {
-	body, err := statement.Marshal(wire.Mint{Request: request, Evidence: evidence})
+	body, err := statement.Marshal(wire.Mint{Request: request, Evidence: evidence, Next: s.ahead})
 	if err != nil {
 		return nil, err
 	}
-	return s.client.do(ctx, s.http, call{"POST", "/v1/artifacts", wire.MediaMint, body, 64 << 10})
+	asked, header := time.Now(), http.Header{}
+	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/artifacts", wire.MediaMint, body, 64 << 10, &header})
+	if s.ahead && err == nil {
+		s.keep(header.Get(wire.HeaderChallenge), asked)
+	}
+	return answer, err
+}
+
+// keep keeps the challenge that came with an artifact, for half of its life since the artifact was asked for. One that cannot be
+// read is as good as none.
+func (s *Session) keep(header string, asked time.Time) {
+	data, err := base64.RawURLEncoding.DecodeString(header)
+	if err != nil {
+		return
+	}
+	if ch, err := readChallenge(data); err == nil {
+		s.next, s.until = ch, asked.Add(time.Duration(min(ch.TTL, 60))*time.Second/2)
+	}
 }
 
 // Attest sends a signed request that names a break-glass authorization, with its evidence, and returns the record of what
@@ -326,12 +365,12 @@ func (s *Session) Attest(ctx context.Context, request, evidence []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	return s.client.do(ctx, s.http, call{"POST", "/v1/attestations", wire.MediaMint, body, 64 << 10})
+	return s.client.do(ctx, s.http, call{"POST", "/v1/attestations", wire.MediaMint, body, 64 << 10, nil})
 }
 
 // BeginEnrolment sends an enrolment request and returns the credential to activate.
 func (s *Session) BeginEnrolment(ctx context.Context, request []byte) (*wire.Credential, error) {
-	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/enrol", wire.MediaEnrol, request, 64 << 10})
+	answer, err := s.client.do(ctx, s.http, call{"POST", "/v1/enrol", wire.MediaEnrol, request, 64 << 10, nil})
 	if err != nil {
 		return nil, err
 	}
@@ -348,5 +387,5 @@ func (s *Session) FinishEnrolment(ctx context.Context, secret []byte) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return s.client.do(ctx, s.http, call{"POST", "/v1/enrol/activate", wire.MediaActivation, body, 1 << 17})
+	return s.client.do(ctx, s.http, call{"POST", "/v1/enrol/activate", wire.MediaActivation, body, 1 << 17, nil})
 }

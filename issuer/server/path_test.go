@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -41,6 +44,49 @@ func TestWholePathOverTLS(t *testing.T) {
 	if _, err := artifact.Verify(out[0], artifact.Want{Trust: s.Trust(), Now: s.Now(), Status: list}); err == nil {
 		t.Error("an act passes for an artifact")
 	}
+}
+
+// A session that asks again and again gets each challenge with the artifact before, and no other way. It is for one use on its
+// connection (F05, F11), as one that was asked for, and it is one of the few that live at once (F06).
+func TestChallengeThatComesWithAnArtifactIsLikeAnyOther(t *testing.T) {
+	var asked atomic.Int32
+	s := open(t, Limits{}, func(s *Server) {
+		inner := s.public.Handler
+		s.public.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/challenges" {
+				asked.Add(1)
+			}
+			inner.ServeHTTP(w, r)
+		})
+	})
+	session, other := s.dial(), s.dial()
+	issuertest.Must(s.mint(session, issuertest.Spoil{}))(t)
+	issuertest.Must(s.mint(session, issuertest.Spoil{}))(t)
+	if n := asked.Load(); n != 2 {
+		t.Fatalf("challenges were asked for %d times, want 2 of a session that did not ask for more", n)
+	}
+	session.Ahead()
+	for range 6 { // more than may live at once
+		issuertest.Must(s.mint(session, issuertest.Spoil{}))(t)
+	}
+	ch := issuertest.Must(session.Challenge(s.Ctx))(t)
+	if n := asked.Load(); n != 3 {
+		t.Fatalf("challenges were asked for %d times, want 3", n)
+	}
+	stolen := s.prepare(other, ch, issuertest.Spoil{})
+	_, err := other.Mint(s.Ctx, stolen.Request, stolen.Evidence)
+	refused(t, err, denial.ChallengeUnknown)
+	a := s.prepare(session, ch, issuertest.Spoil{})
+	issuertest.Must(session.Mint(s.Ctx, a.Request, a.Evidence))(t)
+	again := s.prepare(session, ch, issuertest.Spoil{})
+	_, err = session.Mint(s.Ctx, again.Request, again.Evidence)
+	refused(t, err, denial.ChallengeReused)
+	issuertest.Must(session.Challenge(s.Ctx))(t) // that of the last artifact
+	for range issuer.MaxChallenges - 1 {
+		issuertest.Must(session.Challenge(s.Ctx))(t)
+	}
+	_, err = session.Challenge(s.Ctx)
+	refusedAsStranger(t, err, denial.ConditionUndecidable)
 }
 
 func TestEnrolmentAndRecordsOverTLS(t *testing.T) {

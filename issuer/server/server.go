@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -263,6 +264,18 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
 	s.answerCBOR(w, r, wire.MediaChallenge, ch)
 }
 
+// bringChallenge puts the next challenge of the connection into the answer. Where there is none the caller asks for it and is
+// told why.
+func (s *Server) bringChallenge(w http.ResponseWriter, r *http.Request) {
+	ch, err := s.issuer.Challenge(r.Context(), connection(r))
+	if err != nil {
+		return
+	}
+	if data, err := statement.Marshal(ch); err == nil {
+		w.Header().Set(wire.HeaderChallenge, base64.RawURLEncoding.EncodeToString(data))
+	}
+}
+
 func (s *Server) mint(w http.ResponseWriter, r *http.Request) {
 	s.decideOn(w, r, wire.MediaArtifact, s.issuer.Mint)
 }
@@ -294,6 +307,9 @@ func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
 	if err != nil {
 		s.refuse(w, r, err)
 		return
+	}
+	if m.Next {
+		s.bringChallenge(w, r)
 	}
 	s.log.Info("minted", "index", out.Index)
 	answer(w, http.StatusCreated, media, out.Artifact)

@@ -33,10 +33,14 @@ func ActName(kind statement.Kind) string { return strings.ReplaceAll(kind.String
 // absent, the length 32 bytes.
 const ExporterLabel = "EXPORTER-writ-quote-v1"
 
+// HeaderChallenge is the header of an answer to Mint that holds the next challenge, if the body asked for it: what POST
+// /v1/challenges would answer, in base64url without padding. The challenge is like any other: of this connection, for one use.
+const HeaderChallenge = "Writ-Challenge"
+
 // Challenge is the answer to POST /v1/challenges.
 type Challenge struct {
 	Challenge []byte  `cbor:"1,keyasint"`           // 32 bytes
-	TTL       uint64  `cbor:"2,keyasint"`           // seconds
+	TTL       uint64  `cbor:"2,keyasint"`           // seconds within which it, and by policy the evidence, must arrive
 	Bank      string  `cbor:"3,keyasint"`           // "sha256" or "sha384"
 	Quote     []int64 `cbor:"4,keyasint"`           // PCRs to quote, ascending
 	Bind      []int64 `cbor:"5,keyasint"`           // PCRs that the cnf key is bound to, ascending
@@ -46,8 +50,9 @@ type Challenge struct {
 
 // Mint is the body of POST /v1/artifacts and of POST /v1/attestations.
 type Mint struct {
-	Request  []byte `cbor:"1,keyasint"` // signed request
-	Evidence []byte `cbor:"2,keyasint"` // evidence collection
+	Request  []byte `cbor:"1,keyasint"`           // signed request
+	Evidence []byte `cbor:"2,keyasint"`           // evidence collection
+	Next     bool   `cbor:"3,keyasint,omitempty"` // whether the answer shall bring the next challenge
 }
 
 // Credential is the answer to POST /v1/enrol: what TPM2_ActivateCredential takes.

@@ -225,6 +225,7 @@ func (f *fleet) prepare(ctx context.Context, o prepareOrder) (err error) {
 		if h.session, err = f.client.Dial(ctx); err != nil {
 			return err
 		}
+		h.session.Ahead()
 		if _, err := h.session.Challenge(ctx); err != nil {
 			return err
 		}
