@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -46,6 +47,7 @@ func Serve() error {
 	file.Close()
 	// The signals of a terminal or a service manager go to every process; this one ends when the socket does.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	debug.SetGCPercent(400) // what lives is little: it would be collected for each few signatures
 	v := &vault{out: make(chan frame, 256), end: make(chan struct{}), keys: map[statement.Thumbprint]boundKey{}}
 	go func() { _ = writeFrames(conn, v.out, v.end) }()
 	err = v.read(bufio.NewReaderSize(conn, 64<<10))
