@@ -98,8 +98,10 @@ func report(err error, stderr io.Writer) int {
 		return exitDenied
 	}
 	fmt.Fprintf(stderr, "writ-gate: %v\n", err)
-	if errors.Is(err, errMisuse) {
+	if command.IsMisuse(err) {
 		fmt.Fprintln(stderr, "hint: run writ-gate exec --help")
+	} else if hint := command.Advice(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	return exitFault
 }

@@ -67,11 +67,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse("%w", err) })
-	return a.report(root.ExecuteContext(ctx), stdout, stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.report(cmd, err, stdout, stderr)
 }
 
 // report says what went wrong and what to try, and returns the exit status.
-func (a *app) report(err error, stdout, stderr io.Writer) int {
+func (a *app) report(cmd *cobra.Command, err error, stdout, stderr io.Writer) int {
 	var d *denial.Denial
 	switch {
 	case err == nil:
@@ -80,10 +81,13 @@ func (a *app) report(err error, stdout, stderr io.Writer) int {
 		a.reportDenial(err, d, stdout, stderr)
 		return exitDenied
 	case command.IsMisuse(err):
-		fmt.Fprintf(stderr, "writ: %v\nhint: run writ --help\n", err)
+		fmt.Fprintf(stderr, "writ: %v\nhint: run %s\n", err, command.Help(cmd))
 		return exitMisuse
 	}
 	fmt.Fprintf(stderr, "writ: %v\n", err)
+	if hint := command.Advice(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
 	return exitFault
 }
 
@@ -95,7 +99,7 @@ func (a *app) reportDenial(err error, d *denial.Denial, stdout, stderr io.Writer
 			_ = json.NewEncoder(stdout).Encode(refused.Problem)
 			return
 		}
-		fmt.Fprintf(stderr, "writ: denied: %s\nhint: the issuer tells strangers no more; what it logged says why\n", refused.Problem.Condition)
+		fmt.Fprintf(stderr, "writ: denied: %s\nhint: %s\n", refused.Problem.Condition, command.StrangerAdvice(refused.Problem.Condition))
 		return
 	}
 	problem := denial.Known(d)

@@ -104,7 +104,7 @@ func (e *examination) files(ctx context.Context) {
 	err = private(c.TLSKey)
 	e.look("TLS key is private", err, "")
 	_, err = c.roots()
-	e.look("TPM roots", err, "")
+	e.look("TPM roots", err, "tpm_roots names PEM files with the certificates of TPM vendors' root CAs, which the vendors publish.")
 	if _, err := os.Stat(c.Log); errors.Is(err, os.ErrNotExist) {
 		e.look("log and genesis", fmt.Errorf("there is no log at %s yet", c.Log), "writd init makes the keys and starts it; see writd init --help.")
 		return

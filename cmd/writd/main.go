@@ -51,24 +51,31 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errMisuse, err) })
-	err := root.ExecuteContext(ctx)
-	return report(err, stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	return report(cmd, err, stderr)
 }
 
 // report says what went wrong and what to try, and returns the exit status.
-func report(err error, stderr io.Writer) int {
+func report(cmd *cobra.Command, err error, stderr io.Writer) int {
 	var d *denial.Denial
 	switch {
 	case err == nil:
 		return exitYes
 	case errors.As(err, &d):
 		fmt.Fprintf(stderr, "writd: denied: %v\n", err) // what is for the operator too
-		fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
+		hint := d.Reason.Hint()
+		if cmd.Name() == "doctor" && d.Reason == denial.SelfTestFailed {
+			hint = "Mend what is BAD above, and run it again." // not: run writd doctor
+		}
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
 		return exitDenied
 	case command.IsMisuse(err):
-		fmt.Fprintf(stderr, "writd: %v\nhint: run writd --help\n", err)
+		fmt.Fprintf(stderr, "writd: %v\nhint: run %s\n", err, command.Help(cmd))
 		return exitMisuse
 	}
 	fmt.Fprintf(stderr, "writd: %v\n", err)
+	if hint := command.Advice(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
 	return exitFault
 }
