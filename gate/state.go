@@ -45,17 +45,26 @@ type chain struct {
 // maxSeen is how many status lists a gate remembers: of more than two million artifacts.
 const maxSeen = 32
 
+// Reserve makes the directory that Init will fill, and refuses one that holds the state of a gate. Call it before the gate key is
+// enrolled: enrolling another key ends the one of a gate that is there.
+func Reserve(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making gate state: %w", err)
+	}
+	if _, err := os.Lstat((&state{dir}).path(chainFile)); err == nil {
+		return fmt.Errorf("making gate state: %s holds the state of a gate already; name a fresh directory", dir)
+	}
+	return nil
+}
+
 // Init makes a state directory with the gate key. It refuses to replace one. A gate whose state is lost or damaged
 // starts over with a fresh directory and a freshly enrolled key, never with the old key: the issuer knows where the
 // chain of that key stands.
 func Init(dir string, key *attester.Key) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making gate state: %w", err)
+	if err := Reserve(dir); err != nil {
+		return err
 	}
 	s := &state{dir}
-	if _, err := os.Lstat(s.path(chainFile)); err == nil {
-		return fmt.Errorf("making gate state: %s holds the state of a gate already", dir)
-	}
 	if err := key.Save(s.path(keyFile)); err != nil {
 		return err
 	}

@@ -189,6 +189,11 @@ func (a *app) hostEnroll() *cobra.Command {
 }
 
 func (a *app) enroll(cmd *cobra.Command, o attester.EnrolOptions, gateState string) error {
+	if gateState != "" {
+		if err := gate.Reserve(gateState); err != nil {
+			return err
+		}
+	}
 	ctx := cmd.Context()
 	c, err := a.client()
 	if err != nil {
