@@ -33,7 +33,7 @@ func ParseQuery(v url.Values) (Query, error) {
 	var q Query
 	for key, values := range v {
 		if len(values) != 1 || !q.set(key, values[0]) {
-			return Query{}, denial.New(denial.RequestLimit, "a query has from and to, or execution, or host, and disclose, each once")
+			return Query{}, denial.New(denial.RequestLimit, "a query has from and to (numbers), or execution (32 lower-case hexadecimal digits), or host (a URI), and disclose (fields), each once")
 		}
 	}
 	if q.chosen() && (v.Has("from") || v.Has("to") || q.Execution != nil && q.Host != "") {

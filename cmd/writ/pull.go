@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +67,9 @@ func (f *pullFlags) query(cmd *cobra.Command) (url.Values, error) {
 	case from && to && f.from >= f.to:
 		return nil, misuse("--from must be less than --to")
 	case f.execution != "":
+		if id, err := hex.DecodeString(f.execution); err != nil || len(id) != 16 || hex.EncodeToString(id) != f.execution {
+			return nil, misuse("--execution wants the 32 lower-case hexadecimal digits of an execution id, as writ request and writ inspect artifact show it")
+		}
 		q.Set("execution", f.execution)
 	case f.host != "":
 		q.Set("host", f.host)

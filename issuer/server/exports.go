@@ -94,7 +94,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	e := s.exports.find(r.Header.Get("If-Range"), query, time.Now())
 	if e == nil {
 		if e, err = s.build(r.Context(), q, query); err != nil {
-			s.refuse(w, r, err)
+			s.refuseOwner(w, r, err)
 			return
 		}
 		s.exports.keep(e, time.Now())
@@ -109,6 +109,15 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("ETag", e.tag)
 	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(e.file, 0, info.Size()))
+}
+
+// refuseOwner refuses the owner of the admin socket, who is told everything. A fault is told to the journal too.
+func (s *Server) refuseOwner(w http.ResponseWriter, r *http.Request, err error) {
+	d := denial.Of(err)
+	if d.Reason == denial.Internal {
+		s.log.Error("export went wrong", "error", err)
+	}
+	s.refuse(w, r, &issuer.Refusal{Denial: d, Known: true})
 }
 
 // publicLog is a log that has its newest head cosigned before it gives out a checkpoint of it. If witnesses do not answer, or too

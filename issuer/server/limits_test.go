@@ -389,3 +389,13 @@ func TestListenerThatFailsEndsServe(t *testing.T) {
 		t.Error("Serve returned nil without a listener")
 	}
 }
+
+// TestTheOwnerIsToldWhyThereIsNoBundle: who has the admin socket is no stranger, and counts as none.
+func TestTheOwnerIsToldWhyThereIsNoBundle(t *testing.T) {
+	s := open(t, Limits{}, nil)
+	answer := s.admin("/v1/exports?from=1&to=9000")
+	p, err := denial.ParseProblem(answer.body)
+	if err != nil || p.Details == nil || p.Details.Code != denial.RequestLimit.Code() || p.Details.Detail == "" {
+		t.Errorf("got %d %s (%v), want 908 and why", answer.status, answer.body, err)
+	}
+}
