@@ -13,8 +13,9 @@ import (
 // Account is what a bundle tells, statement by statement, with what Verify found.
 type Account struct {
 	Report *Report           `json:"report"`
-	Items  []*Item           `json:"items"`  // by index; empty if the bundle is refuted before they are read
-	People map[string]string `json:"people"` // thumbprint of an authority's key to the person, by genesis
+	SHA256 string            `json:"sha256,omitempty"` // of the bundle's file, in hexadecimal; whoever has the file fills it in
+	Items  []*Item           `json:"items"`            // by index; empty if the bundle is refuted before they are read
+	People map[string]string `json:"people"`           // thumbprint of an authority's key to the person, by genesis
 }
 
 // Tell verifies a bundle as Verify does, and keeps what its statements say.

@@ -102,7 +102,7 @@ func Trace(items []*Item, people map[string]string, id string) (*Lineage, error)
 	}
 	found := w.execution[id]
 	if len(found) == 0 {
-		return nil, denial.New(denial.NoArtifact, "no statement here is about such an execution")
+		return nil, denial.New(denial.NoArtifact, "no statement in this bundle is about such an execution: give its id, that of an artifact, a statement's digest or an entry's index")
 	}
 	l, seen := &Lineage{Execution: id, Origin: []*Node{}, Derived: []*Node{}}, map[string]bool{}
 	for _, it := range found {

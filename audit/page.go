@@ -17,6 +17,7 @@ func WriteReport(w io.Writer, a *Account) error {
 	t := count(a)
 	page, err := template.New("report").Funcs(template.FuncMap{
 		"when":   When,
+		"moment": moment,
 		"short":  Short,
 		"method": MethodWords,
 		"upper":  func(v Verdict) string { return strings.ToUpper(string(v)) },
@@ -44,6 +45,12 @@ func WriteReport(w io.Writer, a *Account) error {
 // When writes seconds since 1970 UTC for people.
 func When(seconds uint64) string {
 	return strings.TrimSuffix(strings.Replace(instant(seconds), "T", " ", 1), "Z") + " UTC"
+}
+
+// moment is When for a narrow column: date and time, neither of which breaks.
+func moment(seconds uint64) template.HTML {
+	date, clock, _ := strings.Cut(When(seconds), " ")
+	return template.HTML("<time>" + date + "</time> <time>" + clock + "</time>") // digits, of a number
 }
 
 // Short abbreviates the digests in a text.

@@ -165,7 +165,7 @@ func (v *verifier) denied(e *entry, r *record.Record, f *Finding) error {
 	case caps.Input != nil:
 		return v.decidedAgain(e, r, caps, f)
 	case denial.Reason(r.Reasons[0]).Condition() == denial.ConditionUndecidable:
-		f.leave("the refusal was a fault of the issuer's, not a decision")
+		f.leave("it was not decided: the issuer refused before it could be, or could not")
 		return nil
 	case caps.Evidence != nil:
 		return v.verifiedAgain(r, caps)

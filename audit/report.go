@@ -33,6 +33,7 @@ type Report struct {
 	Disclosed  []string  `json:"disclosed,omitempty"` // fields of personal data that the bundle opens
 	Head       *Head     `json:"head,omitempty"`
 	Sealed     uint64    `json:"sealed,omitempty"` // logged time of the manifest
+	Trust      Anchors   `json:"trust"`            // what it was checked with
 	Bundle     Finding   `json:"bundle"`           // the bundle as a whole
 	Statements []Finding `json:"statements"`       // by index; empty if Options.Brief, or if the bundle is refuted before they are read
 	Counts     []Count   `json:"counts"`
@@ -48,6 +49,12 @@ type Report struct {
 	Limits []string `json:"limits"` // what no check of this bundle can show
 
 	tallies tallies
+}
+
+// Anchors names the trust file that a bundle was checked with.
+type Anchors struct {
+	Version uint64 `json:"version"` // of the trust file
+	Genesis string `json:"genesis"` // digest that it pins, in hexadecimal
 }
 
 // tallies are what is counted of all findings.
@@ -228,10 +235,15 @@ func (r *Report) tally(b *strings.Builder) {
 	if len(r.tallies.rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "%-24s %9s %9s %9s\n", "statement", Proved, Refuted, Unchecked)
-	for _, name := range sortedKeys(r.tallies.rows) {
+	names := sortedKeys(r.tallies.rows)
+	width := 24
+	for _, name := range names {
+		width = max(width, len(name))
+	}
+	fmt.Fprintf(b, "%-*s %9s %9s %9s\n", width, "statement", Proved, Refuted, Unchecked)
+	for _, name := range names {
 		n := r.tallies.rows[name]
-		fmt.Fprintf(b, "%-24s %9d %9d %9d\n", name, n[0], n[1], n[2])
+		fmt.Fprintf(b, "%-*s %9d %9d %9d\n", width, name, n[0], n[1], n[2])
 	}
 }
 

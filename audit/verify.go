@@ -162,7 +162,7 @@ func (v *verifier) readTrust() error {
 	case !v.o.Now.Before(t.Expires):
 		return denial.New(denial.PolicyExpired, "the trust file has expired")
 	}
-	v.report.Issuer, v.report.Log = t.Issuer, t.Log
+	v.report.Issuer, v.report.Log, v.report.Trust = t.Issuer, t.Log, Anchors{Version: t.Version, Genesis: t.Genesis.String()}
 	v.roots = append(v.roots, v.o.Roots...)
 	for _, root := range t.TPMRoots {
 		for block, rest := pem.Decode([]byte(root.PEM)); block != nil; block, rest = pem.Decode(rest) {

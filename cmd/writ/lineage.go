@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -92,5 +95,13 @@ func (a *app) tell(cmd *cobra.Command, path, trust string) (*audit.Account, erro
 	if err != nil {
 		return nil, reason(cmd.Context(), err)
 	}
+	h := sha256.New()
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("hashing bundle: %w", err)
+	}
+	if _, err := io.Copy(h, in); err != nil {
+		return nil, fmt.Errorf("hashing bundle: %w", err)
+	}
+	account.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return account, nil
 }
