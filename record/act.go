@@ -65,6 +65,18 @@ func DecodeBundle(data []byte) (Bundle, error) {
 	return b, nil
 }
 
+// ReadAct reads an act that a person hands over as a file. A draft is refused as what it is: nobody has signed it (326).
+func ReadAct(data []byte) (Bundle, error) {
+	b, err := DecodeBundle(data)
+	if err == nil {
+		return b, nil
+	}
+	if _, draftErr := DecodeDraft(data); draftErr == nil {
+		return nil, denial.New(denial.ThresholdNotMet, "this is a draft, which nobody has signed: writ sign FILE --key KEY")
+	}
+	return nil, err
+}
+
 // SignAct adds the signature of one authority to the bundle. The first signature fixes the claims and the payload;
 // later ones repeat them.
 func SignAct(ctx context.Context, b Bundle, s statement.Signer, kind statement.Kind, c statement.Claims, payload []byte) (Bundle, error) {

@@ -101,11 +101,28 @@ func cosign(cmd *cobra.Command, b record.Bundle, keys []string) (record.Bundle, 
 		if err != nil {
 			return nil, err
 		}
+		if signedBy(b, signer.Key()) {
+			return nil, misuse("%s has signed this act already: have another person sign it with their own key", path)
+		}
 		if b, err = b.Cosign(cmd.Context(), signer); err != nil {
 			return nil, err
 		}
 	}
 	return b, nil
+}
+
+// signedBy reports whether the act names the key as that of one of its signatures. The issuer takes no key twice (306).
+func signedBy(b record.Bundle, k statement.Key) bool {
+	for _, raw := range b {
+		env, err := statement.Decode(raw, statement.MaxStatement)
+		if err != nil {
+			continue
+		}
+		if id, ok := env.KeyID(); ok && id == k.Thumbprint() {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *app) writeAct(cmd *cobra.Command, b record.Bundle, path string) error {
@@ -216,7 +233,7 @@ func (a *app) publishFile(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return fmt.Errorf("reading act: %w", err)
 	}
-	b, err := record.DecodeBundle(data)
+	b, err := record.ReadAct(data)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"crypto/x509"
 	"fmt"
 	"os"
@@ -30,7 +31,7 @@ where the bundle does not hold what would show it. The exit status is 0 only if 
 is proved.
 
 A bundle alone cannot show that its issuer has not written the whole log anew. What left the issuer before can: give with --known
-artifacts, other statements with receipts, checkpoints, or the manifest.cose of an earlier bundle. Each must stand in this log.`,
+artifacts, other statements with receipts, checkpoints, or the manifest.cose of an earlier bundle, or that bundle. Each must stand in this log.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := readTrust(trust)
@@ -58,20 +59,40 @@ artifacts, other statements with receipts, checkpoints, or the manifest.cose of 
 		},
 	}
 	cmd.Flags().StringVar(&trust, "trust", "trust.toml", "your trust file")
-	cmd.Flags().StringArrayVar(&known, "known", nil, "file of an artifact, statement with receipt or checkpoint that the issuer gave out before; repeat")
+	cmd.Flags().StringArrayVar(&known, "known", nil, "file of an artifact, statement with receipt, checkpoint or bundle that the issuer gave out before; repeat")
 	return cmd
 }
 
 // readKnown reads what the issuer gave out before.
 func readKnown(paths []string) (all [][]byte, err error) {
 	for _, path := range paths {
-		raw, err := os.ReadFile(path)
+		raw, err := readGiven(path)
 		if err != nil {
-			return nil, fmt.Errorf("reading what was given out: %w", err)
+			return nil, err
 		}
 		all = append(all, raw)
 	}
 	return all, nil
+}
+
+// readGiven reads one file; a whole bundle stands for its manifest.
+func readGiven(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading what was given out: %w", err)
+	}
+	defer f.Close()
+	members := tar.NewReader(f)
+	for {
+		h, err := members.Next()
+		if err != nil {
+			break
+		}
+		if h.Name == "manifest.cose" {
+			return readInputOf(members)
+		}
+	}
+	return readInput(path)
 }
 
 // readRoots reads the TPM vendor roots that a trust file names by file, relative to its own directory.

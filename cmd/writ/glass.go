@@ -157,7 +157,7 @@ func (a *app) publishGlass(cmd *cobra.Command, in, out string) error {
 	if err != nil {
 		return fmt.Errorf("reading act: %w", err)
 	}
-	b, err := record.DecodeBundle(data)
+	b, err := record.ReadAct(data)
 	if err != nil {
 		return err
 	}

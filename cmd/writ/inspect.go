@@ -36,7 +36,11 @@ func readInput(path string) ([]byte, error) {
 		return nil, fmt.Errorf("reading input: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxInspect+1))
+	return readInputOf(f)
+}
+
+func readInputOf(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxInspect+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading input: %w", err)
 	}

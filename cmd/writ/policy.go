@@ -258,7 +258,10 @@ allows for that ("writd init --narrow"); whatever else there is takes the whole 
 			}
 			c := firmwarepolicy.Diff(old, new)
 			text := c.Words() + "\nIt only narrows: as many as genesis lets narrow may publish it."
-			if c.Widens() {
+			switch {
+			case old.Hash() == new.Hash():
+				text = "Nothing changes: both have the same hash."
+			case c.Widens():
 				text = c.Words() + "\nIt widens: the whole quorum of the role policy must sign it."
 			}
 			return a.print(cmd, map[string]any{"widens": c.Widens(), "differences": c.Differences}, strings.TrimLeft(text, "\n"))

@@ -90,7 +90,7 @@ func (s *sheet) String() string {
 func (s *sheet) write(b *strings.Builder, indent string) {
 	width := 0
 	for _, r := range s.rows {
-		if len(r.name) <= 22 {
+		if len(r.name) <= 24 {
 			width = max(width, len(r.name))
 		}
 	}

@@ -226,7 +226,7 @@ func startLog(cmd *cobra.Command, c *config, f initFlags) error {
 	if err != nil {
 		return fmt.Errorf("reading genesis: %w", err)
 	}
-	bundle, err := record.DecodeBundle(data)
+	bundle, err := record.ReadAct(data)
 	if err != nil {
 		return err
 	}
