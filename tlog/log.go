@@ -36,8 +36,9 @@ type Log struct {
 	lock   *os.File
 	mark   *mark
 	db     *engine
-	pool   *sql.DB      // read only
-	commit func() error // ends the writer's transaction; a test lets it fail
+	pool   *sql.DB                                    // read only
+	commit func() error                               // ends the writer's transaction; a test lets it fail
+	remark func(size uint64, root receipt.Hash) error // writes the mark; likewise
 	cache  cache
 
 	keys    keys
@@ -100,6 +101,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.mark, err = openMark(path + ".mark"); err != nil {
 		return err
 	}
+	l.remark = l.mark.write
 	if l.db, err = openEngine(path); err != nil {
 		return err
 	}

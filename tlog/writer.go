@@ -160,7 +160,7 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 	}
 	l.tree, l.stored = tree{size: b.head.Size, edge: b.growth.edge(), time: now}, newest
 	l.heads.forget(newest)
-	if err := l.mark.write(b.head.Size, b.head.Root); err != nil {
+	if err := l.remark(b.head.Size, b.head.Root); err != nil {
 		return nil, l.fail(err)
 	}
 	return b, nil

@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,58 +14,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/secret"
 	"github.com/governed-execution/writ/test/softhsm"
 )
-
-// secrets are what must be nowhere, by name, in every form in which a program may write bytes.
-type secrets map[string][][]byte
-
-func (s secrets) add(name string, secret []byte) {
-	quoted, numbers := fmt.Sprintf("%q", secret), strings.Trim(fmt.Sprint(secret), "[]")
-	forms := []string{string(secret), hex.EncodeToString(secret), strings.ToUpper(hex.EncodeToString(secret)), quoted[1 : len(quoted)-1],
-		numbers, strings.ReplaceAll(numbers, " ", ", "), strings.ReplaceAll(numbers, " ", ",")}
-	for before := range 3 { // base64 has three forms, by what stands before; the characters that others share are cut off
-		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			form := encoding.EncodeToString(append(make([]byte, before), secret...))
-			if (before+len(secret))%3 != 0 {
-				form = form[:len(form)-1]
-			}
-			forms = append(forms, form[(8*before+5)/6:])
-		}
-	}
-	for _, form := range forms {
-		s[name] = append(s[name], []byte(form))
-	}
-}
-
-// in names the secrets that are in a text, also across its lines.
-func (s secrets) in(text []byte) (found []string) {
-	joined := bytes.ReplaceAll(text, []byte("\n"), nil)
-	for name, forms := range s {
-		if slices.ContainsFunc(forms, func(form []byte) bool { return bytes.Contains(text, form) || bytes.Contains(joined, form) }) {
-			found = append(found, name)
-		}
-	}
-	return found
-}
-
-// without returns the secrets but for one kind: a challenge that was answered stands in the record of the decision, and the PIN in
-// its file.
-func (s secrets) without(prefix string) secrets {
-	out := secrets{}
-	for name, forms := range s {
-		if !strings.HasPrefix(name, prefix) {
-			out[name] = forms
-		}
-	}
-	return out
-}
 
 // TestH18_NoSecretInAWholeRun goes the whole way of an issuer, with everything that goes wrong, and searches for the PIN, the private key of
 // TLS and the challenges: in all that its processes print, in their arguments and environment, in every answer and in every file. The search
@@ -75,11 +29,11 @@ func (s secrets) without(prefix string) secrets {
 func TestH18_NoSecretInAWholeRun(t *testing.T) {
 	soft := softhsm.New(t)
 	l := newLive(t, softTable(soft))
-	hidden := secrets{}
-	hidden.add("the PIN", bytes.TrimSpace(must(os.ReadFile(soft.PINFile))(t)))
+	hidden := secret.Set{}
+	hidden.Add("the PIN", bytes.TrimSpace(must(os.ReadFile(soft.PINFile))(t)))
 	block, _ := pem.Decode(must(os.ReadFile(l.path("tls.key")))(t))
 	tlsKey := must(must(x509.ParsePKCS8PrivateKey(block.Bytes))(t).(*ecdsa.PrivateKey).Bytes())(t)
-	hidden.add("the TLS key", tlsKey)
+	hidden.Add("the TLS key", tlsKey)
 	var answers bytes.Buffer // of the issuer, on both listeners
 	hear := func(err error) {
 		t.Helper()
@@ -103,8 +57,8 @@ func TestH18_NoSecretInAWholeRun(t *testing.T) {
 	defer first.Close()
 	defer second.Close()
 	answered, open := must(first.Challenge(t.Context()))(t), must(first.Challenge(t.Context()))(t)
-	hidden.add("an answered challenge", answered.Challenge)
-	hidden.add("open challenge", open.Challenge)
+	hidden.Add("an answered challenge", answered.Challenge)
+	hidden.Add("open challenge", open.Challenge)
 	must(m.answer(t.Context(), first, answered))(t)
 	_, err := m.answer(t.Context(), first, answered)
 	hear(err)
@@ -147,7 +101,7 @@ func TestH18_NoSecretInAWholeRun(t *testing.T) {
 
 	// A wrong PIN, and one that others can read.
 	l.token(tokenTable(soft.Module, soft.Label, l.path("wrong.pin"), soft.Env()))
-	hidden.add("a wrong PIN", []byte("hunter2-hunter2"))
+	hidden.Add("a wrong PIN", []byte("hunter2-hunter2"))
 	l.write("wrong.pin", []byte("hunter2-hunter2\n"))
 	for _, mode := range []fs.FileMode{0o600, 0o644} {
 		if err := os.Chmod(l.path("wrong.pin"), mode); err != nil {
@@ -164,11 +118,11 @@ func TestH18_NoSecretInAWholeRun(t *testing.T) {
 	if said := l.said.String(); len(said) < 1000 || !strings.Contains(said, "serving") || answers.Len() < 5000 {
 		t.Errorf("got %d bytes of output and %d of answers: the search is of nothing", len(said), answers.Len())
 	}
-	for _, name := range hidden.in([]byte(l.said.String())) {
+	for _, name := range hidden.In([]byte(l.said.String())) {
 		t.Errorf("%s is in the output of writd", name)
 	}
 	// Records and exports hold challenges that were answered, and no others.
-	for _, name := range hidden.without("an answered").in(answers.Bytes()) {
+	for _, name := range hidden.Without("an answered").In(answers.Bytes()) {
 		t.Errorf("%s is in an answer", name)
 	}
 	found := map[string]bool{}
@@ -184,7 +138,7 @@ func TestH18_NoSecretInAWholeRun(t *testing.T) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			for _, name := range hidden.without("an answered").in(data) {
+			for _, name := range hidden.Without("an answered").In(data) {
 				if path == soft.PINFile || path == l.path("wrong.pin") || path == l.path("tls.key") {
 					found[filepath.Base(path)] = true
 					continue
@@ -200,14 +154,14 @@ func TestH18_NoSecretInAWholeRun(t *testing.T) {
 	if len(found) != 3 {
 		t.Errorf("found secrets in %v, want in the three files that hold them: the search is wrong", found)
 	}
-	if got := hidden.in(must(os.ReadFile(l.path("log.db")))(t)); len(got) != 1 || got[0] != "an answered challenge" {
+	if got := hidden.In(must(os.ReadFile(l.path("log.db")))(t)); len(got) != 1 || got[0] != "an answered challenge" {
 		t.Errorf("found %v in the log, want the answered challenge alone", got)
 	}
 }
 
 // searchProcess looks at what other processes can see of one: arguments, environment and limits. A process that has closed itself
 // to its user is closed to this one too, unless it is root's.
-func (l *live) searchProcess(pid int, hidden secrets) {
+func (l *live) searchProcess(pid int, hidden secret.Set) {
 	l.Helper()
 	for _, name := range []string{"cmdline", "environ", "status", "limits", "comm"} {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
@@ -217,8 +171,8 @@ func (l *live) searchProcess(pid int, hidden secrets) {
 		if err != nil {
 			l.Fatal(err)
 		}
-		for _, secret := range hidden.in(data) {
-			l.Errorf("%s is in /proc/%d/%s", secret, pid, name)
+		for _, what := range hidden.In(data) {
+			l.Errorf("%s is in /proc/%d/%s", what, pid, name)
 		}
 		if name == "limits" && !strings.Contains(string(data), "Max core file size        0                    0") {
 			l.Errorf("process %d may write core files: %s", pid, data)

@@ -19,13 +19,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *bin, *keep); err != nil {
+	if err := run(ctx, *bin, *keep, nil); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string, keep bool) (err error) {
+// run tells all chapters. After them, while everything is still there, it calls after, if that is given.
+func run(ctx context.Context, bin string, keep bool, after func(*demo) error) (err error) {
 	begun := time.Now()
 	bin, err = filepath.Abs(bin)
 	if err != nil {
@@ -46,6 +47,11 @@ func run(ctx context.Context, bin string, keep bool) (err error) {
 	}()
 	for _, chapter := range []func(context.Context) error{d.parts, d.issuer, d.enrol, d.policies, d.permit, d.breakGlass, d.denials, d.audit} {
 		if err := chapter(ctx); err != nil {
+			return err
+		}
+	}
+	if after != nil {
+		if err := after(d); err != nil {
 			return err
 		}
 	}

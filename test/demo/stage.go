@@ -52,6 +52,7 @@ type demo struct {
 	a, b     host
 	url      string
 	server   *exec.Cmd
+	heard    bytes.Buffer // everything that programs were told and have said
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
@@ -81,6 +82,7 @@ func (d *demo) command(ctx context.Context, name string, args ...string) (stdout
 	var outBuf, errBuf bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &outBuf, &errBuf
 	err = cmd.Run()
+	fmt.Fprintf(&d.heard, "%s %q\n%s%s", name, args, outBuf.Bytes(), errBuf.Bytes())
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return outBuf.String(), errBuf.String(), exit.ExitCode(), nil
