@@ -27,8 +27,9 @@ func (t *Trust) Epochs() []Epoch {
 	return t.epochs
 }
 
-// epochs checks the epochs of a history, in order: each is signed by enough authorities (326), for this issuer, log and genesis
-// (706), and the next (409, 201); it was logged under one head of a log key that counts at that time (324, 305, 802), as the entry behind
+// epochs checks the epochs of a history, in order: each was logged under one head of a log key (324, 305); it is signed by enough of those
+// who were authorities there (326), for this issuer, log and genesis
+// (706), and the next (409, 201), under a key that counts at that time (802), as the entry behind
 // those that it says were restored (324), and they have the root that it says, as its own receipt shows (325).
 func (f *follower) epochs(all [][][]byte) (list []Epoch, err error) {
 	f.index, f.time = 0, 0 // key changes have an order of their own
@@ -51,7 +52,16 @@ func (f *follower) epoch(raws [][]byte, before uint64, keys statement.Keys) (*Ep
 	if err != nil {
 		return nil, err
 	}
-	act, err := f.authorities.Verify(leaves, statement.Epoch)
+	var head, first *receipt.Proof
+	for _, env := range envelopes {
+		if head, err = f.logged(env, keys, head); err != nil {
+			return nil, err
+		}
+		if first == nil {
+			first = head
+		}
+	}
+	act, err := f.authoritiesAt(first.Index).Verify(leaves, statement.Epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +71,6 @@ func (f *follower) epoch(raws [][]byte, before uint64, keys statement.Keys) (*Ep
 	}
 	if act.Claims().Issuer != f.trust.Issuer || e.Log != f.trust.Log || statement.Digest(e.Genesis) != f.trust.Genesis {
 		return nil, denial.New(denial.IdentityConflict, "the epoch is of another log")
-	}
-	var head, first *receipt.Proof
-	for _, env := range envelopes {
-		if head, err = f.logged(env, keys, head); err != nil {
-			return nil, err
-		}
-		if first == nil {
-			first = head
-		}
 	}
 	if err := f.ring.Find(head.Key).CheckThen(head.Time); err != nil {
 		return nil, err

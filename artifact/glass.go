@@ -11,13 +11,14 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-const maxGlassFile = 512 << 10
+const maxGlassFile = MaxKeyHistory + 512<<10
 
-// GlassFile is what a gate is shown of a break-glass authorization: genesis, whose digest the gate pins, the statements of
+// GlassFile is what a gate is shown of a break-glass authorization: the key history, which begins with genesis, whose digest the gate
+// pins, and tells who the authorities are; the statements of
 // the act, each with its receipt, and the attestation of the host, with its receipt, unless it was waived. It is a CBOR map,
 // which no artifact is.
 type GlassFile struct {
-	Genesis     [][]byte `cbor:"1,keyasint"`
+	History     []byte   `cbor:"1,keyasint"` // see KeyHistory.Encode
 	Act         [][]byte `cbor:"2,keyasint"`
 	Attestation []byte   `cbor:"3,keyasint,omitempty"`
 }
@@ -34,8 +35,8 @@ func DecodeGlassFile(raw []byte) (*GlassFile, error) {
 	if err := statement.Unmarshal(raw, &f); err != nil {
 		return nil, err
 	}
-	if len(f.Genesis) == 0 || len(f.Genesis) > 16 || len(f.Act) == 0 || len(f.Act) > 16 {
-		return nil, denial.New(denial.StructureLimit, "a break-glass file holds a genesis and an act of 1 to 16 statements each")
+	if len(f.History) == 0 || len(f.Act) == 0 || len(f.Act) > 16 {
+		return nil, denial.New(denial.StructureLimit, "a break-glass file holds a key history and an act of 1 to 16 statements")
 	}
 	return &f, nil
 }
@@ -113,8 +114,8 @@ func (g *Glass) VerifyPossession(raw []byte, nonce GateNonce, parameters Digest,
 //
 //  1. present: there are bytes at all (101).
 //  2. decode: a break-glass file in its one encoding (308 to 313).
-//  3. signature: genesis is the pinned one (305) and signed by its people; each statement of the act is signed by a key of
-//     the break-glass quorum (301 to 305), the same bytes by all of them (409), by enough distinct persons (410).
+//  3. signature: keys and authorities are those that follow from the pinned genesis, by the history in the file or by a longer one that
+//     the gate knows (305, 306, 706 and as Trust.Follow says); each statement of the act is signed by a key of the break-glass quorum of now (301 to 305), the same bytes by all of them (409), by enough distinct persons (410).
 //  4. type: the payload, as record.ReadBreakGlass says (311, 104, 706, 410, 102), its scope (4xx, 6xx); the attestation is a
 //     record of the issuer about exactly this authorization and host (301, 305, 311, 701), if there is one.
 //  5. receipt: each of these statements has one (105), and one of at most four is a receipt of the pinned log for exactly
@@ -183,18 +184,21 @@ func (c *glassCheck) quorum() error {
 	if trust == nil || trust.Genesis == (statement.Digest{}) {
 		return denial.New(denial.KeyUnknown, "no genesis is pinned")
 	}
-	var err error
-	if c.keys, err = trust.StatementKeys(); err != nil {
+	if _, err := trust.StatementKeys(); err != nil {
 		return err
 	}
-	g, _, err := record.VerifyGenesis(c.file.Genesis, trust.Genesis)
+	followed, err := trust.Follow(c.file.History)
+	if trust.ring != nil && denial.Is(err, denial.StateRollback) {
+		followed, err = trust, nil // the gate knows later changes than the file, and goes by them
+	}
 	if err != nil {
 		return err
 	}
-	people, err := record.NewAuthorities(g)
-	if err != nil {
+	c.want.Trust = followed
+	if c.keys, err = followed.StatementKeys(); err != nil {
 		return err
 	}
+	people := followed.ring.Authorities()
 	if c.act, err = people.Verify(c.file.Act, statement.BreakGlass); err != nil {
 		return atStage(err)
 	}

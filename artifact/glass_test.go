@@ -49,7 +49,7 @@ func TestP21_TrustFileTurnsBreakGlassOn(t *testing.T) {
 }
 
 func TestGlassFileIsNoArtifact(t *testing.T) {
-	f := GlassFile{Genesis: [][]byte{{1}}, Act: [][]byte{{2}}}
+	f := GlassFile{History: []byte{1}, Act: [][]byte{{2}}}
 	raw, err := f.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestGlassFileIsNoArtifact(t *testing.T) {
 		t.Error("an artifact is verified as break-glass")
 	}
 	for name, bad := range map[string]GlassFile{
-		"no genesis": {Act: f.Act}, "no act": {Genesis: f.Genesis}, "17 signatures": {Genesis: f.Genesis, Act: make([][]byte, 17)},
+		"no history": {Act: f.Act}, "no act": {History: f.History}, "17 signatures": {History: f.History, Act: make([][]byte, 17)},
 	} {
 		enc, err := bad.Encode()
 		if err != nil {
@@ -97,7 +97,7 @@ func TestGlassFileIsNoArtifact(t *testing.T) {
 }
 
 func FuzzGlassFile(f *testing.F) {
-	seed, err := GlassFile{Genesis: [][]byte{{1}}, Act: [][]byte{{2}}, Attestation: []byte{3}}.Encode()
+	seed, err := GlassFile{History: []byte{1}, Act: [][]byte{{2}}, Attestation: []byte{3}}.Encode()
 	if err != nil {
 		f.Fatal(err)
 	}

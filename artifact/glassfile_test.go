@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/issuertest"
 )
@@ -33,7 +34,17 @@ func newEmergency(t *testing.T) *emergency {
 }
 
 func (e *emergency) file(g *issuertest.Glass) artifact.GlassFile {
-	return artifact.GlassFile{Genesis: slices.Clone(e.Act), Act: slices.Clone(g.Act), Attestation: g.Proof}
+	return artifact.GlassFile{History: e.history(), Act: slices.Clone(g.Act), Attestation: g.Proof}
+}
+
+// history returns the key history that the issuer serves now.
+func (e *emergency) history() []byte { return issuertest.Must(e.Issuer.KeyHistory(e.Ctx))(e.TB) }
+
+// ofOne returns a history of a genesis that one person has signed.
+func (e *emergency) ofOne() []byte {
+	h := issuertest.Must(artifact.DecodeKeyHistory(e.history()))(e.TB)
+	h.Genesis = h.Genesis[:1]
+	return issuertest.Must(h.Encode())(e.TB)
 }
 
 func (e *emergency) want() artifact.Want {
@@ -71,7 +82,7 @@ func TestP21_GlassFilesAreVerified(t *testing.T) {
 		"no trust file":          {want: func(w *artifact.Want) { w.Trust = nil }, code: denial.KeyUnknown, at: denial.StageSignature},
 		"no genesis pinned":      {want: func(w *artifact.Want) { w.Trust.Genesis = statement.Digest{} }, code: denial.KeyUnknown, at: denial.StageSignature},
 		"another genesis pinned": {want: func(w *artifact.Want) { w.Trust.Genesis[0] ^= 1 }, code: denial.KeyUnknown, at: denial.StageSignature},
-		"genesis of one person":  {file: func(f *artifact.GlassFile) { f.Genesis = f.Genesis[:1] }, code: denial.ThresholdNotMet, at: denial.StageSignature},
+		"genesis of one person":  {file: func(f *artifact.GlassFile) { f.History = e.ofOne() }, code: denial.ThresholdNotMet, at: denial.StageSignature},
 		"act of one person":      {file: func(f *artifact.GlassFile) { f.Act = f.Act[:1] }, code: denial.BreakGlassInvalid, at: denial.StageSignature},
 		"acts mixed":             {file: func(f *artifact.GlassFile) { f.Act[1] = e.waived.Act[1] }, code: denial.DualControlMissing, at: denial.StageSignature},
 		"an artifact's place":    {file: func(f *artifact.GlassFile) { f.Attestation = e.Act[0] }, code: denial.KeyUnknown, at: denial.StageType},
@@ -88,8 +99,8 @@ func TestP21_GlassFilesAreVerified(t *testing.T) {
 			r := receiptOf(f.Act[0])
 			f.Act[0] = issuertest.Must(statement.Attach(at(f.Act[0]).Leaf(), r, r, r, r, r))(t)
 		}, code: denial.ReceiptInvalid, at: denial.StageReceipt},
-		"another issuer":          {want: func(w *artifact.Want) { w.Trust.Issuer += "/2" }, code: denial.WrongType, at: denial.StageType},
-		"another log":             {want: func(w *artifact.Want) { w.Trust.Log += "/2" }, code: denial.ReceiptInvalid, at: denial.StageReceipt},
+		"another issuer":          {want: func(w *artifact.Want) { w.Trust.Issuer += "/2" }, code: denial.IdentityConflict, at: denial.StageSignature},
+		"another log":             {want: func(w *artifact.Want) { w.Trust.Log += "/2" }, code: denial.IdentityConflict, at: denial.StageSignature},
 		"no clock":                {want: func(w *artifact.Want) { w.Now = time.Time{} }, code: denial.ClockUntrusted, at: denial.StageTime},
 		"not turned on":           {want: func(w *artifact.Want) { w.Trust.BreakGlass = nil }, code: denial.BreakGlassInvalid, at: denial.StageTime},
 		"longer than is accepted": {want: func(w *artifact.Want) { w.Trust.BreakGlass.Lifetime = time.Hour - time.Second }, code: denial.BreakGlassInvalid, at: denial.StageTime},
@@ -149,5 +160,54 @@ func TestP21_GlassFilesAreVerified(t *testing.T) {
 	p, digest, err := issuertest.Must(artifact.DecodeGlassFile(issuertest.Must(e.file(e.attested).Encode())(t)))(t).Inspect()
 	if err != nil || digest != e.attested.Digest || p.Host != issuertest.HostURI {
 		t.Errorf("inspected: %+v, %v", p, err)
+	}
+}
+
+// TestP21_GlassFollowsChangesOfAuthorities: who may break glass is who the authorities are by the longest history at hand, that of
+// the file or that of the gate.
+func TestP21_GlassFollowsChangesOfAuthorities(t *testing.T) {
+	e := newEmergency(t)
+	verify := func(f artifact.GlassFile, trust *artifact.Trust) error {
+		followed := *trust
+		followed.BreakGlass = e.trust.BreakGlass
+		_, err := artifact.VerifyBreakGlass(issuertest.Must(f.Encode())(t), artifact.Want{Trust: &followed, Now: e.Now(), Audience: issuertest.Gate})
+		return err
+	}
+	old, before := e.file(e.waived), issuertest.Must(e.trust.Follow(e.history()))(t)
+	c := e.HandOver() // alice goes
+	dave := "mailto:dave@example.org"
+	e.Keys[dave] = issuertest.NewKey(t)
+	c.People.Authorities = append(c.People.Authorities, record.Authority{Person: dave, Key: e.Keys[dave].Key()})
+	c.People.Quorums[record.RoleBreakGlass] = record.Quorum{Threshold: 2, Persons: []string{issuertest.Bob, issuertest.Carol, dave}}
+	e.HandedOver(c)
+	after := issuertest.Must(e.trust.Follow(e.history()))(t)
+	draft := e.waived.BreakGlass
+	draft.ID, draft.Waived = issuertest.Random(16), []string{issuertest.Bob, dave}
+	fresh := e.file(e.PublishGlass(draft, issuertest.Bob, dave))
+	pinned := *e.trust
+	pinned.PinKeys(e.Ring())
+	short := fresh
+	short.History = old.History
+	for name, row := range map[string]struct {
+		file  artifact.GlassFile
+		trust *artifact.Trust
+		want  denial.Reason
+	}{
+		"a file of before, a gate that has heard of nothing": {old, e.trust, 0},
+		"a file of before, a gate that has followed it":      {old, before, 0},
+		"alice has gone, as the gate knows":                  {old, after, denial.KeyUnknown},
+		"alice has gone, as its trust file says":             {old, &pinned, denial.StateRollback},
+		"dave has come, as the file tells":                   {fresh, e.trust, 0},
+		"dave has come, as the file tells a gate of before":  {fresh, before, 0},
+		"dave has come, as both know":                        {fresh, after, 0},
+		"dave has come, as the trust file says":              {fresh, &pinned, 0},
+		"dave has come, and the file does not tell":          {short, e.trust, denial.KeyUnknown},
+		"dave has come, and the gate alone knows":            {short, after, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := verify(row.file, row.trust); row.want == 0 && err != nil || row.want != 0 && !denial.Is(err, row.want) {
+				t.Errorf("got %v, want %v", err, row.want)
+			}
+		})
 	}
 }

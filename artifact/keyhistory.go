@@ -16,7 +16,7 @@ const MaxKeyHistory = 4 << 20
 const historyVersion = 1
 
 // KeyHistory is what an issuer serves of its keys: the genesis act, and every key change since with its receipts. It needs
-// no signature of its own: each change is signed by authorities of genesis and by the key that it follows, and whoever
+// no signature of its own: each change is signed by the authorities of its time and by the key that it follows, and whoever
 // pins the digest of genesis comes to the same ring (see Trust.Follow).
 type KeyHistory struct {
 	Genesis [][]byte
@@ -89,9 +89,7 @@ func (t *Trust) Follow(history []byte) (*Trust, error) {
 		return nil, denial.New(denial.IdentityConflict, "genesis is of another issuer or log than those of the trust file")
 	}
 	f := follower{trust: t, ring: record.NewKeyRing(g, act.Digest())}
-	if f.authorities, err = record.NewAuthorities(g); err != nil {
-		return nil, err
-	}
+	f.stood = []standing{{0, f.ring.Authorities()}}
 	dropped := t.drops(f.ring, nil)
 	for _, change := range h.Changes {
 		if err := f.apply(change); err != nil {
@@ -176,9 +174,25 @@ func (t *Trust) reaches(p *KeyPin, short denial.Reason) error {
 // follower follows one change after the other.
 type follower struct {
 	trust       *Trust
-	authorities *record.Authorities
 	ring        *record.KeyRing
 	index, time uint64 // of the last statement of the change before
+	stood       []standing
+}
+
+// standing is who the authorities were behind an entry.
+type standing struct {
+	entry  uint64
+	people *record.Authorities
+}
+
+// authoritiesAt returns who the authorities were at an entry of the log, as far as the changes that were followed tell.
+func (f *follower) authoritiesAt(index uint64) *record.Authorities {
+	for _, s := range slices.Backward(f.stood) {
+		if s.entry < index {
+			return s.people
+		}
+	}
+	return nil // nothing stands before genesis
 }
 
 // apply checks a change and its receipts, and goes on to the ring after it. The head over a change of the log key is signed
@@ -188,7 +202,7 @@ func (f *follower) apply(change [][]byte) error {
 	if err != nil {
 		return err
 	}
-	act, err := f.authorities.Verify(leaves, statement.KeyChange)
+	act, err := f.ring.Authorities().Verify(leaves, statement.KeyChange)
 	if err != nil {
 		return err
 	}
@@ -206,7 +220,7 @@ func (f *follower) apply(change [][]byte) error {
 	if err != nil {
 		return err
 	}
-	f.ring = next
+	f.ring, f.stood = next, append(f.stood, standing{f.index, next.Authorities()})
 	return next.Find(head.Key).CheckClaimed(head.Time)
 }
 

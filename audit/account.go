@@ -15,7 +15,7 @@ type Account struct {
 	Report *Report           `json:"report"`
 	SHA256 string            `json:"sha256,omitempty"` // of the bundle's file, in hexadecimal; whoever has the file fills it in
 	Items  []*Item           `json:"items"`            // by index; empty if the bundle is refuted before they are read
-	People map[string]string `json:"people"`           // thumbprint of an authority's key to the person, by genesis
+	People map[string]string `json:"people"`           // thumbprint of an authority's key to the person
 }
 
 // Tell verifies a bundle as Verify does, and keeps what its statements say.
@@ -28,16 +28,16 @@ func Tell(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) (*
 		return nil, err
 	}
 	a.Report = report
-	if g := v.world.genesis; g != nil {
-		a.People = PeopleOf(g)
+	if v.world.ring != nil {
+		a.People = PeopleOf(v.world.ring)
 	}
 	return a, nil
 }
 
-// PeopleOf returns the person that each authority's key is of, by its thumbprint in hexadecimal.
-func PeopleOf(g *record.Genesis) map[string]string {
+// PeopleOf returns the person that the key of everybody who is or was an authority is of, by its thumbprint in hexadecimal.
+func PeopleOf(ring *record.KeyRing) map[string]string {
 	people := map[string]string{}
-	for _, p := range g.Authorities {
+	for _, p := range ring.Everybody() {
 		people[p.Key.Thumbprint().String()] = p.Person
 	}
 	return people

@@ -18,7 +18,7 @@ import (
 // change is the next of the chain, and the one in the bundle's key history (see keyChange); an epoch is as epoch says.
 func (v *verifier) act(group []*entry) error {
 	e := group[0]
-	act, err := v.world.authorities.Verify(leavesOf(group), e.kind)
+	act, err := v.world.ring.Authorities().Verify(leavesOf(group), e.kind)
 	if err != nil {
 		return err
 	}
@@ -87,16 +87,16 @@ func (w *world) policy(act *record.Act) error {
 	if string(doc.Kind()) != string(p.Kind) || doc.ID() != p.ID || doc.Version() != p.Revision {
 		return denial.New(denial.PolicyHashMismatch, "payload and document name different policies")
 	}
-	if old := w.force[p.Kind]; old != nil && doc.Version() <= old.Version() {
+	if old := w.force[p.Kind]; old != nil && !w.reset[p.Kind] && doc.Version() <= old.Version() {
 		return denial.New(denial.PolicyRollback, "version %d was in force, %d is not above it", old.Version(), doc.Version())
 	}
 	if c := firmwarepolicy.Diff(w.force[p.Kind], doc); c.Widens() {
-		if err := w.authorities.CheckQuorum(act, c.Why()); err != nil {
+		if err := w.ring.Authorities().CheckQuorum(act, c.Why()); err != nil {
 			return err
 		}
 	}
 	w.policies[doc.Hash()] = published{doc, p.Kind}
-	w.force[p.Kind] = doc
+	w.force[p.Kind], w.reset[p.Kind] = doc, false
 	return nil
 }
 

@@ -269,7 +269,7 @@ func (b *builder) policies(context.Context) error {
 // standing adds what is of the log as a whole: its checkpoint, the status lists in force, its key history, and, for people and
 // other programs, the keys in it and a policy for the checkpoint. A verifier uses its own.
 func (b *builder) standing(ctx context.Context) error {
-	keys, err := keySet(&b.genesis, b.ring)
+	keys, err := keySet(b.ring)
 	if err != nil {
 		return err
 	}

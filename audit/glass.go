@@ -42,7 +42,7 @@ func (v *verifier) breakGlass(act *record.Act, e *entry) error {
 	if g.scope, err = artifact.DecodeScope(p.Scope); err != nil {
 		return err
 	}
-	if err := v.world.authorities.Reviewable(act); err != nil {
+	if err := v.world.ring.Authorities().Reviewable(act); err != nil {
 		return err
 	}
 	if p.IssuedAt > e.logged+clockSkew || e.logged >= p.Expires+clockSkew {

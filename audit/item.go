@@ -128,7 +128,9 @@ type ActWords struct {
 	Policy  *PolicyID `json:"policy,omitempty"`
 	Why     string    `json:"why,omitempty"` // of a revocation, for people
 	Cause   string    `json:"cause,omitempty"`
-	Subject string    `json:"subject"` // host, initiator, policy kind
+	Subject string    `json:"subject"`           // host, initiator, policy kind
+	Number  uint64    `json:"number,omitempty"`  // of the acts of its kind about its subject; break-glass has none
+	Expires uint64    `json:"expires,omitempty"` // of its approvals: it was logged before
 
 	Personal []Personal `json:"personal,omitempty"` // what an enrolment commits to
 }
@@ -309,7 +311,8 @@ func sortedStages(m map[uint64]uint8) []uint64 {
 // act describes a statement of the authorities.
 func (it *Item) act(e *entry) error {
 	payload := statement.DigestOf(e.env.Payload())
-	it.Act = &ActWords{Payload: payload.String(), Subject: e.kind.String()}
+	claims := e.env.Claims()
+	it.Act = &ActWords{Payload: payload.String(), Subject: e.kind.String(), Number: claims.Sequence, Expires: claims.Expires}
 	switch e.kind {
 	case statement.Genesis:
 		var g record.Genesis
@@ -375,6 +378,10 @@ func (it *Item) act(e *entry) error {
 // keyChange tells what becomes of each key.
 func (it *Item) keyChange(c *record.KeyChange) {
 	it.Time, it.Act.ID, it.Act.Why, it.Act.Subject = c.Time, fmt.Sprintf("key change %d", c.Sequence), c.Why, "keys of the issuer"
+	if c.People != nil {
+		it.Act.Subject, it.Act.What = "authorities", "change of authorities: "+peopleWords(c.People)
+		return
+	}
 	var words []string
 	for _, s := range c.Steps {
 		k := KeySeen{Purpose: s.Purpose, Thumbprint: hex.EncodeToString(s.Key), From: s.From.String(), To: s.To.String()}
@@ -387,6 +394,20 @@ func (it *Item) keyChange(c *record.KeyChange) {
 		}
 	}
 	it.Act.What = "key change: " + strings.Join(words, ", ")
+}
+
+// peopleWords tells who the authorities are to be, and how many must sign in each role.
+func peopleWords(p *record.People) string {
+	var roles []string
+	for _, role := range slices.Sorted(maps.Keys(p.Quorums)) {
+		q := p.Quorums[role]
+		roles = append(roles, fmt.Sprintf("%s takes %d of %s", role, q.Threshold, strings.Join(q.Persons, ", ")))
+	}
+	words := strings.Join(roles, "; ")
+	if len(p.Reset) > 0 {
+		words += fmt.Sprintf("; the versions of %v begin anew", p.Reset)
+	}
+	return words
 }
 
 func (it *Item) breakGlass(g *record.BreakGlass) error {

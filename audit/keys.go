@@ -94,6 +94,11 @@ func (v *verifier) keyChange(act *record.Act, e *entry) error {
 	for _, s := range c.Steps {
 		v.world.changed[statement.Thumbprint(s.Key)] = e.index
 	}
+	if c.People != nil {
+		for _, kind := range c.People.Reset {
+			v.world.reset[kind] = true
+		}
+	}
 	v.world.ring = next
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// keySet is the informational key set: the keys that the issuer has or had, and those of the authorities.
-func keySet(g *record.Genesis, ring *record.KeyRing) ([]byte, error) {
+// keySet is the informational key set: the keys that the issuer has or had, and those of everybody who is or was an authority.
+func keySet(ring *record.KeyRing) ([]byte, error) {
 	var set []statement.Key
 	for _, k := range ring.Keys() {
 		set = append(set, k.Key)
 	}
-	for _, a := range g.Authorities {
+	for _, a := range ring.Everybody() {
 		set = append(set, a.Key)
 	}
 	return statement.Marshal(set)
@@ -78,7 +78,7 @@ func (v *verifier) proved(e *entry, beside []byte) error {
 // informational checks what is there for people and other programs: the key set and the policy for checkpoints are those that
 // follow from the key history (305).
 func (v *verifier) informational() error {
-	keys, err := keySet(v.world.genesis, v.ring)
+	keys, err := keySet(v.ring)
 	if err != nil {
 		return err
 	}

@@ -62,8 +62,7 @@ type Console struct {
 
 	sessions *sessions
 
-	pages  *template.Template
-	people map[string]string
+	pages *template.Template
 }
 
 //go:embed pages
@@ -84,7 +83,7 @@ func New(o Options) (*Console, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Console{o: o, sessions: newSessions(), people: audit.PeopleOf(o.Genesis)}
+	c := &Console{o: o, sessions: newSessions()}
 	if c.pages, err = c.parse(); err != nil {
 		return nil, err
 	}
@@ -287,9 +286,18 @@ func isLive(v view) bool {
 	return ok && d.Live
 }
 
+// people returns the person that the key of everybody who is or was an authority is of; nobody while the keys cannot be read.
+func (c *Console) people(ctx context.Context) map[string]string {
+	ring, err := c.o.Keys(ctx)
+	if err != nil {
+		return nil
+	}
+	return audit.PeopleOf(ring)
+}
+
 // signer names the person whose key signed a statement of the authorities.
 func (c *Console) signer(thumbprint string) string {
-	if name := c.people[thumbprint]; name != "" {
+	if name := c.people(context.Background())[thumbprint]; name != "" {
 		return name
 	}
 	return "key " + audit.Short(thumbprint)

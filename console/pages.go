@@ -191,7 +191,7 @@ func (c *Console) lineage(r *http.Request, _ *Reader) (string, any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	l, err := audit.Trace(items, c.people, r.PathValue("id"))
+	l, err := audit.Trace(items, c.people(r.Context()), r.PathValue("id"))
 	if err != nil {
 		return "", nil, err
 	}

@@ -82,7 +82,7 @@ func (e *emergency) signGlass(g *record.BreakGlass, persons ...string) (b record
 // breaks has the authorization published, and attested unless it is waived; it returns the command that runs the child by it.
 func (e *emergency) breaks(g *record.BreakGlass, persons ...string) (Command, *artifact.GlassFile) {
 	e.tb.Helper()
-	f := &artifact.GlassFile{Genesis: e.genesis, Act: must(e.issuer.Apply(context.Background(), statement.BreakGlass, e.signGlass(g, persons...)))(e.tb)}
+	f := &artifact.GlassFile{History: must(e.issuer.KeyHistory(context.Background()))(e.tb), Act: must(e.issuer.Apply(context.Background(), statement.BreakGlass, e.signGlass(g, persons...)))(e.tb)}
 	cmd := Command{Path: e.child, Args: e.args}
 	if g.Waived == nil {
 		f.Attestation, cmd.CNF = e.attests(g)
@@ -237,7 +237,7 @@ func TestP21_GateRefusesBreakGlass(t *testing.T) {
 		"longer than the gate admits":      {nil, func(t *artifact.Trust) { t.BreakGlass.Lifetime = 20 * time.Minute }, denial.BreakGlassInvalid},
 		"another genesis":                  {nil, func(t *artifact.Trust) { t.Genesis = statement.Digest{1} }, denial.KeyUnknown},
 		"another gate":                     {nil, func(t *artifact.Trust) { t.Audience = gateURI + "b" }, denial.AudienceMismatch},
-		"another log":                      {nil, func(t *artifact.Trust) { t.Log = "https://other.example/log" }, denial.ReceiptInvalid},
+		"another log":                      {nil, func(t *artifact.Trust) { t.Log = "https://other.example/log" }, denial.IdentityConflict},
 		"policy not pinned":                {nil, func(t *artifact.Trust) { t.Policies = t.Policies[:1] }, denial.PolicyHashMismatch},
 		"policy pinned higher":             {nil, func(t *artifact.Trust) { t.Policies[1].MinVersion = 99 }, denial.PolicyRollback},
 		"appraisal policy pinned higher":   {nil, func(t *artifact.Trust) { t.Policies[0].MinVersion = 99 }, denial.PolicyRollback},
@@ -251,7 +251,7 @@ func TestP21_GateRefusesBreakGlass(t *testing.T) {
 		"P22 attestation for another":      {func(f *artifact.GlassFile) { f.Attestation = over.Attestation }, nil, denial.WrongType},
 		"C16 an act as attestation":        {func(f *artifact.GlassFile) { f.Attestation = f.Act[0] }, nil, denial.KeyUnknown},
 		"C16 artifact as act":              {func(f *artifact.GlassFile) { f.Act = [][]byte{genuine.Artifact} }, nil, denial.KeyUnknown},
-		"C16 genesis as act":               {func(f *artifact.GlassFile) { f.Act = f.Genesis }, nil, denial.WrongType},
+		"C16 genesis as act":               {func(f *artifact.GlassFile) { f.Act = e.genesis }, nil, denial.WrongType},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, trust := *good, *e.trusted
@@ -296,7 +296,7 @@ func TestP21_LoggedOutOfTimeIsWorthless(t *testing.T) {
 		for _, leaf := range b {
 			entries = append(entries, tlog.Entry{Leaf: leaf})
 		}
-		f := artifact.GlassFile{Genesis: e.genesis}
+		f := artifact.GlassFile{History: must(e.issuer.KeyHistory(context.Background()))(t)}
 		for i, done := range must(e.log.Append(t.Context(), entries...))(t) {
 			f.Act = append(f.Act, must(statement.Attach(b[i], done.Receipt))(t))
 		}

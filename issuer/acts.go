@@ -17,8 +17,14 @@ import (
 // policyEffect, enrolmentEffect, revocationEffect, keyEffect, glassEffect, reviewEffect); each opening that the act carries opens a commitment in it (see opened); the
 // act has had no effect before (509). Then all statements of the
 // act and its effect are one transaction. It returns the transparent statements.
+//
+// Authorities may have changed while the act waited for its turn: it is verified by those whom the entry before it leaves.
 func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle) ([][]byte, error) {
-	act, err := i.authorities.Verify(b, kind)
+	people, err := i.authorities(ctx)
+	if err != nil {
+		return nil, i.refuse(ctx, &record.Record{}, denial.Of(err).At(denial.StageAct), nil, nil)
+	}
+	act, err := people.Verify(b, kind)
 	if err != nil {
 		return nil, i.refuseCounted(denial.Of(err).At(denial.StageAct), tooFewSigned(b, kind, err))
 	}
@@ -32,7 +38,7 @@ func (i *Issuer) Apply(ctx context.Context, kind statement.Kind, b record.Bundle
 	defer i.acting.Unlock()
 	var done []tlog.Appended
 	err = untilFresh(func() error {
-		done, err = i.apply(ctx, act, openings)
+		done, err = i.apply(ctx, people, act, openings)
 		return err
 	})
 	if err == nil {
@@ -47,7 +53,26 @@ func tooFewSigned(b record.Bundle, kind statement.Kind, err error) bool {
 	return len(b) > 0 && (denial.Is(err, record.ShortOf(kind)) || denial.Is(err, denial.DualControlMissing))
 }
 
-func (i *Issuer) apply(ctx context.Context, act *record.Act, openings [][]byte) ([]tlog.Appended, error) {
+// authorities returns who signs acts as the log has it now.
+func (i *Issuer) authorities(ctx context.Context) (*record.Authorities, error) {
+	use, err := i.keys.current(ctx, i.log)
+	if err != nil {
+		return nil, err
+	}
+	return use.ring.Authorities(), nil
+}
+
+// apply logs an act, which people have verified, with its effect.
+func (i *Issuer) apply(ctx context.Context, people *record.Authorities, act *record.Act, openings [][]byte) ([]tlog.Appended, error) {
+	use, err := i.keys.current(ctx, i.log)
+	if err != nil {
+		return nil, err
+	}
+	if now := use.ring.Authorities(); now != people {
+		if act, err = now.Verify(act.Leaves(), act.Kind()); err != nil {
+			return nil, err
+		}
+	}
 	if act.Claims().Issuer != i.genesis.Issuer {
 		return nil, denial.New(denial.IdentityConflict, "the act is for another issuer")
 	}
@@ -59,7 +84,7 @@ func (i *Issuer) apply(ctx context.Context, act *record.Act, openings [][]byte) 
 	if err != nil {
 		return nil, err
 	}
-	effect.Guards, effect.Bumps = append(effect.Guards, place.Guards...), append(effect.Bumps, place.Bumps...)
+	effect.Guards, effect.Bumps = append(append(effect.Guards, use.guard()), place.Guards...), append(effect.Bumps, place.Bumps...)
 	if effect.Blobs, err = opened(act, openings); err != nil {
 		return nil, err
 	}
@@ -167,7 +192,7 @@ func put(bucket string, key []byte, value any) (tlog.Put, error) {
 }
 
 // policyEffect puts a policy in force. It checks, in this order: the payload (911, 104); the document compiles (407), is
-// the one that the payload names (401) and has not expired (206); its version is above the one in force (402); where it does not
+// the one that the payload names (401) and has not expired (206); its version is above the one in force (402), unless authorities have reset that (P04); where it does not
 // only narrow that one, the whole quorum has signed (409; P11).
 func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
 	var p record.Policy
@@ -190,10 +215,10 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 	if err != nil {
 		return tlog.Entry{}, err
 	}
-	if found && p.Revision <= current.Revision {
+	if found && !current.Reset && p.Revision <= current.Revision {
 		return tlog.Entry{}, denial.New(denial.PolicyRollback, "version %d is in force, %d is not above it", current.Revision, p.Revision)
 	}
-	if err := i.mayWiden(act, &current, p.Document); err != nil {
+	if err := i.mayWiden(ctx, act, &current, p.Document); err != nil {
 		return tlog.Entry{}, err
 	}
 	digest := act.Digest()
@@ -207,7 +232,7 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 }
 
 // mayWiden refuses an act with fewer signatures than the quorum if its policy does not only narrow the one in force.
-func (i *Issuer) mayWiden(act *record.Act, current *policyState, document []byte) error {
+func (i *Issuer) mayWiden(ctx context.Context, act *record.Act, current *policyState, document []byte) error {
 	var old *firmwarepolicy.Document
 	if current.Document != nil {
 		var err error
@@ -220,7 +245,11 @@ func (i *Issuer) mayWiden(act *record.Act, current *policyState, document []byte
 		return err
 	}
 	if c := firmwarepolicy.Diff(old, new); c.Widens() {
-		return i.authorities.CheckQuorum(act, c.Why())
+		people, err := i.authorities(ctx)
+		if err != nil {
+			return err
+		}
+		return people.CheckQuorum(act, c.Why())
 	}
 	return nil
 }

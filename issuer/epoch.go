@@ -17,19 +17,19 @@ type Restoration struct {
 	act   *record.Act
 }
 
-// VerifyEpoch checks an epoch against genesis in a log that is to go on from a backup, in this order: signatures and threshold
-// (326, 409; see record.Authorities.Verify); it is for this issuer, log and genesis (706); the payload (104, 911, 409). Whether the log
+// VerifyEpoch checks an epoch against a log that is to go on from a backup, in this order: signatures and threshold, of those who are
+// authorities at its end (326, 409; see record.Authorities.Verify); it is for this issuer, log and genesis (706); the payload (104, 911, 409). Whether the log
 // stands at the head that it names is for tlog.Open to say, and whether it is its turn for Begin.
-func VerifyEpoch(ctx context.Context, log reader, b record.Bundle) (*Restoration, error) {
+func VerifyEpoch(ctx context.Context, log changes, b record.Bundle) (*Restoration, error) {
 	g, genesis, err := ReadGenesis(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	as, err := record.NewAuthorities(g)
+	ring, err := ReadKeys(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	act, err := as.Verify(b, statement.Epoch)
+	act, err := ring.Authorities().Verify(b, statement.Epoch)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,11 @@ func (i *Issuer) glassEffect(ctx context.Context, act *record.Act) (entry tlog.E
 	if err != nil {
 		return entry, err
 	}
-	if err := i.authorities.Reviewable(act); err != nil {
+	people, err := i.authorities(ctx)
+	if err != nil {
+		return entry, err
+	}
+	if err := people.Reviewable(act); err != nil {
 		return entry, err
 	}
 	now := uint64(i.now().Unix())

@@ -30,25 +30,24 @@ type Options struct {
 
 // Issuer decides and signs. It is safe for concurrent use.
 type Issuer struct {
-	log         *tlog.Log
-	keys        keys
-	genesis     *record.Genesis
-	authorities *record.Authorities
-	roots       []*x509.Certificate
-	base        string
-	now         func() time.Time
-	epoch       []byte // of this process, in its records
-	since       Epoch  // of the log
-	seq         atomic.Uint64
-	rates       rates
-	strangers   strangers
-	indices     indices
-	lists       lists
-	policies    policies
-	logs        *attest.LogCache
-	acting      sync.Mutex // held while an act is decided and appended: the versions of acts that come at once are compared in turn
-	minted      atomic.Uint64
-	denied      sync.Map // code -> *atomic.Uint64
+	log       *tlog.Log
+	keys      keys
+	genesis   *record.Genesis
+	roots     []*x509.Certificate
+	base      string
+	now       func() time.Time
+	epoch     []byte // of this process, in its records
+	since     Epoch  // of the log
+	seq       atomic.Uint64
+	rates     rates
+	strangers strangers
+	indices   indices
+	lists     lists
+	policies  policies
+	logs      *attest.LogCache
+	acting    sync.Mutex // held while an act is decided and appended: the versions of acts that come at once are compared in turn
+	minted    atomic.Uint64
+	denied    sync.Map // code -> *atomic.Uint64
 }
 
 // logCacheSize bounds the memory for what boot logs showed: some 300 hosts with logs of 25 KiB.
@@ -114,12 +113,8 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	as, err := record.NewAuthorities(g)
-	if err != nil {
-		return nil, err
-	}
 	i := &Issuer{log: o.Log, keys: keys{token: o.Token},
-		genesis: g, authorities: as, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16),
+		genesis: g, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16),
 		logs: attest.NewLogCache(logCacheSize)}
 	if i.now == nil {
 		i.now = time.Now

@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -144,10 +145,6 @@ func ReadKeys(ctx context.Context, log changes) (*record.KeyRing, error) {
 	if err != nil {
 		return nil, err
 	}
-	as, err := record.NewAuthorities(g)
-	if err != nil {
-		return nil, err
-	}
 	genesis, err := statement.Decode(b[0], statement.MaxStatement)
 	if err != nil {
 		return nil, err
@@ -160,7 +157,7 @@ func ReadKeys(ctx context.Context, log changes) (*record.KeyRing, error) {
 	for n := uint64(1); n <= version; n++ {
 		b, err := changeAt(ctx, log, n)
 		if err == nil {
-			ring, err = following(ctx, log, ring, as, b)
+			ring, err = following(ctx, log, ring, b)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("following key change %d: %w", n, err)
@@ -181,8 +178,8 @@ func changeAt(ctx context.Context, log reader, n uint64) (record.Bundle, error) 
 	return record.DecodeBundle(raw)
 }
 
-func following(ctx context.Context, log changes, ring *record.KeyRing, as *record.Authorities, b record.Bundle) (*record.KeyRing, error) {
-	act, err := as.Verify(b, statement.KeyChange)
+func following(ctx context.Context, log changes, ring *record.KeyRing, b record.Bundle) (*record.KeyRing, error) {
+	act, err := ring.Authorities().Verify(b, statement.KeyChange)
 	if err != nil {
 		return nil, err
 	}
@@ -254,10 +251,39 @@ func (i *Issuer) keyEffect(ctx context.Context, act *record.Act) (tlog.Entry, er
 	}
 	entry := tlog.Entry{After: now, Guards: []tlog.Guard{use.guard()}, Bumps: []string{counterKeys},
 		Puts: []tlog.Put{{Bucket: bucketKeys, Key: sequenceKey(ring.Sequence()), Value: leaves}}}
+	if err := i.reset(ctx, act, &entry); err != nil {
+		return tlog.Entry{}, err
+	}
 	if log := next.signers[record.PurposeLog]; !log.Key().Equal(use.signers[record.PurposeLog].Key()) {
 		entry.Signer = log
 	}
 	return entry, nil
+}
+
+// reset lets the next policies have any version, of the kinds for which a change of authorities says so.
+func (i *Issuer) reset(ctx context.Context, act *record.Act, entry *tlog.Entry) error {
+	c, err := record.ReadKeyChange(act.Payload())
+	if err != nil || c.People == nil || len(c.People.Reset) == 0 {
+		return err
+	}
+	guards, err := i.guards(ctx, counterPolicy)
+	if err != nil {
+		return err
+	}
+	entry.Guards = append(entry.Guards, guards...)
+	for _, kind := range c.People.Reset {
+		var state policyState
+		if found, err := load(ctx, i.log, bucketPolicy, []byte(kind), &state); err != nil || !found {
+			return errors.Join(err, denial.New(denial.NoActivePolicy, "no %s policy has been published: there is nothing to begin anew", kind))
+		}
+		state.Reset = true
+		row, err := put(bucketPolicy, []byte(kind), state)
+		if err != nil {
+			return err
+		}
+		entry.Puts = append(entry.Puts, row)
+	}
+	return nil
 }
 
 // KeyRing returns the keys as the log has them now.

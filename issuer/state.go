@@ -91,7 +91,8 @@ type policyState struct {
 	Revision uint64 `cbor:"2,keyasint"`
 	Hash     []byte `cbor:"3,keyasint"`
 	Document []byte `cbor:"4,keyasint"`
-	Act      []byte `cbor:"5,keyasint"` // digest of the act's payload
+	Act      []byte `cbor:"5,keyasint"`           // digest of the act's payload
+	Reset    bool   `cbor:"6,keyasint,omitempty"` // the next one may have any revision
 }
 
 // permitState is what the status list needs to know of an artifact.

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/governed-execution/writ/denial"
@@ -28,12 +29,15 @@ func roleOf(kind statement.Kind) (Role, bool) {
 	return "", false
 }
 
-// kindsOf returns the acts that the role signs.
+// kindsOf returns the acts that the role signs. Root signs those key changes that change the authorities.
 func kindsOf(role Role) (all []statement.Kind) {
 	for _, k := range statement.Kinds() {
 		if r, ok := roleOf(k); ok && r == role {
 			all = append(all, k)
 		}
+	}
+	if role == RoleRoot {
+		all = append(all, statement.KeyChange)
 	}
 	return all
 }
@@ -93,6 +97,7 @@ type Act struct {
 	claims  statement.Claims
 	payload []byte
 	leaves  [][]byte
+	signers []statement.Thumbprint
 	persons []string
 }
 
@@ -114,11 +119,11 @@ func (a *Act) Persons() []string { return a.persons }
 // Claims returns the CWT claims that every statement carries.
 func (a *Act) Claims() statement.Claims { return a.claims }
 
-// Authorities are the people that genesis names. The zero value trusts nobody.
+// Authorities are the people that genesis or a change of authorities names. The zero value trusts nobody.
 type Authorities struct {
-	keys    map[Role]statement.Keys
-	person  map[statement.Thumbprint]string
-	quorums map[Role]Quorum
+	circle
+	keys   map[Role]statement.Keys
+	person map[statement.Thumbprint]string
 }
 
 // NewAuthorities returns the people of a genesis that Check accepts.
@@ -126,28 +131,45 @@ func NewAuthorities(g *Genesis) (*Authorities, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	as := &Authorities{map[Role]statement.Keys{}, map[statement.Thumbprint]string{}, g.Quorums}
-	for _, a := range g.Authorities {
+	return newAuthorities(circle{g.Authorities, g.Quorums, g.OnePerson})
+}
+
+// newAuthorities returns the people of a circle that has been checked.
+func newAuthorities(p circle) (*Authorities, error) {
+	as := &Authorities{p, map[Role]statement.Keys{}, map[statement.Thumbprint]string{}}
+	for _, a := range p.authorities {
 		as.person[a.Key.Thumbprint()] = a.Person
 	}
-	for role := range g.Quorums {
-		kinds := kindsOf(role)
-		var keys statement.Keys
-		for _, a := range g.Authorities {
-			if !slices.Contains(g.Quorums[role].Persons, a.Person) {
-				continue
-			}
-			if err := keys.Add(a.Key, kinds...); err != nil {
-				return nil, err
-			}
+	for role := range p.quorums {
+		keys, err := as.of(role)
+		if err != nil {
+			return nil, err
 		}
 		as.keys[role] = keys
 	}
 	return as, nil
 }
 
-// Quorum returns who may fill a role; nobody where genesis leaves the role out.
+// of returns the keys of the persons of a role, for the acts that it signs.
+func (as *Authorities) of(role Role) (keys statement.Keys, err error) {
+	for _, a := range as.authorities {
+		if !slices.Contains(as.quorums[role].Persons, a.Person) {
+			continue
+		}
+		if err := keys.Add(a.Key, kindsOf(role)...); err != nil {
+			return keys, err
+		}
+	}
+	return keys, nil
+}
+
+// Quorum returns who may fill a role; nobody where the role is left out.
 func (as *Authorities) Quorum(role Role) Quorum { return as.quorums[role] }
+
+// People returns everybody with a key, and what they may do, as a change of authorities names them.
+func (as *Authorities) People() People {
+	return People{Authorities: slices.Clone(as.authorities), Quorums: maps.Clone(as.quorums), OnePerson: as.onePerson}
+}
 
 // Verify checks, in this order: the kind is an act's (311); each statement decodes and verifies with a key of the role, and each
 // but the first is an approval of the very bytes of the first, claims and payload (409); no key has signed twice (306);
@@ -156,20 +178,15 @@ func (as *Authorities) Quorum(role Role) Quorum { return as.quorums[role] }
 //
 // For a policy as many are enough as may narrow: CheckQuorum is asked where it does not only narrow. Break-glass and its review
 // have their terms and their subject in the payload: ReadBreakGlass and ReadReview check those.
+//
+// A key change by which the authorities change is signed by enough persons of role root as it is, and by enough as it will be.
 func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 	role, ok := roleOf(kind)
 	if !ok || as == nil {
 		return nil, denial.New(denial.WrongType, "%s is not an act of authorities", kind)
 	}
-	act, err := as.collect(b, kind, as.keys[role])
+	act, err := as.signed(b, kind, role)
 	if err != nil {
-		return nil, err
-	}
-	least := as.quorums[role].Threshold
-	if n := as.quorums[role].Narrow; n != 0 && kind == statement.Policy {
-		least = n
-	}
-	if err := act.reaches(role, least); err != nil {
 		return nil, err
 	}
 	if err := terms(kind, act.claims); err != nil {
@@ -179,6 +196,22 @@ func (as *Authorities) Verify(b Bundle, kind statement.Kind) (*Act, error) {
 		return nil, err
 	}
 	return act, nil
+}
+
+// signed verifies the statements of an act and that enough have signed.
+func (as *Authorities) signed(b Bundle, kind statement.Kind, role Role) (*Act, error) {
+	if p := peopleOf(b, kind); p != nil {
+		return as.handedOver(b, p)
+	}
+	act, err := collect(b, kind, as.keys[role], as.person)
+	if err != nil {
+		return nil, err
+	}
+	least := as.quorums[role].Threshold
+	if n := as.quorums[role].Narrow; n != 0 && kind == statement.Policy {
+		least = n
+	}
+	return act, act.reaches(role, least)
 }
 
 // CheckQuorum refuses an act that has too few signatures for more than narrowing (409). Why says what it does beside.
@@ -191,9 +224,8 @@ func (as *Authorities) CheckQuorum(a *Act, why string) error {
 }
 
 // collect verifies the statements of an act and says who has signed.
-func (as *Authorities) collect(b Bundle, kind statement.Kind, keys statement.Keys) (*Act, error) {
+func collect(b Bundle, kind statement.Kind, keys statement.Keys, persons map[statement.Thumbprint]string) (*Act, error) {
 	act := &Act{kind: kind}
-	signed := map[statement.Thumbprint]bool{}
 	for i, raw := range b {
 		v, err := verifyOne(raw, keys, kind)
 		switch {
@@ -205,12 +237,11 @@ func (as *Authorities) collect(b Bundle, kind statement.Kind, keys statement.Key
 			act.claims, act.payload = v.Claims(), v.Payload()
 		}
 		key := v.Key().Thumbprint()
-		if signed[key] {
+		if slices.Contains(act.signers, key) {
 			return nil, denial.New(denial.KeyAmbiguous, "a key has signed the act twice")
 		}
-		signed[key] = true
-		act.leaves = append(act.leaves, v.Leaf())
-		if p := as.person[key]; !slices.Contains(act.persons, p) {
+		act.signers, act.leaves = append(act.signers, key), append(act.leaves, v.Leaf())
+		if p := persons[key]; !slices.Contains(act.persons, p) {
 			act.persons = append(act.persons, p)
 		}
 	}

@@ -35,6 +35,11 @@ func TestActsFitTheirCDDL(t *testing.T) {
 			t.Errorf("%s: %v", rule, err)
 		}
 	}
+	handed := ring.handOver(newSigner(t))
+	handed.People.Reset = []PolicyKind{Anchors, Authorization}
+	if err := s.Match("key-change-statement", cddl.Statement(t, ring.sign(handed)[0])); err != nil {
+		t.Errorf("a change of authorities: %v", err)
+	}
 	bad := sign(t, statement.Revocation, Revocation{Version, CauseAncestor, "spiffe://x/h", 1, "", n}, p.alice)[0]
 	if s.Match("revocation-statement", cddl.Statement(t, bad)) == nil {
 		t.Error("a revocation of an ancestor fits the CDDL")

@@ -25,7 +25,7 @@ func FuzzPayloads(f *testing.F) {
 		Policy{Version, Appraisal, "https://x/p", 3, []byte{1}, 1},
 		Enrolment{Version, "spiffe://x/h", 1, n, &Host{EK: make([]byte, 32), Labels: map[string]string{"a": "b"}}, nil, nil},
 		Revocation{Version, CauseHost, "spiffe://x/h", 1, "lost", n},
-		KeyChange{Version, 1, make([]byte, 32), 1, []KeyStep{{PurposeLog, make([]byte, 32), KeyActive, KeyCompromised, 1, nil, nil}}, "x"},
+		KeyChange{Version, 1, make([]byte, 32), 1, []KeyStep{{PurposeLog, make([]byte, 32), KeyActive, KeyCompromised, 1, nil, nil}}, "x", nil},
 		BreakGlass{Version, n, "spiffe://x/h", "https://gate", "spiffe://x/i", aScope, Declared{"https://x/p", make([]byte, 32), 1, "restore"}, 1, 2, "fire", nil},
 		Review{Version, make([]byte, 32), 1, true, "fire", n},
 		*valid(),

@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"slices"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -10,16 +11,28 @@ import (
 // maxSteps bounds one key change.
 const maxSteps = 16
 
-// KeyChange is the payload of a key change: an act by which authorities change the states of the issuer's keys. Changes
-// are one chain from genesis on: each names the one before, so that none can be left out, doubled or put in its place.
+// KeyChange is the payload of a key change: an act by which authorities change the states of the issuer's keys, or by which they
+// themselves change. Changes are one chain from genesis on: each names the one before, so that none can be left out, doubled or
+// put in its place.
 type KeyChange struct {
 	Version  uint64    `cbor:"1,keyasint"`
 	Sequence uint64    `cbor:"2,keyasint"` // 1, 2, 3, …
 	Previous []byte    `cbor:"3,keyasint"` // SHA-256 of the payload before: of the last change, or of genesis
 	Time     uint64    `cbor:"4,keyasint"` // seconds since 1970 UTC
-	Steps    []KeyStep `cbor:"5,keyasint"` // take effect together, in this order
+	Steps    []KeyStep `cbor:"5,keyasint"` // take effect together, in this order; none in a change of authorities
 	Why      string    `cbor:"6,keyasint"` // for people, at most 512 bytes
+	People   *People   `cbor:"7,keyasint,omitempty"`
 }
+
+// People are who stands over the issuer from a change on, in place of all who did before.
+type People struct {
+	Authorities []Authority     `cbor:"1,keyasint"`
+	Quorums     map[Role]Quorum `cbor:"2,keyasint"`
+	OnePerson   bool            `cbor:"3,keyasint,omitempty"` // as in genesis
+	Reset       []PolicyKind    `cbor:"4,keyasint,omitempty"` // the next policy of these kinds may have any version (P04); ascending
+}
+
+func (p *People) circle() *circle { return &circle{p.Authorities, p.Quorums, p.OnePerson} }
 
 // KeyStep is one key's change of state.
 type KeyStep struct {
@@ -32,13 +45,18 @@ type KeyStep struct {
 	Succession []byte   `cbor:"7,keyasint,omitempty"` // pre-active: statement of the key that is active for the purpose
 }
 
-// Check refuses a change that is incomplete or has a step that no key can take (409).
+// Check refuses a change that is incomplete, has a step that no key can take (409), or changes both keys and authorities (312). Who
+// the authorities are to be is checked by KeyRing.Apply.
 func (c *KeyChange) Check() error {
 	switch {
 	case c.Version != Version:
 		return denial.New(denial.UnsupportedVersion, "key change version %d", c.Version)
-	case c.Sequence == 0 || len(c.Previous) != 32 || c.Time == 0 || len(c.Steps) == 0 || len(c.Steps) > maxSteps || len(c.Why) > 512:
-		return denial.New(denial.ClaimAbsent, "a key change needs a sequence, the digest before it, a time and 1 to %d steps", maxSteps)
+	case c.Sequence == 0 || len(c.Previous) != 32 || c.Time == 0 || len(c.Steps) > maxSteps || len(c.Why) > 512:
+		return denial.New(denial.ClaimAbsent, "a key change needs a sequence, the digest before it, a time and at most %d steps", maxSteps)
+	case (len(c.Steps) == 0) != (c.People != nil):
+		return denial.New(denial.PayloadForm, "a key change has either steps or other authorities")
+	case c.People != nil && !ascending(c.People.Reset):
+		return denial.New(denial.PayloadForm, "policies whose versions begin anew are of the kinds anchors, appraisal and authorization, in this order")
 	}
 	for _, s := range c.Steps {
 		if err := s.check(); err != nil {
@@ -128,3 +146,13 @@ func ReadSuccession(payload []byte) (*Succession, error) {
 
 // KeySubject returns the sub of an issuer's key changes and successions.
 func KeySubject(issuer string) string { return issuer + "/keys" }
+
+// ascending reports whether kinds of policies are known, sorted and distinct.
+func ascending(kinds []PolicyKind) bool {
+	for i, k := range kinds {
+		if !slices.Contains([]PolicyKind{Anchors, Appraisal, Authorization}, k) || i > 0 && kinds[i-1] >= k {
+			return false
+		}
+	}
+	return true
+}

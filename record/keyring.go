@@ -11,13 +11,15 @@ import (
 // changeSkew is how far the clock of authorities may be ahead of the log's, in seconds.
 const changeSkew = 60
 
-// KeyRing is every key that the issuer ever had, and the chain of key changes that it follows from. It follows from genesis
-// and the changes alone: issuer, relying party and auditor come to the same ring. A ring is never changed: Apply makes the
+// KeyRing is every key that the issuer ever had, who its authorities are, and the chain of key changes that both follow from. It
+// follows from genesis and the changes alone: issuer, relying party and auditor come to the same ring. A ring is never changed: Apply makes the
 // next one. The zero KeyRing knows no key and takes no change.
 type KeyRing struct {
 	issuer string
 	chain  []statement.Digest // of the payloads: of genesis, then of each change
 	keys   []IssuerKey
+	people *Authorities
+	ever   []Authority // everybody who is or was an authority
 }
 
 // NewKeyRing returns the ring of a genesis, of which digest is the SHA-256 of its payload: each key active from the
@@ -27,8 +29,17 @@ func NewKeyRing(g *Genesis, digest statement.Digest) *KeyRing {
 	for _, p := range Purposes() {
 		r.keys = append(r.keys, IssuerKey{Purpose: p, Key: g.Keys[p], State: KeyActive, From: 1})
 	}
+	if as, err := NewAuthorities(g); err == nil { // else nobody signs anything
+		r.people, r.ever = as, as.authorities
+	}
 	return r
 }
+
+// Authorities returns who signs acts now. Acts that were logged before are for the ring of their time.
+func (r *KeyRing) Authorities() *Authorities { return r.people }
+
+// Everybody returns who is or ever was an authority, each key once, in the order in which they were named.
+func (r *KeyRing) Everybody() []Authority { return slices.Clone(r.ever) }
 
 // Sequence returns the number of the last change; 0 if there was none.
 func (r *KeyRing) Sequence() uint64 { return uint64(len(r.chain)) - 1 }
@@ -106,15 +117,21 @@ func (r *KeyRing) Continues(old *KeyRing) error {
 }
 
 // Apply returns the ring after a change that enough authorities have signed and that was logged at a time, in seconds
-// since 1970 UTC. It checks, in this order: the act is a key change (311) for this issuer (706) and its payload is
+// since 1970 UTC. It checks, in this order: the act is a key change (311) that the ring's authorities have signed (see
+// Authorities.Verify) for this issuer (706) and its payload is
 // complete (see KeyChange.Check) and has the number that was approved (409); it is the next of the chain: not one from before
 // (508), not another one in place of one that was applied (325), and none between was left out (508); its approvals are in time
-// (201, 202), and authorities did not sign it after it was logged (202); then each step, as step says; at the end, no purpose
+// (201, 202), and authorities did not sign it after it was logged (202); then each step, as step says, or that none of the other
+// authorities has a key of the issuer (306); at the end, no purpose
 // has two keys in use (306), and those for records and for the log have one (409), without which nothing could be logged any more, not even
 // the change that gives them a new one.
 func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if act.Kind() != statement.KeyChange || r == nil || r.issuer == "" {
 		return nil, denial.New(denial.WrongType, "not a key change")
+	}
+	act, err := r.people.Verify(act.Leaves(), statement.KeyChange) // whoever verified it before may know other authorities
+	if err != nil {
+		return nil, err
 	}
 	if c := act.Claims(); c.Issuer != r.issuer || c.Subject != KeySubject(r.issuer) {
 		return nil, denial.New(denial.IdentityConflict, "the key change is for another issuer")
@@ -135,13 +152,40 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if c.Time > logged+changeSkew {
 		return nil, denial.New(denial.NotYetValid, "the key change is dated after it was logged")
 	}
-	next := &KeyRing{issuer: r.issuer, chain: append(slices.Clip(r.chain), act.Digest()), keys: slices.Clone(r.keys)}
+	next := &KeyRing{issuer: r.issuer, chain: append(slices.Clip(r.chain), act.Digest()), keys: slices.Clone(r.keys), people: r.people, ever: r.ever}
+	if c.People != nil {
+		return next, next.handOver(c.People)
+	}
 	for _, s := range c.Steps {
 		if err := next.step(&s, c, logged); err != nil {
 			return nil, err
 		}
 	}
 	return next, next.settled()
+}
+
+// CheckPeople refuses authorities that a change could not put in place of those of the ring: see Authorities.Verify, and a key of
+// the issuer (306).
+func (r *KeyRing) CheckPeople(p *People) error {
+	next := *r
+	return next.handOver(p)
+}
+
+// handOver puts other authorities in place of those of the ring.
+func (r *KeyRing) handOver(p *People) (err error) {
+	if r.people, err = r.people.next(p); err != nil {
+		return err
+	}
+	r.ever = slices.Clone(r.ever)
+	for _, a := range p.Authorities {
+		if r.Find(a.Key.Thumbprint()) != nil {
+			return denial.New(denial.KeyAmbiguous, "an authority would have a key of the issuer")
+		}
+		if !slices.ContainsFunc(r.ever, func(e Authority) bool { return e.Key.Equal(a.Key) }) {
+			r.ever = append(r.ever, a)
+		}
+	}
+	return nil
 }
 
 // follows refuses a change that is not the next of the chain.
@@ -165,7 +209,7 @@ func (r *KeyRing) follows(c *KeyChange, digest statement.Digest) error {
 func (r *KeyRing) step(s *KeyStep, c *KeyChange, logged uint64) error {
 	k := r.Find(statement.Thumbprint(s.Key))
 	if s.To == KeyPreActive {
-		if k != nil {
+		if k != nil || slices.ContainsFunc(r.ever, func(a Authority) bool { return a.Key.Equal(s.Birth.Key) }) {
 			return denial.New(denial.KeyAmbiguous, "the announced key is known already")
 		}
 		r.keys = append(r.keys, IssuerKey{Purpose: s.Purpose, Key: s.Birth.Key, State: KeyPreActive, Begins: s.Since})

@@ -74,14 +74,16 @@ func (k *ringKit) rotate(purpose string, next statement.Signer) []KeyStep {
 		step(purpose, next.Key(), KeyPreActive, KeyActive)}
 }
 
-func (k *ringKit) sign(c *KeyChange) Bundle {
+func (k *ringKit) sign(c *KeyChange) Bundle { return k.signBy(c, k.people.alice, k.people.bob) }
+
+func (k *ringKit) signBy(c *KeyChange, signers ...statement.Signer) Bundle {
 	k.Helper()
 	payload, err := statement.Marshal(c)
 	if err != nil {
 		k.Fatal(err)
 	}
 	var b Bundle
-	for _, s := range []statement.Signer{k.people.alice, k.people.bob} {
+	for _, s := range signers {
 		if b, err = SignAct(context.Background(), b, s, statement.KeyChange, statement.Claims{Issuer: ringIssuer, Subject: KeySubject(ringIssuer), IssuedAt: 1, Expires: 10_000, Sequence: c.Sequence}, payload); err != nil {
 			k.Fatal(err)
 		}
@@ -243,7 +245,7 @@ func TestBadStepsAreRefused(t *testing.T) {
 		want  denial.Reason
 		steps []KeyStep
 	}{
-		"no steps":                      {denial.ClaimAbsent, nil},
+		"no steps":                      {denial.PayloadForm, nil},
 		"an unknown purpose":            {denial.PayloadForm, []KeyStep{step("else", art, KeyActive, KeyRetired)}},
 		"a step that no key takes":      {denial.DualControlMissing, []KeyStep{step(PurposeArtifact, art, KeyActive, KeyDestroyed)}},
 		"a step from another state":     {denial.DualControlMissing, []KeyStep{step(PurposeArtifact, art, KeySuspended, KeyRetired)}},
@@ -307,7 +309,7 @@ func TestTheChainHasOnePlaceForEachChange(t *testing.T) {
 			act := row.act
 			if row.spoil != nil {
 				head := row.ring.Head()
-				c := &KeyChange{Version, row.ring.Sequence() + 1, head[:], 1, []KeyStep{sus}, ""}
+				c := &KeyChange{Version, row.ring.Sequence() + 1, head[:], 1, []KeyStep{sus}, "", nil}
 				row.spoil(c)
 				act = k.act(c)
 			}

@@ -165,7 +165,7 @@ func (a *app) publishGlass(cmd *cobra.Command, in, out string) error {
 	if err != nil {
 		return err
 	}
-	genesis, err := c.Genesis(cmd.Context())
+	history, err := c.Keys(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (a *app) publishGlass(cmd *cobra.Command, in, out string) error {
 	if err != nil {
 		return err
 	}
-	f := &artifact.GlassFile{Genesis: genesis, Act: logged}
+	f := &artifact.GlassFile{History: history, Act: logged}
 	g, digest, err := f.Inspect()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -21,11 +22,19 @@ func explainGlassFile(f *artifact.GlassFile) (*sheet, error) {
 	}
 	out := &sheet{}
 	out.say("file", "break-glass", "a break-glass authorization as a gate is shown it")
-	genesis, err := statement.Decode(f.Genesis[0], statement.MaxStatement)
+	history, err := artifact.DecodeKeyHistory(f.History)
+	if err != nil {
+		return nil, err
+	}
+	if len(history.Genesis) == 0 {
+		return nil, denial.New(denial.ClaimAbsent, "the key history has no genesis")
+	}
+	genesis, err := statement.Decode(history.Genesis[0], statement.MaxStatement)
 	if err != nil {
 		return nil, err
 	}
 	out.put("genesis", statement.DigestOf(genesis.Payload()).String())
+	out.put("key_changes", len(history.Changes))
 	out.rows = append(out.rows, s.rows...)
 	if f.Attestation == nil {
 		out.say("attestation", nil, "none in this file: the gate takes it only if the quorum has waived it, and the gate's trust file accepts that")

@@ -43,7 +43,14 @@ func keyChangePayload(payload []byte) (*sheet, error) {
 		}
 		steps = append(steps, one)
 	}
-	s.put("step", steps)
+	if c.People == nil {
+		s.put("step", steps)
+		return s, nil
+	}
+	putPeople(s, c.People.Authorities, c.People.Quorums, c.People.OnePerson)
+	if len(c.People.Reset) > 0 {
+		s.say("reset", c.People.Reset, fmt.Sprintf("the next policy of each of these kinds may have any version: %v", c.People.Reset))
+	}
 	return s, nil
 }
 

@@ -33,21 +33,26 @@ func genesisPayload(payload []byte) (*sheet, error) {
 		keys.put(purpose, g.Keys[purpose].Thumbprint().String())
 	}
 	s.put("issuer_keys", keys)
+	putPeople(s, g.Authorities, g.Quorums, g.OnePerson)
+	s.put("tpm_roots", hexes(g.Roots))
+	return s, nil
+}
+
+// putPeople shows who the authorities are and what they may do.
+func putPeople(s *sheet, authorities []record.Authority, roles map[record.Role]record.Quorum, onePerson bool) {
 	people := []string{}
-	for _, a := range g.Authorities {
+	for _, a := range authorities {
 		people = append(people, a.Key.Thumbprint().String()+" "+a.Person)
 	}
 	s.put("authorities", people)
 	quorums := &sheet{}
-	for _, role := range slices.Sorted(maps.Keys(g.Quorums)) {
-		putQuorum(quorums, role, g.Quorums[role])
+	for _, role := range slices.Sorted(maps.Keys(roles)) {
+		putQuorum(quorums, role, roles[role])
 	}
 	s.put("quorums", quorums)
-	if g.OnePerson {
+	if onePerson {
 		s.say("one_person", true, "yes: there is no dual control, nobody but the author approves anything")
 	}
-	s.put("tpm_roots", hexes(g.Roots))
-	return s, nil
 }
 
 func putQuorum(s *sheet, role record.Role, q record.Quorum) {

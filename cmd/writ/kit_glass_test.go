@@ -20,7 +20,8 @@ func (k *kit) glass() {
 	proof := k.emitted(record.Record{Event: record.EventAttest, CTI: g.ID, Artifact: act[:], Workload: hostURI, Initiator: robotURI, Policy: ref, Appraisal: ref,
 		Attested: &record.Attested{Key: k.cnf.Key(), AK: fill(34, 1), BootSeed: fill(32, 2), Version: 3}})
 	genesis := must(record.DecodeBundle(k.files["genesis.act"]))(k.t)
-	f := artifact.GlassFile{Genesis: genesis, Act: [][]byte{k.logged(leaf, k.now)}}
+	history := must(artifact.KeyHistory{Genesis: genesis, Changes: [][][]byte{}}.Encode())(k.t)
+	f := artifact.GlassFile{History: history, Act: [][]byte{k.logged(leaf, k.now)}}
 	k.files["bare.glass"] = must(f.Encode())(k.t)
 	f.Attestation = k.logged(proof, k.now)
 	k.files["file.glass"] = must(f.Encode())(k.t)

@@ -164,22 +164,13 @@ func writeDraft(cmd *cobra.Command, g *record.Genesis, path string) error {
 
 func addAuthorities(g *record.Genesis, f initFlags) error {
 	var persons []string
-	for _, a := range f.authorities {
-		person, file, ok := strings.Cut(a, "=")
-		if !ok {
-			return fmt.Errorf("%w: --authority wants PERSON=FILE", errMisuse)
-		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("reading authority key: %w", err)
-		}
-		key, err := statement.ParsePEM(data)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", file, err)
-		}
-		g.Authorities = append(g.Authorities, record.Authority{Person: person, Key: key})
-		if !slices.Contains(persons, person) {
-			persons = append(persons, person)
+	var err error
+	if g.Authorities, err = readAuthorities("--authority", f.authorities); err != nil {
+		return err
+	}
+	for _, a := range g.Authorities {
+		if !slices.Contains(persons, a.Person) {
+			persons = append(persons, a.Person)
 		}
 	}
 	if g.OnePerson = f.onePerson; f.onePerson {
@@ -193,9 +184,11 @@ func addAuthorities(g *record.Genesis, f initFlags) error {
 		g.Quorums[role] = q
 	}
 	for _, r := range f.roles {
-		if err := setRole(g, r, persons); err != nil {
+		role, q, err := parseRole(r, persons)
+		if err != nil {
 			return err
 		}
+		g.Quorums[role] = q
 	}
 	policy := g.Quorums[record.RolePolicy]
 	policy.Narrow = f.narrow
@@ -203,20 +196,39 @@ func addAuthorities(g *record.Genesis, f initFlags) error {
 	return nil
 }
 
-// setRole reads ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON.
-func setRole(g *record.Genesis, text string, persons []string) error {
+// readAuthorities reads PERSON=FILE, as often as a flag was given.
+func readAuthorities(flag string, given []string) (all []record.Authority, err error) {
+	for _, a := range given {
+		person, file, ok := strings.Cut(a, "=")
+		if !ok {
+			return nil, fmt.Errorf("%w: %s wants PERSON=FILE", errMisuse, flag)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading authority key: %w", err)
+		}
+		key, err := statement.ParsePEM(data)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", file, err)
+		}
+		all = append(all, record.Authority{Person: person, Key: key})
+	}
+	return all, nil
+}
+
+// parseRole reads ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON.
+func parseRole(text string, persons []string) (record.Role, record.Quorum, error) {
 	name, rest, ok := strings.Cut(text, "=")
 	count, some, named := strings.Cut(rest, ":")
 	n, err := strconv.ParseUint(count, 10, 64)
 	role := record.Role(name)
 	if !ok || err != nil || role != record.RoleBreakGlass && !slices.Contains(record.Roles(), role) {
-		return fmt.Errorf("%w: --role wants ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON with a role of %v or %s", errMisuse, record.Roles(), record.RoleBreakGlass)
+		return "", record.Quorum{}, fmt.Errorf("%w: --role wants ROLE=THRESHOLD or ROLE=THRESHOLD:PERSON,PERSON with a role of %v or %s", errMisuse, record.Roles(), record.RoleBreakGlass)
 	}
 	if named {
 		persons = strings.Split(some, ",")
 	}
-	g.Quorums[role] = record.Quorum{Threshold: n, Persons: persons}
-	return nil
+	return role, record.Quorum{Threshold: n, Persons: persons}, nil
 }
 
 // startLog appends genesis and the births to an empty log.

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	config := root.PersistentFlags().StringP("config", "c", "/etc/writ/writd.toml", "configuration file")
 	root.PersistentFlags().Bool("json", false, "write JSON for machines")
-	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config), backupCommand(config), restoreCommand(config), holdCommand(config), ceremonyCommand(config), signerCommand(), command.Manual("8"))
+	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), authoritiesCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config), backupCommand(config), restoreCommand(config), holdCommand(config), ceremonyCommand(config), signerCommand(), command.Manual("8"))
 	root.InitDefaultCompletionCmd(args...)
 	command.DemandSubcommand(root)
 	root.SetArgs(args)

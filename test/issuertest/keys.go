@@ -147,3 +147,25 @@ func (w *World) History() []byte {
 	w.Helper()
 	return Must(w.Issuer.KeyHistory(w.Ctx))(w)
 }
+
+// HandOver returns the key change by which bob and carol follow alice and bob in every role.
+func (w *World) HandOver() record.KeyChange {
+	w.Helper()
+	c := w.KeyChange()
+	p := record.People{Quorums: map[record.Role]record.Quorum{}}
+	for _, person := range []string{Bob, Carol} {
+		p.Authorities = append(p.Authorities, record.Authority{Person: person, Key: w.Keys[person].Key()})
+	}
+	for _, role := range record.Roles() {
+		p.Quorums[role] = record.Quorum{Threshold: 2, Persons: []string{Bob, Carol}}
+	}
+	c.Steps, c.People = []record.KeyStep{}, &p
+	return c
+}
+
+// HandedOver makes the change of HandOver. From then on bob and carol sign.
+func (w *World) HandedOver(c record.KeyChange) {
+	w.Helper()
+	Must(w.Issuer.Apply(w.Ctx, statement.KeyChange, w.Sign(statement.KeyChange, c, Alice, Bob, Carol)))(w)
+	w.Persons = []string{Bob, Carol}
+}
