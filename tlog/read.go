@@ -166,6 +166,34 @@ func (r Reader) Spent(ctx context.Context, set string, key []byte) (index uint64
 	return index, ok, err
 }
 
+// Size returns the number of entries that are committed, signed or not.
+func (r Reader) Size(ctx context.Context) (uint64, error) { return r.size(ctx) }
+
+// CountRows returns how many rows a bucket has.
+func (r Reader) CountRows(ctx context.Context, bucket string) (n uint64, err error) {
+	_, err = r.one(ctx, []any{&n}, "SELECT count(*) FROM state WHERE bucket = ?", bucket)
+	return n, err
+}
+
+// CountSpent returns how many keys of a set are consumed.
+func (r Reader) CountSpent(ctx context.Context, set string) (n uint64, err error) {
+	_, err = r.one(ctx, []any{&n}, "SELECT count(*) FROM spent WHERE name = ?", set)
+	return n, err
+}
+
+// Counters returns every counter that was ever raised.
+func (r Reader) Counters(ctx context.Context) (map[string]uint64, error) {
+	all := map[string]uint64{}
+	err := r.each(ctx, func(scan func(...any) error) error {
+		var name string
+		var value uint64
+		err := scan(&name, &value)
+		all[name] = value
+		return readFault(err)
+	}, "SELECT name, value FROM counters")
+	return all, err
+}
+
 // Blob returns stored data by its SHA-256. It reports whether there is any.
 func (r Reader) Blob(ctx context.Context, digest statement.Digest) (data []byte, ok bool, err error) {
 	if ok, err = r.one(ctx, []any{&data}, "SELECT data FROM blobs WHERE digest = ?", digest[:]); ok || err != nil {
@@ -179,6 +207,15 @@ func (r Reader) Blob(ctx context.Context, digest statement.Digest) (data []byte,
 		}
 	}
 	return nil, false, err
+}
+
+// BlobOf is Blob of data that the entry at an index brought, which spares the search for who did.
+func (r Reader) BlobOf(ctx context.Context, index uint64, digest statement.Digest) (data []byte, ok bool, err error) {
+	if ok, err = r.one(ctx, []any{&data}, "SELECT data FROM payloads WHERE key >= ? AND key < ? AND digest = ?",
+		payloadKey(index), payloadKey(index+1), digest[:]); ok || err != nil {
+		return data, ok, err
+	}
+	return r.Blob(ctx, digest)
 }
 
 // SizeAt returns how many entries had been logged before the time, in seconds since 1970 UTC.

@@ -27,7 +27,7 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening log: %w", err)
 	}
-	r := &ReadOnly{Reader: Reader{q: db, heads: func() []SignedHead { return nil }}, db: db}
+	r := &ReadOnly{Reader: Reader{q: &lookups{DB: db, prepared: map[string]*sql.Stmt{}}, heads: func() []SignedHead { return nil }}, db: db}
 	if _, err := r.size(ctx); err != nil {
 		db.Close()
 		return nil, because(denial.StoreFault, "there is no log at "+path, err)
@@ -38,6 +38,20 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 		return nil, because(denial.UnsupportedVersion, fmt.Sprintf("the log has schema version %d, this program knows %d", version, schemaVersion), err)
 	}
 	return r, nil
+}
+
+// View calls read with a Reader of one state of the log.
+func (r *ReadOnly) View(ctx context.Context, read func(Reader) error) error {
+	tx, err := r.db.BeginTx(ctx, nil)
+	if err != nil {
+		return readFault(err)
+	}
+	defer tx.Rollback()
+	one := Reader{q: tx, heads: r.heads}
+	if _, err := one.size(ctx); err != nil { // the first read takes the snapshot
+		return err
+	}
+	return read(one)
 }
 
 // Close closes the database.

@@ -56,16 +56,13 @@ func (r *ReadOnly) Check(ctx context.Context, keys []statement.Key, issuer, log 
 			return 0, err
 		}
 	}
-	tx, err := r.db.BeginTx(ctx, nil) // one state for all reads
-	if err != nil {
-		return 0, readFault(err)
-	}
-	defer tx.Rollback()
-	view := Reader{q: tx, heads: r.heads}
-	if size, err = view.size(ctx); err != nil {
-		return 0, err
-	}
-	return size, scrubber{view, trusted, issuer, log}.scrub(ctx)
+	err = r.View(ctx, func(view Reader) (err error) {
+		if size, err = view.size(ctx); err != nil {
+			return err
+		}
+		return scrubber{view, trusted, issuer, log}.scrub(ctx)
+	})
+	return size, err
 }
 
 // scrubber reads one state of a log and compares it with what it must be.

@@ -34,9 +34,10 @@ func inUse(ring *record.KeyRing) map[string]statement.Key {
 func fsckCommand(path *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "fsck",
-		Short: "Recompute the whole tree from its entries and compare it with every signed head",
+		Short: "Recompute the whole tree, and every row that a decision reads, from the entries",
 		Long: `Fsck reads the whole log, computes every hash again from the entries, and compares it with what is stored and with every
-signed head, under the log keys that have followed from genesis. It needs no token and writes nothing; writd may be serving meanwhile.`,
+signed head, under the log keys that have followed from genesis. Then it computes every row that a decision reads again from the
+entries: what is consumed, revoked, enrolled and in force, and the counters. It needs no token and writes nothing; writd may be serving meanwhile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path)
@@ -47,7 +48,7 @@ signed head, under the log keys that have followed from genesis. It needs no tok
 			if err != nil {
 				return err
 			}
-			return output(cmd, map[string]uint64{"entries": size}, fmt.Sprintf("%d entries: every hash, node and signed head is as it must be", size))
+			return output(cmd, map[string]uint64{"entries": size}, fmt.Sprintf("%d entries: every hash, node, signed head and row is as it must be", size))
 		},
 	}
 }

@@ -114,7 +114,10 @@ func (c *config) check(ctx context.Context) (size uint64, err error) {
 			return 0, err
 		}
 		if now.Head() == ring.Head() { // or else a key was changed meanwhile
-			return size, issuer.CheckKeys(ctx, view, size, ring)
+			if err := issuer.CheckKeys(ctx, view, size, ring); err != nil {
+				return 0, err
+			}
+			return issuer.CheckRows(ctx, view.Reader, view.View)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,4 +145,20 @@ func TestP20_R19_BackupAndRestoreDrill(t *testing.T) {
 	}
 	l.stop()
 	l.must("fsck")
+
+	// Whoever can write to the database has the host count as not revoked (T16). No hash says so, but the entries do.
+	db := must(sql.Open("sqlite", l.path("log.db")))(t)
+	must(db.Exec("DELETE FROM state WHERE bucket = 'revoked'"))(t)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, out := l.status("fsck"); status == 0 || !strings.Contains(out, "906") {
+		t.Errorf("got %d of a log that has lost a revocation: %s", status, out)
+	}
+	l.serve()
+	for t.Context().Err() == nil { // until it is found, which it is as soon as the rows are recomputed
+		if _, err := again.ask(t.Context()); denial.Is(err, denial.AuditUnavailable) {
+			break
+		}
+	}
 }

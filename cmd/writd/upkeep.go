@@ -50,7 +50,7 @@ func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher,
 	return witness.New(ctx, o)
 }
 
-// upkeep publishes checkpoints, watches health, scrubs the log, deletes old payloads and raises the counter in the TPM until ctx ends, and returns then.
+// upkeep publishes checkpoints, watches health, scrubs the log and recomputes its rows, deletes old payloads and raises the counter in the TPM until ctx ends, and returns then.
 func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
 	every := scrubEvery
 	if c.ScrubHours > 0 {
@@ -65,13 +65,16 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 	var wg sync.WaitGroup
 	wg.Go(func() { alarm(ctx, look.C, s.healthy, log) })
 	wg.Go(func() {
+		s.recompute(ctx, log) // the rows may have been edited while nobody served
 		s.log.ScrubOn(ctx, scrub.C, func(err error) {
 			if err != nil {
 				log.Error("the log is not as it must be", "error", err)
 				return
 			}
 			log.Info("log scrubbed", "entries", s.log.Head().Size)
-			c.purge(ctx, s, log)
+			if s.recompute(ctx, log) {
+				c.purge(ctx, s, log)
+			}
 		})
 	})
 	for ctx.Err() == nil {
@@ -86,6 +89,20 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 		}
 	}
 	wg.Wait()
+}
+
+// recompute compares the rows that decisions depend on with the entries. It reports whether they are as they must be.
+func (s *service) recompute(ctx context.Context, log *slog.Logger) bool {
+	err := s.issuer.Recompute(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil:
+		log.Error("the rows of the log are not what its entries say", "error", err)
+		return false
+	}
+	log.Info("rows recomputed from the entries", "entries", s.log.Head().Size)
+	return true
 }
 
 // purge deletes the payloads that have come of age.
