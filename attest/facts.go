@@ -89,6 +89,9 @@ func (f *Facts) Claims() Claims {
 	return c
 }
 
+// Clock returns what the TPM's clock showed.
+func (f *Facts) Clock() Clock { return f.claims.Clock }
+
 // CNF returns the certified confirmation key, its TPM Name and its authPolicy.
 func (f *Facts) CNF() (key statement.Key, name, authPolicy []byte) {
 	return f.cnf.key, bytes.Clone(f.cnf.name), bytes.Clone(f.cnf.authPolicy)

@@ -241,7 +241,7 @@ func (m *minting) attestationEntry(leaf []byte) (tlog.Entry, error) {
 	if entry.Names, err = trails(&entry); err != nil {
 		return entry, err
 	}
-	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))
+	return entry, m.clock.raise(&entry, m.reading(m.facts.Clock()))
 }
 
 // consumeGlass checks a start by break-glass beyond what every start must pass: it is on the host that was authorized (701),

@@ -432,12 +432,13 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 			{Set: onceRequest, Key: requestKey(r.Initiator, r.ID), Reason: denial.RequestReplayed},
 			{Set: onceStatus, Key: indexKey(m.index), Reason: denial.Internal},
 		},
-		Guards: m.guards,
-		Puts:   []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
-		Names:  artifactTrails(&c),
-		Blobs:  [][]byte{m.evidence, m.verified.Leaf(), m.input},
+		Guards:  m.guards,
+		Puts:    []tlog.Put{permit, {Bucket: bucketPermitOf, Key: c.ID, Value: indexKey(m.index)}},
+		Names:   artifactTrails(&c),
+		Blobs:   [][]byte{m.evidence, m.verified.Leaf(), m.input},
+		Digests: []statement.Digest{m.decoded.Digest(), m.verified.Digest(), statement.Digest(c.Policy.Input.Value)},
 	}
-	return entry, m.clock.raise(&entry, m.reading(m.facts.Claims().Clock))
+	return entry, m.clock.raise(&entry, m.reading(m.facts.Clock()))
 }
 
 // reading returns what the evidence says of the TPM whose clock it shows.

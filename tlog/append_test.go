@@ -122,6 +122,24 @@ func TestAppendIsAllOrNothing(t *testing.T) {
 	s.check()
 }
 
+// Digests that a caller has are not computed again. There must be one for each blob, and Scrub finds one that is another's.
+func TestDigestsOfBlobsMayBeGiven(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	one, two := []byte("one"), []byte("two")
+	s.append(Entry{Leaf: []byte("a"), Blobs: [][]byte{one, two}, Digests: []statement.Digest{statement.DigestOf(one), statement.DigestOf(two)}})
+	if !s.has("one") || !s.has("two") {
+		t.Error("a blob is not found")
+	}
+	s.append(leaf("b"))
+	s.check()
+	if _, err := s.log.Append(t.Context(), Entry{Leaf: []byte("c"), Blobs: [][]byte{one, two}, Digests: []statement.Digest{statement.DigestOf(one)}}); err == nil {
+		t.Error("a digest may be missing")
+	}
+	s.append(Entry{Leaf: []byte("d"), Blobs: [][]byte{one}, Digests: []statement.Digest{statement.DigestOf(two)}})
+	wantReason(t, s.log.Scrub(t.Context()), denial.StoreFault)
+}
+
 // untouched checks that nothing of the entry in TestAppendIsAllOrNothing is there.
 func (s *site) untouched(row string) {
 	s.t.Helper()

@@ -10,17 +10,18 @@ import (
 
 // Entry is one leaf and what follows from it, all in one transaction.
 type Entry struct {
-	Leaf   []byte           // the statement with an empty unprotected map, at most statement.MaxStatement bytes
-	Guards []Guard          // checked first
-	Once   []Once           // then consumed
-	Puts   []Put            // then written, in order
-	Bumps  []string         // counters that are raised by one
-	Blobs  [][]byte         // stored by SHA-256, with the entry
-	Keeps  [][]byte         // stored by SHA-256, and never deleted; one that is there already is kept
-	Names  []Name           // what the entry is found by, beside its digest
-	Signer statement.Signer // log key from now on: it signs the head over this entry, and those after it. Nil: as before
-	After  uint64           // refused with 905 if it would be logged before that time, in seconds since 1970 UTC
-	Purge  uint64           // blobs that only entries before this index brought are deleted; 0: none
+	Leaf    []byte             // the statement with an empty unprotected map, at most statement.MaxStatement bytes
+	Guards  []Guard            // checked first
+	Once    []Once             // then consumed
+	Puts    []Put              // then written, in order
+	Bumps   []string           // counters that are raised by one
+	Blobs   [][]byte           // stored by SHA-256, with the entry
+	Digests []statement.Digest // of Blobs, where the caller has them; nil: they are computed
+	Keeps   [][]byte           // stored by SHA-256, and never deleted; one that is there already is kept
+	Names   []Name             // what the entry is found by, beside its digest
+	Signer  statement.Signer   // log key from now on: it signs the head over this entry, and those after it. Nil: as before
+	After   uint64             // refused with 905 if it would be logged before that time, in seconds since 1970 UTC
+	Purge   uint64             // blobs that only entries before this index brought are deleted; 0: none
 }
 
 // Name is what any number of entries are found by: the beginning of a SHA-256, so that names are spread evenly. Blobs are
@@ -71,8 +72,8 @@ func checkEntries(entries []Entry) error {
 		if len(e.Leaf) == 0 {
 			return fmt.Errorf("appending: an entry without leaf")
 		}
-		if len(e.Blobs) > maxBlobs {
-			return fmt.Errorf("appending: an entry with more than %d blobs", maxBlobs)
+		if len(e.Blobs) > maxBlobs || e.Digests != nil && len(e.Digests) != len(e.Blobs) {
+			return fmt.Errorf("appending: an entry with more than %d blobs, or another number of digests", maxBlobs)
 		}
 		if len(e.Leaf) > statement.MaxStatement {
 			return denial.New(denial.StructureLimit, "a log entry has at most %d bytes", statement.MaxStatement)

@@ -41,13 +41,17 @@ type sums struct {
 }
 
 func sumsOf(e *Entry) sums {
-	s := sums{leaf: receipt.LeafHash(e.Leaf), digest: statement.DigestOf(e.Leaf), blobs: make([]statement.Digest, len(e.Blobs)),
+	s := sums{leaf: receipt.LeafHash(e.Leaf), digest: statement.DigestOf(e.Leaf), blobs: e.Digests,
 		names: make([]byte, 0, nameSize*(len(e.Names)+len(e.Blobs)))}
 	for _, n := range e.Names {
 		s.names = append(s.names, n[:]...)
 	}
-	for i, b := range e.Blobs {
-		s.blobs[i] = statement.DigestOf(b)
+	if s.blobs == nil {
+		for _, b := range e.Blobs {
+			s.blobs = append(s.blobs, statement.DigestOf(b))
+		}
+	}
+	for i := range s.blobs {
 		s.names = append(s.names, s.blobs[i][:nameSize]...)
 	}
 	return s
