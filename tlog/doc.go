@@ -28,6 +28,6 @@
 // receipt finding out.
 //
 // RFC 6962 gives the tree; its nodes are stored as they become complete, so opening reads none of the entries and a
-// proof reads a few dozen rows. Entries are found by digest in sorted runs (see run), each in the block of a run where
-// it would stand.
+// proof reads a few dozen rows. Entries are found by digest, and by the names that they have, in sorted runs (see run),
+// each in the block of a run where it would stand. What an entry brings is stored with it, and found by its digest as a name.
 package tlog

@@ -56,8 +56,8 @@ type level struct {
 }
 
 const issuanceText = `
-Issuance, end to end: a host on its TLS 1.3 connection over loopback asks for a challenge, signs quote and certification
-in software, and gets an artifact with its receipt; durable SQLite log, keys on %s. Times are the host's. The
+Issuance, end to end: a host on its TLS 1.3 connection over loopback has a challenge, signs quote and certification
+in software, and gets an artifact with its receipt and the next challenge; durable SQLite log, keys on %s. Times are the host's. The
 issuer and its signer process have one core, the hosts have the others. Beside it, in turn and on the issuer's core, by as
 many callers:
   bare   one quote signature verified, one signature of the token and its check, one durable commit shared by those who wait
