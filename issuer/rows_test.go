@@ -208,3 +208,23 @@ func TestT16_NoRowIsForgotten(t *testing.T) {
 		t.Errorf("found %d buckets and sets", found)
 	}
 }
+
+// BenchmarkRecompute computes the rows of a log of ROWS artifacts again.
+func BenchmarkRecompute(b *testing.B) {
+	n := 200
+	if text := os.Getenv("ROWS"); text != "" {
+		n = issuertest.Must(strconv.Atoi(text))(b)
+	}
+	w := issuertest.New(b)
+	w.Rate = 1e9
+	w.Restart()
+	for range n {
+		w.Permit()
+	}
+	for b.Loop() {
+		if _, err := issuer.CheckRows(w.Ctx, w.Tree.Reader, w.Tree.View); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/artifact")
+}
