@@ -16,7 +16,7 @@ const gateSkew = 360
 
 // gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
 // complete, of a kind that gates write, by that gate and by the key of its host's enrolment in force (910); it continues
-// the chain of that key's records (508). Then a start: its host was not revoked (803), and this use is left (504); then
+// the chain of that key's records (508). Then a start: its host was not revoked or held (803), and this use is left (504); then
 // all of under; an end: it ends a start (508). A gate's denial is its own word about what it was shown: unchecked.
 func (v *verifier) gate(e *entry, f *Finding) error {
 	id, _ := e.env.KeyID()
@@ -91,6 +91,9 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 	if v.world.revoked[revocation{record.CauseHost, g.host}] {
 		return denial.New(denial.HostRevoked, "the gate's host had been revoked")
 	}
+	if err := v.world.notHeld(g.host); err != nil {
+		return err
+	}
 	v.begin(e, r)
 	if v.world.uses.add(keyOf(string(r.CTI), numbered(r.Execution.Use)...)) {
 		return denial.New(denial.ArtifactReplayed, "an earlier start has the same use of the artifact")
@@ -114,7 +117,8 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 
 // under checks a start against its artifact, in this order: it is this artifact, for this gate and execution (411); the
 // record names its host, initiator and policies (325); it had not expired, by the gate's clock or the log's (201); it has
-// this use (505) and allows this code (616) with these arguments (404); the log was not restored since, and it was not revoked (801 to 805).
+// this use (505) and allows this code (616) with these arguments (404); the log was not restored since, and it was not revoked,
+// nor its host held (801 to 805).
 func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
 	c, n := p.claims, r.Execution.Use
 	switch {

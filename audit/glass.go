@@ -30,7 +30,7 @@ type glass struct {
 
 // breakGlass checks a break-glass authorization as the issuer must have (see its glassEffect), in this order: the payload and
 // its scope; somebody was left to review it (410); it was logged while it was valid (410); its host was enrolled (106) with
-// that gate (411), its initiator was enrolled (106); neither, nor the policy, was revoked (803 to 805); the policy that it
+// that gate (411), its initiator was enrolled (106); neither, nor the policy, was revoked (803 to 805), and the host not held (803); the policy that it
 // names was in force (401), had not expired (206) and declares all of it (410, 102); no review of an earlier one was overdue
 // (410); its id is new (504).
 func (v *verifier) breakGlass(act *record.Act, e *entry) error {
@@ -84,6 +84,9 @@ func (w *world) declared(g *glass) error {
 	}
 	for _, c := range w.causes(g.Host, g.Initiator, g.Policy.Hash) {
 		return denial.New(record.Cause(c).Reason(), "the %s had been revoked", record.Cause(c))
+	}
+	if err := w.notHeld(g.Host); err != nil {
+		return err
 	}
 	doc := w.force[record.Authorization]
 	if doc == nil || doc.Hash() != firmwarepolicy.Hash(sum(g.Policy.Hash)) || doc.ID() != g.Policy.ID || doc.Version() != g.Policy.Version {
@@ -169,7 +172,7 @@ func (v *verifier) attestation(e *entry, r *record.Record, f *Finding) error {
 // underGlass checks a start by break-glass, in this order: the record says so, and the log had the authorization (311, 305);
 // it is this one, for this gate and execution (411) on this host (701); the record names its initiator and policy (325); it
 // had not expired (410) and is used once (505); it allows this code (616) with these arguments (404); the host had attested
-// for it, or exactly the persons named have waived that (102); it was not revoked (801 to 805).
+// for it, or exactly the persons named have waived that (102); it was not revoked (801 to 805), nor the host held (803).
 func (v *verifier) underGlass(e *entry, r *record.Record, at *gate, g *glass, f *Finding) error {
 	switch {
 	case r.Glass == nil:
@@ -203,7 +206,7 @@ func (v *verifier) underGlass(e *entry, r *record.Record, at *gate, g *glass, f 
 	for _, c := range v.world.causes(g.Host, g.Initiator, g.Policy.Hash) {
 		return denial.New(record.Cause(c).Reason(), "the %s had been revoked", record.Cause(c))
 	}
-	return nil
+	return v.world.notHeld(g.Host)
 }
 
 // hostKnown checks what a start by break-glass says of the host.

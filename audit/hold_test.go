@@ -8,7 +8,9 @@ import (
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -55,4 +57,49 @@ func TestK21_ForgottenHoldIsRefuted(t *testing.T) {
 	}
 	leaf := must(artifact.Sign(s.Ctx, s.Keys[record.PurposeArtifact], d.Claims()))(t)
 	s.wantForged(t, must(s.Tree.Append(s.Ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{must(in.Encode())(t)}}))(t)[0].Index, denial.BootRollback)
+}
+
+// So is one that lets a held host start something, or be let by a quorum.
+func TestK21_StartsOfAHeldHostAreRefuted(t *testing.T) {
+	for name, leaves := range map[string]func(*stage) func() [][]byte{
+		"artifact": func(s *stage) func() [][]byte {
+			m, _ := s.permit()
+			return func() [][]byte {
+				return [][]byte{s.Report(s.Host, m, record.EventStart, func(r *record.Record) {
+					c := must(s.claims(m))(s)
+					r.Initiator, r.Policy = c.Initiator.Principal, &record.PolicyRef{ID: c.Policy.ID, Hash: c.Policy.Hash.Value}
+				})}
+			}
+		},
+		"break-glass": func(s *stage) func() [][]byte {
+			s.docs[record.Authorization] = s.DeclareGlass(false)
+			g := s.PublishGlass(s.DraftGlass(s.docs[record.Authorization]), alice, bob)
+			s.tick()
+			s.AttestGlass(g)
+			return func() [][]byte { return [][]byte{s.ReportGlass(s.Host, g, record.EventStart, nil)} }
+		},
+		"break-glass anew": func(s *stage) func() [][]byte {
+			s.docs[record.Authorization] = s.DeclareGlass(false)
+			return func() [][]byte {
+				return s.Sign(statement.BreakGlass, s.DraftGlass(s.docs[record.Authorization]), alice, bob)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			copied := *s.Host.TPM
+			s.Host.TPM.Clock.ResetCount++
+			s.permit()
+			late := leaves(s)
+			s.Advance(10 * time.Second)
+			s.refuse(denial.BootRollback, asking{tpm: &copied})
+			s.wantForged(t, s.append(late()...), denial.HostRevoked)
+		})
+	}
+}
+
+// claims reads an artifact that the issuer has just made.
+func (s *stage) claims(m *issuer.Minted) (artifact.Claims, error) {
+	c, _, err := artifact.Inspect(m.Artifact)
+	return c, err
 }

@@ -115,13 +115,21 @@ func (w *world) causes(host, initiator string, policies ...[]byte) (all []uint64
 	return all
 }
 
-// permitRevoked refuses an artifact that, or whose host, initiator or policy, is revoked.
+// permitRevoked refuses an artifact that, or whose host, initiator or policy, is revoked, or whose host is held.
 func (w *world) permitRevoked(c *artifact.Claims) error {
 	if w.revoked[revocation{record.CauseArtifact, hex.EncodeToString(c.ID)}] {
 		return denial.New(denial.ArtifactRevoked, "the artifact had been revoked")
 	}
 	for _, cause := range w.causes(c.Subject, c.Initiator.Principal, c.Policy.Appraisal.Hash.Value, c.Policy.Hash.Value) {
 		return denial.New(record.Cause(cause).Reason(), "the %s had been revoked", record.Cause(cause))
+	}
+	return w.notHeld(c.Subject)
+}
+
+// notHeld refuses a host that was held (803).
+func (w *world) notHeld(host string) error {
+	if w.held[host] {
+		return denial.New(denial.HostRevoked, "the host was held, and authorities had not approved it anew")
 	}
 	return nil
 }

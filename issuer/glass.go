@@ -18,7 +18,7 @@ import (
 // glassEffect publishes a break-glass authorization, without which no gate takes it. It checks, in this order: the payload
 // and its scope (see record.ReadBreakGlass and artifact.Scope.Check); somebody of the quorum is left to review it (410); it is
 // of now (410); the host is enrolled (106) with that gate (411), the initiator is enrolled (106); neither, nor the policy, is
-// revoked (803 to 805); the policy that it names is in force (401) and has not expired (206), and declares all of it (410,
+// revoked (803 to 805), and the host not held (803); the policy that it names is in force (401) and has not expired (206), and declares all of it (410,
 // 102); every earlier authorization has its review, or time for it (410); its id is new (504).
 func (i *Issuer) glassEffect(ctx context.Context, act *record.Act) (entry tlog.Entry, err error) {
 	g, err := record.ReadBreakGlass(act)
@@ -91,6 +91,9 @@ func (i *Issuer) declared(ctx context.Context, g *record.BreakGlass, scope artif
 		if err := i.notRevoked(ctx, target.cause, target.id); err != nil {
 			return err
 		}
+	}
+	if err := i.notHeld(ctx, g.Host); err != nil {
+		return err
 	}
 	force, err := i.policies.current(ctx, i.log)
 	if err != nil {

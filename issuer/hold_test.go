@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/issuertest"
 )
 
@@ -169,5 +171,70 @@ func TestK21_OneTPMIsNeverHeld(t *testing.T) {
 	}
 	if held(w, w.Host.URI) || permits < 20 || refused < 5 {
 		t.Errorf("%d permits, %d refusals, held %v", permits, refused, held(w, w.Host.URI))
+	}
+}
+
+// holdHost has the host of the world held: a TPM that is behind answers a later challenge.
+func holdHost(w *issuertest.World) {
+	w.Helper()
+	clone := later(w.Host, 0, "")
+	clone.TPM.Clock.ResetCount--
+	w.Advance(10 * time.Second)
+	if _, err := w.Ask(issuertest.Spoil{Host: clone}); !denial.Is(err, denial.BootRollback) || !held(w, w.Host.URI) {
+		w.Fatalf("got %v: not held", err)
+	}
+}
+
+// A gate may have read the status list before the host was held, and for break-glass it reads none: the issuer takes no start
+// from or for a held host, while ends and denials are still told.
+func TestK21_AHeldHostStartsNothing(t *testing.T) {
+	t.Run("artifact", func(t *testing.T) {
+		w := issuertest.New(t)
+		w.Host = later(w.Host, 2, "")
+		m := w.Permit()
+		issuertest.Must(start(w, m, nil))(t)
+		holdHost(w)
+		_, err := start(w, m, use(2))
+		if ref := w.Refusal(err, denial.HostRevoked); !ref.Logged {
+			t.Error("not logged")
+		}
+		for _, leaf := range [][]byte{
+			w.Report(w.Host, m, record.EventEnd, func(r *record.Record) { r.Execution.Start = w.Host.Chain.Previous }),
+		} {
+			issuertest.Must(w.Issuer.Take(w.Ctx, leaf))(t)
+			w.Host.Follow(leaf)
+		}
+	})
+	t.Run("at a gate that is held itself", func(t *testing.T) {
+		w := issuertest.New(t)
+		other := w.EnrolHost(issuertest.OtherURI, issuertest.Gate)
+		m := issuertest.Must(w.Ask(issuertest.Spoil{Host: other}))(t)
+		w.Host = later(w.Host, 2, "")
+		w.Permit()
+		holdHost(w)
+		_, err := start(w, m, func(r *record.Record) { r.Workload = other.URI })
+		w.Refusal(err, denial.HostRevoked)
+	})
+	for _, waive := range []bool{true, false} {
+		t.Run(fmt.Sprintf("break-glass, waived %v", waive), func(t *testing.T) {
+			w := issuertest.New(t)
+			w.Host = later(w.Host, 2, "")
+			w.Permit()
+			doc := w.DeclareGlass(waive)
+			draft := w.DraftGlass(doc)
+			if waive {
+				draft.Waived = []string{issuertest.Alice, issuertest.Bob}
+			}
+			g := w.PublishGlass(draft, issuertest.Alice, issuertest.Bob)
+			if !waive {
+				w.AttestGlass(g)
+			}
+			holdHost(w)
+			_, err := w.Issuer.Take(w.Ctx, w.ReportGlass(w.Host, g, record.EventStart, nil))
+			w.Refusal(err, denial.HostRevoked)
+			draft.ID = issuertest.Random(16)
+			_, err = w.Issuer.Apply(w.Ctx, statement.BreakGlass, w.Sign(statement.BreakGlass, draft, issuertest.Alice, issuertest.Bob))
+			w.Refusal(err, denial.HostRevoked)
+		})
 	}
 }

@@ -17,8 +17,8 @@ const RecordSkew = 300
 // Take appends a gate's record. It checks, in this order: the statement decodes (3xx) and verifies with the key of an
 // enrolled gate (305, 301, 311); the very record that ended the gate's chain is answered again; the record is complete
 // (104, 312, 911), of a kind that gates write and by that gate (910), whose host is enrolled with it (910); a start is of now (205); the host is not revoked
-// (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
-// this gate (411), not revoked (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
+// (803), nor held if it is a start (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
+// this gate (411), not revoked and its host not held (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
 // (504). One by break-glass says so (311), and passes consumeGlass. It returns the transparent statement.
 func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 	v, gate, err := i.verifyGate(ctx, raw)
@@ -43,13 +43,18 @@ func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 	if err == nil {
 		return statement.Attach(entry.Leaf, done[0].Receipt)
 	}
-	return nil, i.refuseRecord(ctx, rec, gate, denial.Of(err).At(denial.StageStartRecord))
+	return nil, i.refuseRecord(ctx, v, rec, gate, denial.Of(err).At(denial.StageStartRecord))
 }
 
-// refuseRecord logs the refusal of a gate's record. Records are public after a while, and whoever sends an old one again
-// is a stranger who could fill the log: that is counted.
-func (i *Issuer) refuseRecord(ctx context.Context, rec *record.Record, gate gateState, d *denial.Denial) error {
+// refuseRecord logs the refusal of a gate's record. Records of the log may be public, and whoever sends one again, or one that was
+// refused long ago, is a stranger who could fill the log: that is counted.
+func (i *Issuer) refuseRecord(ctx context.Context, v *statement.Verified, rec *record.Record, gate gateState, d *denial.Denial) error {
 	about := &record.Record{Workload: gate.Host}
+	for _, digest := range v.Digests() {
+		if _, logged, err := i.log.Find(ctx, digest); err != nil || logged {
+			return i.refuseCounted(d, true)
+		}
+	}
 	if rec != nil {
 		if rec.Time+RecordSkew < uint64(i.now().Unix()) {
 			return i.refuseCounted(d, true)
@@ -121,6 +126,11 @@ func (i *Issuer) gateEntry(ctx context.Context, v *statement.Verified, gate gate
 	}
 	if err := i.notRevoked(ctx, record.CauseHost, gate.Host); err != nil {
 		return tlog.Entry{}, rec, err
+	}
+	if rec.Event == record.EventStart { // what a held host has run, and refused, it still tells
+		if err := i.notHeld(ctx, gate.Host); err != nil {
+			return tlog.Entry{}, rec, err
+		}
 	}
 	entry, err := chain(v, rec, gate)
 	if err != nil {
@@ -228,12 +238,15 @@ func (i *Issuer) permitOf(ctx context.Context, cti []byte) (permitState, error) 
 	return p, err
 }
 
-// permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is.
+// permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is, or whose host is held.
 func (i *Issuer) permitRevoked(ctx context.Context, p permitState) error {
 	if err := i.notRevoked(ctx, record.CauseArtifact, hex.EncodeToString(p.CTI)); err != nil {
 		return err
 	}
 	if err := i.notRevoked(ctx, record.CauseHost, p.Host); err != nil {
+		return err
+	}
+	if err := i.notHeld(ctx, p.Host); err != nil {
 		return err
 	}
 	for _, id := range p.Policies {
@@ -248,6 +261,15 @@ func (i *Issuer) notRevoked(ctx context.Context, c record.Cause, target string) 
 	_, revoked, err := i.log.Value(ctx, bucketRevoked, revokedKey(c, target))
 	if err == nil && revoked {
 		err = denial.New(c.Reason(), "the %s is revoked", c)
+	}
+	return err
+}
+
+// notHeld refuses a host that is held, as its status lists do.
+func (i *Issuer) notHeld(ctx context.Context, host string) error {
+	_, held, err := i.log.Value(ctx, bucketHeld, []byte(host))
+	if err == nil && held {
+		err = denial.New(denial.HostRevoked, "the host is held, because its TPM was there twice or was put back: authorities must approve it anew")
 	}
 	return err
 }

@@ -2,8 +2,10 @@ package issuer_test
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"testing"
 	"time"
 
@@ -405,4 +407,32 @@ func TestStatusIndicesGoOnAfterARestart(t *testing.T) {
 	if !seen[artifact.StatusRef{Index: 0, URI: w.Issuer.StatusURI(0)}] {
 		t.Error("the first artifact does not have the first index")
 	}
+}
+
+// Entries may be public: whoever sends a record of a gate again is a stranger who could fill the log with its refusal, also
+// at once, and also with the other of the two signatures that ECDSA lets anybody make of one.
+func TestX13_RecordsOfTheLogAreNotRefusedInIt(t *testing.T) {
+	w := issuertest.New(t)
+	m := w.Permit()
+	first := w.Report(w.Host, m, record.EventStart, nil)
+	issuertest.Must(w.Issuer.Take(w.Ctx, first))(t)
+	w.Host.Follow(first)
+	last := w.Report(w.Host, m, record.EventEnd, func(r *record.Record) { r.Execution.Start = w.Host.Chain.Previous })
+	issuertest.Must(w.Issuer.Take(w.Ctx, last))(t)
+	w.Host.Follow(last)
+	size := w.Size()
+	for name, leaf := range map[string][]byte{"one before the last": first, "its twin": twin(first), "the last one's twin": twin(last)} {
+		_, err := w.Issuer.Take(w.Ctx, leaf)
+		if ref := w.Refusal(err, denial.StateRollback); ref.Logged || w.Size() != size {
+			t.Errorf("%s fills the log", name)
+		}
+	}
+}
+
+// twin returns a statement signed by ES256 with the other s, which verifies as well.
+func twin(leaf []byte) []byte {
+	out := bytes.Clone(leaf)
+	s := out[len(out)-32:]
+	new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(s)).FillBytes(s)
+	return out
 }

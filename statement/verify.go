@@ -1,6 +1,8 @@
 package statement
 
 import (
+	"crypto/ecdsa"
+	"math/big"
 	"slices"
 
 	"github.com/governed-execution/writ/denial"
@@ -115,6 +117,19 @@ func (v *Verified) Leaf() []byte { return v.env.Leaf() }
 
 // Digest returns SHA-256 of the leaf.
 func (v *Verified) Digest() Digest { return v.env.Digest() }
+
+// Digests returns what the log can know the statement by: its digest and, since of an ECDSA signature (r, s) anybody can make
+// (r, n-s), which verifies too, the digest with that one.
+func (v *Verified) Digests() []Digest {
+	all := []Digest{v.Digest()}
+	if p, ok := v.key.pub.(*ecdsa.PublicKey); ok {
+		leaf := v.Leaf() // the signature is the end of it
+		s := leaf[len(leaf)-len(v.env.signature)/2:]
+		new(big.Int).Sub(p.Params().N, new(big.Int).SetBytes(s)).FillBytes(s)
+		all = append(all, DigestOf(leaf))
+	}
+	return all
+}
 
 // Receipts returns the receipts beside the statement. They are not covered by the signature.
 func (v *Verified) Receipts() ([][]byte, error) { return v.env.Receipts() }
