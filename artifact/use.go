@@ -96,13 +96,32 @@ func IsLoader(base string) bool {
 	return strings.HasPrefix(base, "ld-") && strings.Contains(base, ".so")
 }
 
-// IsInterpreter reports whether a file name is that of a well-known interpreter, version suffixes aside (X07).
+// IsInterpreter reports whether a file name is that of a well-known interpreter or launcher, versions aside (X07).
 func IsInterpreter(base string) bool {
-	name := strings.TrimRight(base, "0123456789.-")
-	return slices.Contains([]string{"ash", "awk", "bash", "bun", "busybox", "csh", "dash", "deno", "env", "fish", "gawk",
-		"guile", "java", "julia", "ksh", "lua", "luajit", "mawk", "node", "nodejs", "perl", "php", "pwsh", "pypy", "python",
-		"Rscript", "ruby", "sh", "tcsh", "tclsh", "wish", "xargs", "zsh"}, name)
+	return slices.Contains(interpreters, plainName(base)) || IsLauncher(base)
 }
+
+// IsLauncher reports whether a file name is that of a program whose one purpose is to run the program that its arguments name,
+// such as env.
+func IsLauncher(base string) bool { return slices.Contains(launchers, plainName(base)) }
+
+// plainName returns a file name without version and what follows it, and without the mark of a static or debug build.
+func plainName(name string) string {
+	if i := strings.IndexAny(name, "0123456789"); i >= 0 {
+		name = name[:i]
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimRight(name, ".-"), "-static"), "-dbg")
+}
+
+// interpreters run the code of files that they are given.
+var interpreters = []string{"ash", "awk", "bash", "bun", "busybox", "csh", "dash", "deno", "dotnet", "elixir", "escript", "expect", "fish",
+	"gawk", "groovy", "guile", "java", "julia", "ksh", "lksh", "lua", "luajit", "mawk", "mksh", "mono", "node", "nodejs", "ocaml", "perl",
+	"php", "pwsh", "pypy", "python", "racket", "rbash", "Rscript", "ruby", "sbcl", "sh", "tcsh", "tclsh", "toybox", "wish", "yash", "zsh"}
+
+// launchers run whatever program they are given, which nobody has checked.
+var launchers = []string{"bwrap", "chroot", "chrt", "doas", "dumb-init", "env", "fakeroot", "flock", "gdb", "ionice", "ltrace", "nice",
+	"nohup", "nsenter", "proot", "qemu-aarch", "qemu-x", "runuser", "setarch", "setpriv", "setsid", "start-stop-daemon",
+	"stdbuf", "strace", "su", "sudo", "systemd-run", "taskset", "timeout", "tini", "unshare", "xargs"}
 
 func isVariable(name string) bool {
 	if name == "" || len(name) > 128 || name[0] >= '0' && name[0] <= '9' {

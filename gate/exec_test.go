@@ -255,7 +255,9 @@ func TestX07_InterpreterToldToRunOtherCode(t *testing.T) {
 	}
 	// Pinned arguments are not enough: the file that they name would be read after the checks.
 	args := []string{"exit", "5"}
-	r.refuses(r.commandFor(permit{scope: artifact.Scope{file(t, python, args, nil)}}, python, args...), denial.InterpreterUngoverned)
+	for _, program := range []string{python, r.program("timeout", childProgram(t))} {
+		r.refuses(r.commandFor(permit{scope: artifact.Scope{file(t, program, args, nil)}}, program, args...), denial.InterpreterUngoverned)
+	}
 }
 
 func TestX08_LoaderIsNeverATarget(t *testing.T) {

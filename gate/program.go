@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 )
@@ -118,7 +119,7 @@ func (p *program) native() error {
 const maxShebang = 256
 
 // shebang returns the interpreter that a script's first line names and the one argument that it may give it (execve(2)).
-// A line that is too long, or that leaves the choice of the interpreter to env, is 619 (X10).
+// A line that is too long, or that leaves the choice of the interpreter to env or the like, is 619 (X10).
 func (p *program) shebang() (interpreter, option string, ok bool, err error) {
 	head := make([]byte, maxShebang)
 	n, err := io.ReadFull(p.reader(), head)
@@ -137,8 +138,9 @@ func (p *program) shebang() (interpreter, option string, ok bool, err error) {
 	if i := strings.IndexAny(line, " \t"); i >= 0 {
 		line, option = line[:i], strings.Trim(line[i:], " \t")
 	}
-	if filepath.Base(line) == "env" {
-		return "", "", false, denial.New(denial.InterpreterUngoverned, "the script leaves the choice of its interpreter to env")
+	first, _, _ := strings.Cut(option, " ")
+	if artifact.IsLauncher(filepath.Base(line)) || artifact.IsLauncher(filepath.Base(first)) { // the second as busybox env
+		return "", "", false, denial.New(denial.InterpreterUngoverned, "the script leaves the choice of its interpreter to a program that nobody has checked for that")
 	}
 	return line, option, true, nil
 }

@@ -47,12 +47,12 @@ func TestX10_ScriptsThatAreRefused(t *testing.T) {
 	good := "#!" + r.child + " interpret\n"
 	script := r.script(good)
 	inner := r.program("inner", []byte(good))
-	env := r.program("env", childProgram(t))
+	env, setsid := r.program("env", childProgram(t)), r.program("setsid", childProgram(t))
 	of := func(paths ...string) permit {
 		var scope artifact.Scope
 		for _, p := range paths {
 			var args []string
-			if p == env {
+			if p == env || p == setsid {
 				args = []string{"interpret", script}
 			}
 			scope = append(scope, file(t, p, args, nil))
@@ -72,6 +72,8 @@ func TestX10_ScriptsThatAreRefused(t *testing.T) {
 		}, "", denial.ScopeDenied},
 		{"nested script", "#!" + inner + "\n", func() permit { return of(script, inner, r.child) }, "", denial.InterpreterUngoverned},
 		{"env", "#!" + env + " interpret\n", func() permit { return of(script, env) }, "", denial.InterpreterUngoverned},
+		{"a program that runs another", "#!" + setsid + " interpret\n", func() permit { return of(script, setsid) }, "", denial.InterpreterUngoverned},
+		{"one that it is told to run", "#!" + r.child + " /usr/bin/env\n", func() permit { return of(script, r.child) }, "", denial.InterpreterUngoverned},
 		{"long line", "#!" + strings.Repeat(" ", 254) + r.child + "\n", func() permit { return of(script, r.child) }, "", denial.InterpreterUngoverned},
 		{"no interpreter", "#!\n", func() permit { return of(script) }, "", denial.ScopeDenied},
 		{"relative interpreter", "#!child\n", func() permit { return of(script, r.child) }, "", denial.ScopeDenied},
