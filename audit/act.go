@@ -121,6 +121,11 @@ func (w *world) enrolment(act *record.Act, e *record.Enrolment) error {
 		if _, ok := w.initiators[id]; ok {
 			return denial.New(denial.IdentityConflict, "the key is enrolled already")
 		}
+		for _, other := range w.initiators {
+			if other.id == e.ID && other.kind != e.Initiator.Kind {
+				return denial.New(denial.IdentityConflict, "the initiator is enrolled as another kind, %s", other.kind)
+			}
+		}
 		w.initiators[id] = initiator{e.ID, e.Initiator.Kind, e.Initiator.Key, act.Digest()}
 		return nil
 	}

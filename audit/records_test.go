@@ -239,6 +239,9 @@ func TestForgedActIsRefuted(t *testing.T) {
 		"an initiator's key again": {func(s *stage) record.Bundle {
 			return s.Sign(statement.Enrolment, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: s.Keys[robotURI].Key()}, mallory), alice, bob)
 		}, denial.IdentityConflict},
+		"another key of an initiator, as another kind": {func(s *stage) record.Bundle {
+			return s.Sign(statement.Enrolment, enrolment(s, nil, &record.Initiator{Kind: record.Human, Key: issuertest.NewKey(s).Key()}, robotURI), alice, bob)
+		}, denial.IdentityConflict},
 		"the host's EK for another host": {func(s *stage) record.Bundle {
 			ek := s.Host.TPM.EKDigest()
 			return s.Sign(statement.Enrolment, enrolment(s, &record.Host{EK: ek[:], Labels: map[string]string{}}, nil, hostURI+"2"), alice, bob)

@@ -283,7 +283,7 @@ func (i *Issuer) enrolmentEffect(ctx context.Context, act *record.Act) (tlog.Ent
 		return tlog.Entry{}, err
 	}
 	if e.Initiator != nil {
-		return i.initiatorEffect(act, &e)
+		return i.initiatorEffect(ctx, act, &e)
 	}
 	entry := tlog.Entry{Puts: []tlog.Put{{Bucket: bucketApproved, Key: e.Host.EK, Value: act.Payload()}}}
 	var old record.Enrolment
@@ -332,7 +332,16 @@ func (i *Issuer) release(ctx context.Context, entry *tlog.Entry, host string, ek
 	return nil
 }
 
-func (i *Issuer) initiatorEffect(act *record.Act, e *record.Enrolment) (tlog.Entry, error) {
+// initiatorEffect registers a key of an initiator. Another one may follow, but of the same kind (706): rules of policies, and
+// break-glass, ask what an initiator is, and there must be one answer.
+func (i *Issuer) initiatorEffect(ctx context.Context, act *record.Act, e *record.Enrolment) (tlog.Entry, error) {
+	kind, found, err := i.initiatorKind(ctx, e.ID)
+	switch {
+	case err != nil:
+		return tlog.Entry{}, err
+	case found && kind != e.Initiator.Kind:
+		return tlog.Entry{}, denial.New(denial.IdentityConflict, "the initiator is enrolled as another kind, %s", kind)
+	}
 	key := e.Initiator.Key.Thumbprint()
 	digest := act.Digest()
 	row, err := put(bucketInitiator, key[:], initiatorState{ID: e.ID, Kind: e.Initiator.Kind, Key: e.Initiator.Key, Enrolment: digest[:]})

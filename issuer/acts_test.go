@@ -123,6 +123,11 @@ var acts = []act{
 		e.ID = mallory
 		return w.Sign(statement.Enrolment, e, issuertest.Alice, issuertest.Bob)
 	}, denial.IdentityConflict, true},
+	{"another key of an initiator, as another kind", statement.Enrolment, func(w *issuertest.World) record.Bundle {
+		e := w.Initiator(issuertest.Robot)
+		e.Initiator = &record.Initiator{Kind: record.Human, Key: issuertest.NewKey(w).Key()}
+		return w.Sign(statement.Enrolment, e, issuertest.Alice, issuertest.Bob)
+	}, denial.IdentityConflict, true},
 	{"enrolment of nothing", statement.Enrolment, func(w *issuertest.World) record.Bundle {
 		e := w.Approval(w.Host)
 		e.Host = nil
