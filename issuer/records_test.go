@@ -245,15 +245,17 @@ func TestOldGateRecordsDoNotFillTheLog(t *testing.T) {
 	first := w.Report(w.Host, m, record.EventStart, nil)
 	issuertest.Must(w.Issuer.Take(w.Ctx, first))(t)
 	w.Host.Follow(first)
+	before := *w.Host
 	issuertest.Must(start(w, m, use(2)))(t)
-	_, err := w.Issuer.Take(w.Ctx, first) // a gate whose state was rolled back
+	refused := w.Report(&before, m, record.EventStart, use(2))
+	_, err := w.Issuer.Take(w.Ctx, refused) // a gate whose state was rolled back
 	if ref := w.Refusal(err, denial.StateRollback); !ref.Logged {
 		t.Error("a rollback that has just happened is not logged")
 	}
 	w.Advance((issuer.RecordSkew + 1) * time.Second)
 	size := w.Size()
-	for range 3 {
-		_, err := w.Issuer.Take(w.Ctx, first) // anybody who has read it
+	for _, leaf := range [][]byte{first, refused, first} {
+		_, err := w.Issuer.Take(w.Ctx, leaf) // anybody who has read it
 		w.Refusal(err, denial.EvidenceStale)
 	}
 	if w.Size() != size {
