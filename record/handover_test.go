@@ -79,6 +79,14 @@ func TestAuthoritiesHandOver(t *testing.T) {
 	if _, err := after.Apply(old, 300); !denial.Is(err, denial.KeyUnknown) {
 		t.Errorf("an act that others have verified: got %v", err)
 	}
+	// A key of somebody who has gone comes back for that person only: it names one person in the whole log (A16).
+	for person, want := range map[string]denial.Reason{"mailto:dave@example.org": denial.KeyAmbiguous, aliceURI: 0} {
+		again := k.handOver(carol)
+		again.People.Authorities = append(again.People.Authorities, Authority{person, k.people.alice.Key()})
+		if _, err := after.Apply(verified(t, after, k.signBy(again, k.people.bob, carol)), 300); want == 0 && err != nil || want != 0 && !denial.Is(err, want) {
+			t.Errorf("the key of alice for %s: got %v, want %v", person, err, want)
+		}
+	}
 	// A key that was an authority's is never the issuer's.
 	if _, err := after.Apply(verified(t, after, k.signBy(k.change(k.announce(PurposeArtifact, k.people.alice)), k.people.bob, carol)), 300); !denial.Is(err, denial.KeyAmbiguous) {
 		t.Errorf("a key of alice as one of the issuer: got %v", err)

@@ -164,8 +164,8 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	return next, next.settled()
 }
 
-// CheckPeople refuses authorities that a change could not put in place of those of the ring: see Authorities.Verify, and a key of
-// the issuer (306).
+// CheckPeople refuses authorities that a change could not put in place of those of the ring: see Authorities.Verify, a key of
+// the issuer, and one that was another person's (306).
 func (r *KeyRing) CheckPeople(p *People) error {
 	next := *r
 	return next.handOver(p)
@@ -181,8 +181,12 @@ func (r *KeyRing) handOver(p *People) (err error) {
 		if r.Find(a.Key.Thumbprint()) != nil {
 			return denial.New(denial.KeyAmbiguous, "an authority would have a key of the issuer")
 		}
-		if !slices.ContainsFunc(r.ever, func(e Authority) bool { return e.Key.Equal(a.Key) }) {
+		was := slices.IndexFunc(r.ever, func(e Authority) bool { return e.Key.Equal(a.Key) })
+		switch {
+		case was < 0:
 			r.ever = append(r.ever, a)
+		case r.ever[was].Person != a.Person:
+			return denial.New(denial.KeyAmbiguous, "a key would be another person's than it was")
 		}
 	}
 	return nil
