@@ -66,7 +66,7 @@ scale: build ## a log of SCALE entries (a million) pulled and verified in little
 rotation: deps ## ten thousand artifacts minted while every key of the issuer is replaced; some minutes
 	ROTATION_COUNT=$${ROTATION_COUNT:-10000} $(GO) test -count=1 -timeout 30m -v -run TestP18_KeysRotateUnderLoad ./cmd/writd
 
-screenshots: ## the pictures of docs/console.md and docs/report.md, from a real Chromium
+screenshots: ## the pictures of docs/console.md and docs/bundle.md, from a real Chromium
 	@test/deps/install chromium
 	@mkdir -p docs/images
 	SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run TestScreenshots ./console
