@@ -3,6 +3,7 @@ package tlog
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -14,6 +15,25 @@ import (
 type ReadOnly struct {
 	Reader
 	db *sql.DB
+}
+
+// Migrate brings the tables of a log that exists from an earlier version to this one, as Open does, for who has to read the log before
+// it can open it. A log of a later version is UNSUPPORTED_VERSION. No other process may have it open (906).
+func Migrate(path string) (err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("finding log: %w", err)
+	}
+	lock, err := takeLock(abs + ".lock")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	e, err := openEngine(abs)
+	if err != nil {
+		return openFault(err)
+	}
+	return e.close()
 }
 
 // OpenReadOnly opens a log that exists; STORE_FAULT if there is none at the path, or none that can be read;
@@ -33,9 +53,17 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 		return nil, because(denial.StoreFault, "there is no log at "+path, err)
 	}
 	var version int64
-	if _, err := r.one(ctx, []any{&version}, "PRAGMA user_version"); err != nil || version != schemaVersion {
+	if _, err := r.one(ctx, []any{&version}, "PRAGMA user_version"); err != nil {
 		db.Close()
-		return nil, because(denial.UnsupportedVersion, fmt.Sprintf("the log has schema version %d, this program knows %d", version, schemaVersion), err)
+		return nil, because(denial.StoreFault, "the version of the log cannot be read", err)
+	}
+	if version != schemaVersion {
+		db.Close()
+		words := "this program knows %[2]d"
+		if version < schemaVersion {
+			words = "this program knows %[2]d: writd serve brings it to that, once"
+		}
+		return nil, denial.New(denial.UnsupportedVersion, "the log has schema version %[1]d, "+words, version, schemaVersion)
 	}
 	return r, nil
 }

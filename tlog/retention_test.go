@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -166,4 +167,33 @@ func TestALogOfVersionTwoThatIsDamagedStaysAsItIs(t *testing.T) {
 	_, err := Open(t.Context(), s.options())
 	wantReason(t, err, denial.StoreFault)
 	s.tamper("SELECT digest FROM leaves INDEXED BY leaves_digest WHERE digest = x''; PRAGMA user_version = 2")
+}
+
+// Who reads a log before it can open it, as writd does for the log key, can have it brought to this version first.
+func TestALogOfAnEarlierVersionIsMigratedForWhoReadsIt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.appendN(3)
+	s.close()
+	s.asVersion(2)
+	_, err := OpenReadOnly(t.Context(), s.path)
+	wantReason(t, err, denial.UnsupportedVersion)
+	if strings.Contains(err.Error(), "%!") {
+		t.Errorf("got %v", err)
+	}
+	if err := Migrate(s.path); err != nil {
+		t.Fatal(err)
+	}
+	view, err := OpenReadOnly(t.Context(), s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := view.Close(); err != nil {
+		t.Error(err)
+	}
+	s.open()
+	s.check()
+	if err := Migrate(s.path); !denial.Is(err, denial.StoreFault) {
+		t.Errorf("got %v of a log that is open, want %d", err, denial.StoreFault.Code())
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/custody"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/issuer/server"
 	"github.com/governed-execution/writ/record"
@@ -36,6 +37,12 @@ func (c *config) open(ctx context.Context) (*service, error) { return c.openRest
 // openRestored opens a log that authorities let go on from a backup; nil: as any.
 func (c *config) openRestored(ctx context.Context, restored *tlog.Restored) (*service, error) {
 	g, ring, err := c.readKeys(ctx)
+	if denial.Is(err, denial.UnsupportedVersion) {
+		if err := tlog.Migrate(c.Log); err != nil {
+			return nil, err
+		}
+		g, ring, err = c.readKeys(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
