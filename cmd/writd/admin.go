@@ -37,14 +37,14 @@ func fsckCommand(path *string) *cobra.Command {
 		Short: "Recompute the whole tree, and every row that a decision reads, from the entries",
 		Long: `Fsck reads the whole log, computes every hash again from the entries, and compares it with what is stored and with every
 signed head, under the log keys that have followed from genesis. Then it computes every row that a decision reads again from the
-entries: what is consumed, revoked, enrolled and in force, and the counters. It needs no token and writes nothing; writd may be serving meanwhile.`,
+entries: what is consumed, revoked, enrolled and in force, and the counters. Entries that the mark beside the log knows of must be there. It needs no token and writes nothing; writd may be serving meanwhile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path)
 			if err != nil {
 				return err
 			}
-			size, err := c.check(cmd.Context())
+			size, err := c.fsck(cmd.Context())
 			if err != nil {
 				return err
 			}

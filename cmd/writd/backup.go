@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -92,6 +94,20 @@ func copyFile(from, to string) error {
 		return fmt.Errorf("copying: %w", err)
 	}
 	return nil
+}
+
+// fsck is check of a log beside its mark: who serves it takes nothing if entries are missing (906), so neither is it said to be whole.
+func (c *config) fsck(ctx context.Context) (size uint64, err error) {
+	var marked receipt.Head
+	if _, err := os.Stat(c.Log + ".mark"); err == nil { // read first: writd may be serving, and raise both
+		if marked, err = tlog.Marked(c.Log); err != nil {
+			return 0, err
+		}
+	}
+	if size, err = c.check(ctx); err == nil && size < marked.Size {
+		return 0, denial.New(denial.StoreFault, "the log has lost acknowledged entries: it holds %d, its mark says %d", size, marked.Size)
+	}
+	return size, err
 }
 
 // check reads the whole log, under the log keys that have followed from genesis, and returns the number of its entries.

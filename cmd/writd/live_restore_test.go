@@ -99,6 +99,9 @@ func TestP20_R19_BackupAndRestoreDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.refuses(denial.StoreFault)
+	if status, out := l.status("fsck"); status != exitDenied || !strings.Contains(out, "lost acknowledged entries") {
+		t.Errorf("got exit status %d of fsck: %s", status, out)
+	}
 	// The whole old backup: its log is in itself as it must be, but the counter of the TPM has gone on (508).
 	l.restore(old)
 	l.must("fsck")
