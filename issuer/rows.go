@@ -58,7 +58,7 @@ func rest(ctx context.Context, d time.Duration) {
 func checkRows(ctx context.Context, latest tlog.Reader, view func(context.Context, func(tlog.Reader) error) error,
 	between func(context.Context, time.Duration)) (size uint64, err error) {
 	p := &replay{rows: map[rowName]statement.Digest{}, few: map[string]uint64{}, many: map[string]uint64{}, spent: map[string]uint64{}, counters: map[string]uint64{},
-		approved: map[string]approvedHost{}, hosts: map[string]hostState{}, gates: map[string]gateState{}, clocks: map[string]attest.Clock{}, due: map[string]uint64{}}
+		approved: map[string]approvedHost{}, hosts: map[string]hostState{}, gates: map[string]gateState{}, clocks: map[string]attest.Clock{}, due: map[string]uint64{}, policies: map[record.PolicyKind]policyState{}}
 	for {
 		began := time.Now()
 		if size, err = latest.Size(ctx); err != nil {
@@ -100,6 +100,7 @@ type replay struct {
 	act      statement.Digest        // of the payload of the act that the last entry is a statement of
 	leaves   record.Bundle           // its statements
 	changes  []statement.Digest      // payloads of changes of keys
+	policies map[record.PolicyKind]policyState
 	genesis  record.Bundle
 	purged   uint64
 }
@@ -404,9 +405,12 @@ func (p *replay) statementOfAct(ctx context.Context, r tlog.Reader, index uint64
 		if err := p.setState(bucketEpoch, []byte("newest"), epochState{e.Number, e.Size, env.Claims().IssuedAt}); err != nil {
 			return err
 		}
-	default: // a change of keys
+	default: // a change of keys or of authorities
 		p.changes = append(p.changes, act)
 		p.counters[counterKeys]++
+		if err := p.reset(payload); err != nil {
+			return err
+		}
 	}
 	return p.keepAct(kind)
 }
@@ -450,7 +454,25 @@ func (p *replay) policy(payload []byte, act statement.Digest) error {
 	hash := doc.Hash()
 	p.counters[counterPolicy]++
 	p.set(bucketPublished, []byte(hex.EncodeToString(hash[:])), []byte(v.ID))
-	return p.setState(bucketPolicy, []byte(v.Kind), policyState{ID: v.ID, Revision: v.Revision, Hash: hash[:], Document: v.Document, Act: act[:]})
+	state := policyState{ID: v.ID, Revision: v.Revision, Hash: hash[:], Document: v.Document, Act: act[:]}
+	p.policies[v.Kind] = state
+	return p.setState(bucketPolicy, []byte(v.Kind), state)
+}
+
+// reset notes the policies whose versions begin anew by a change of authorities.
+func (p *replay) reset(payload []byte) error {
+	c, err := record.ReadKeyChange(payload)
+	if err != nil || c.People == nil {
+		return err
+	}
+	for _, kind := range c.People.Reset {
+		state := p.policies[kind]
+		state.Reset = true
+		if err := p.setState(bucketPolicy, []byte(kind), state); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *replay) enrolment(ctx context.Context, r tlog.Reader, index uint64, payload []byte, act statement.Digest) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/tlog"
 )
@@ -227,4 +228,23 @@ func BenchmarkRecompute(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/artifact")
+}
+
+// A change of authorities that lets the versions of policies begin anew (P04) says so in a row, until the next policy.
+func TestT16_ChangesOfAuthoritiesAreRecomputed(t *testing.T) {
+	t.Parallel()
+	w := issuertest.New(t)
+	c := w.HandOver()
+	c.People.Reset = []record.PolicyKind{record.Authorization}
+	for _, step := range []func(){
+		func() { w.HandedOver(c) },
+		func() { w.Publish(w.Authorization()) },
+		func() { w.Apply(statement.KeyChange, w.HandOver()) },
+	} {
+		w.Advance(time.Second)
+		step()
+		if err := w.Issuer.Recompute(w.Ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

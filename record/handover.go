@@ -23,7 +23,8 @@ func peopleOf(b Bundle, kind statement.Kind) *People {
 
 // handedOver verifies an act by which authorities hand over to others. It checks, in this order: the others are complete (see
 // circle.check), no key changes its person (306), and there is not one person where there were more (409); the statements are signed by root as it is or as it
-// will be (see collect), by enough distinct persons of root as it is (326), and of root as it will be (326).
+// will be (see collect), by enough distinct persons of root as it is, and of root as it will be (326 with too few signatures, 409 with
+// enough of too few persons).
 func (as *Authorities) handedOver(b Bundle, p *People) (*Act, error) {
 	next, err := as.next(p)
 	if err != nil {
@@ -72,13 +73,18 @@ func (as *Authorities) next(p *People) (*Authorities, error) {
 
 // agree refuses an act that fewer persons of role root have signed than these authorities demand.
 func (as *Authorities) agree(act *Act, when string) error {
-	signed := map[string]bool{}
+	signed, signatures := map[string]bool{}, uint64(0)
 	for _, id := range act.signers {
 		if as.keys[RoleRoot].Has(id, statement.KeyChange) {
 			signed[as.person[id]] = true
+			signatures++
 		}
 	}
-	if least := as.quorums[RoleRoot].Threshold; least == 0 || uint64(len(signed)) < least {
+	least := as.quorums[RoleRoot].Threshold
+	switch enough := least != 0 && uint64(len(signed)) >= least; {
+	case !enough && least != 0 && signatures >= least:
+		return denial.New(denial.DualControlMissing, "%d keys of role root have signed, but they are of %d persons, and it takes %d who have that role %s", signatures, len(signed), least, when)
+	case !enough:
 		return denial.New(denial.ThresholdNotMet, "%d of %d persons who have role root %s have signed: a change of authorities is signed by those before it and those after it", len(signed), least, when)
 	}
 	return nil

@@ -114,7 +114,7 @@ func TestBadHandOversAreRefused(t *testing.T) {
 		"good":                              {0, func(*KeyChange) {}, all},
 		"one of two who are there now":      {denial.ThresholdNotMet, nil, []statement.Signer{k.people.bob, carol}},
 		"one of two who will be":            {denial.ThresholdNotMet, nil, []statement.Signer{k.people.alice, k.people.bob}},
-		"two keys of alice":                 {denial.ThresholdNotMet, nil, []statement.Signer{k.people.alice, k.people.alice2, carol}},
+		"two keys of alice":                 {denial.DualControlMissing, nil, []statement.Signer{k.people.alice, k.people.alice2, carol}},
 		"those who will be, alone":          {denial.ThresholdNotMet, nil, []statement.Signer{carol}},
 		"a stranger too":                    {denial.KeyUnknown, nil, append(slices.Clone(all), dave)},
 		"bob twice":                         {denial.KeyAmbiguous, nil, append(slices.Clone(all), k.people.bob)},
