@@ -38,11 +38,11 @@ func (i *Issuer) PlaceHold(ctx context.Context, h Hold) error {
 	if h.Name == "" || len(h.Name) > 200 || len(h.Reason) > 2000 {
 		return denial.New(denial.RequestLimit, "a hold needs a name of at most 200 bytes, and a reason of at most 2000")
 	}
-	h.Since = uint64(i.now().Unix())
-	return i.retain(ctx, record.Retention{Act: record.Held, Index: h.From, Name: h.Name, Reason: h.Reason}, func(entry *tlog.Entry) error {
+	return i.retain(ctx, record.Retention{Act: record.Held, Index: h.From, Name: h.Name, Reason: h.Reason}, func(at uint64, entry *tlog.Entry) error {
 		if _, found, err := i.log.Value(ctx, bucketHold, []byte(h.Name)); err != nil || found {
 			return refusedHold(err, "there is a hold of this name")
 		}
+		h.Since = at
 		row, err := put(bucketHold, []byte(h.Name), h)
 		entry.Puts, entry.Bumps = []tlog.Put{row}, []string{counterHold}
 		return err
@@ -51,7 +51,7 @@ func (i *Issuer) PlaceHold(ctx context.Context, h Hold) error {
 
 // LiftHold lifts a legal hold, and logs that.
 func (i *Issuer) LiftHold(ctx context.Context, name string) error {
-	return i.retain(ctx, record.Retention{Act: record.Released, Name: name}, func(entry *tlog.Entry) error {
+	return i.retain(ctx, record.Retention{Act: record.Released, Name: name}, func(_ uint64, entry *tlog.Entry) error {
 		if _, found, err := i.log.Value(ctx, bucketHold, []byte(name)); err != nil || !found {
 			return refusedHold(err, "there is no hold of this name")
 		}
@@ -126,7 +126,7 @@ func (i *Issuer) purgeTo(ctx context.Context, end uint64) (uint64, error) {
 	if limit <= done {
 		return done, nil
 	}
-	err = i.retain(ctx, record.Retention{Act: record.Deleted, Index: limit}, func(entry *tlog.Entry) error {
+	err = i.retain(ctx, record.Retention{Act: record.Deleted, Index: limit}, func(_ uint64, entry *tlog.Entry) error {
 		now, err := i.Holds(ctx)
 		if err != nil {
 			return err
@@ -144,19 +144,20 @@ func (i *Issuer) purgeTo(ctx context.Context, end uint64) (uint64, error) {
 }
 
 // retain logs a record of retention with what belongs to it, decided anew while the holds have changed meanwhile.
-func (i *Issuer) retain(ctx context.Context, r record.Retention, beside func(*tlog.Entry) error) error {
+func (i *Issuer) retain(ctx context.Context, r record.Retention, beside func(at uint64, entry *tlog.Entry) error) error {
 	return untilFresh(func() error {
 		version, err := i.log.Counter(ctx, counterHold)
 		if err != nil {
 			return err
 		}
 		var entry tlog.Entry
-		if err := beside(&entry); err != nil {
+		at := uint64(i.now().Unix())
+		if err := beside(at, &entry); err != nil {
 			return err
 		}
 		entry.Guards = []tlog.Guard{{Counter: counterHold, Value: version}}
 		about := i.newRecord()
-		about.Event, about.Retention = record.EventKept, &r
+		about.Time, about.Event, about.Retention = at, record.EventKept, &r
 		if err = i.signRecord(ctx, &entry, about, i.genesis.Issuer); err != nil {
 			return err
 		}

@@ -297,16 +297,16 @@ func (p *replay) record(ctx context.Context, r tlog.Reader, index uint64, env *s
 		}
 		return p.request(ctx, r, index, rec.Request)
 	case rec.Retention != nil:
-		return p.retention(rec.Retention)
+		return p.retention(rec.Retention, rec.Time)
 	}
 	return nil
 }
 
-func (p *replay) retention(t *record.Retention) error {
+func (p *replay) retention(t *record.Retention, at uint64) error {
 	switch t.Act {
 	case record.Held:
-		p.setDigest(bucketHold, []byte(t.Name), unknownValue)
 		p.counters[counterHold]++
+		return p.setState(bucketHold, []byte(t.Name), Hold{t.Name, t.Index, t.Reason, at})
 	case record.Released:
 		p.drop(bucketHold, []byte(t.Name))
 		p.counters[counterHold]++

@@ -106,7 +106,7 @@ func TestT16_EveryRowFollowsFromTheEntries(t *testing.T) {
 		}
 		one := "(SELECT key FROM state WHERE bucket = '" + bucket + "' LIMIT 1)"
 		edits["deletes of "+bucket] = "DELETE FROM state WHERE bucket = '" + bucket + "' AND key = " + one
-		if bucket != "held" && bucket != "hold" { // what these say is for people
+		if bucket != "held" { // when is for people
 			edits["alters "+bucket] = "UPDATE state SET value = CAST(value || x'00' AS BLOB) WHERE bucket = '" + bucket + "' AND key = " + one
 		}
 	}
