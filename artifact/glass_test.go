@@ -91,6 +91,11 @@ func TestGlassFileIsNoArtifact(t *testing.T) {
 	if _, err := VerifyBreakGlass(raw, Want{}); !denial.Is(err, denial.KeyUnknown) {
 		t.Errorf("without trust: %v", err)
 	}
+	bare := *k.trust
+	bare.Genesis = statement.Digest{} // whatever the history is: nobody can follow it from nothing
+	if _, err := VerifyBreakGlass(raw, Want{Trust: &bare, Now: t0}); !denial.Is(err, denial.KeyUnknown) {
+		t.Errorf("without a pinned genesis: %v", err)
+	}
 	if err := (*Glass)(nil).VerifyPossession(nil, GateNonce{1}, Digest{}, t0); !denial.Is(err, denial.KeyBinding) {
 		t.Error(err)
 	}
