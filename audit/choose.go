@@ -159,9 +159,9 @@ func (s *selection) execution(ctx context.Context) error {
 
 // follow picks an artifact and its records, and then what it descends from, or what descends from it.
 func (s *selection) follow(ctx context.Context, first walk) error {
-	for todo := []walk{first}; len(todo) > 0; {
-		w := todo[0]
-		todo = todo[1:]
+	for queue := []walk{first}; len(queue) > 0; {
+		w := queue[0]
+		queue = queue[1:]
 		if s.walked[w] {
 			continue
 		}
@@ -181,10 +181,10 @@ func (s *selection) follow(ctx context.Context, first walk) error {
 			}
 			s.picked[i] = true
 			if child {
-				todo = append(todo, walk{string(c.ID), true})
+				queue = append(queue, walk{string(c.ID), true})
 			}
 			for k := 0; c != nil && !child && !w.down && k < len(c.Lineage.Parents); k++ {
-				todo = append(todo, walk{string(c.Lineage.Parents[k].ID), false})
+				queue = append(queue, walk{string(c.Lineage.Parents[k].ID), false})
 			}
 		}
 	}

@@ -200,7 +200,7 @@ func TestT16_NoRowIsForgotten(t *testing.T) {
 			}
 			found++
 			if text, err := strconv.Unquote(lit.Value); err != nil || !seen[text] && !seen[v.Names[0].Name] {
-				t.Errorf("%s (%s) is not recomputed: see rows.go", v.Names[0].Name, lit.Value)
+				t.Errorf("%s (%s) is not recomputed: see replay.go", v.Names[0].Name, lit.Value)
 			}
 			return true
 		})

@@ -173,6 +173,12 @@ func (l *list) ima(m *machine) {
 	did("a buffer's template without its buffer", denial.LogMalformed, good().add(entry("ima-buf", imalog.Digest("sha256", make([]byte, 32)), imalog.Name(".ima"))))
 	shown("a list cut short", denial.LogMalformed, g, g.list.Bytes[:len(g.list.Bytes)-1], nil)
 	shown("a byte behind a list", denial.LogMalformed, g, append(bytes.Clone(g.list.Bytes), 10), nil)
+	imaForms(did, good, entry)
+	l.imaWants(shown, good)
+}
+
+// imaForms breaks the form of entries.
+func imaForms(did func(string, denial.Reason, *measuring), good func() *measuring, entry func(string, ...[]byte) func(*imalog.List)) {
 	for what, fields := range map[string][][]byte{
 		"a digest of no algorithm":          {imalog.Digest("sha255", make([]byte, 32)), imalog.Name("/bin/sh")},
 		"a digest of another length":        {imalog.Digest("sha256", make([]byte, 31)), imalog.Name("/bin/sh")},
@@ -193,7 +199,6 @@ func (l *list) ima(m *machine) {
 		many.add(func(l *imalog.List) { l.Buffer("dm_table_load", fmt.Sprint(i)) })
 	}
 	did("more buffers than facts hold", denial.RequestLimit, many)
-	l.imaWants(shown, good)
 }
 
 // imalogTail is an entry that follows the quoted value.
