@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,9 +44,27 @@ func TestAuditorsFollowChangesOfAuthorities(t *testing.T) {
 			t.Errorf("the key of %s is told to be of %q", who, a.People[id])
 		}
 	}
+	// Who went, and what changed in each role: as data, for people, and on the page. Carol had been there for break-glass.
+	if got := a.Report.Handovers; len(got) != 1 || got[0].Index != change || got[0].Number != 1 || got[0].Why != "a test" || len(got[0].Signed) != 3 {
+		t.Fatalf("got %+v", got)
+	}
+	one := a.Report.Handovers[0]
+	if p := one.Persons; len(p) != 1 || p[0].Person != issuertest.Alice || !slices.Contains(p[0].Before, s.Keys[issuertest.Alice].Key().Thumbprint().String()) || p[0].Then != nil {
+		t.Errorf("persons: got %+v", one.Persons)
+	}
+	root := slices.IndexFunc(one.Roles, func(r audit.RoleChange) bool { return r.Role == "root" })
+	if root < 0 || !slices.Equal(one.Roles[root].Before.Persons, []string{issuertest.Alice, issuertest.Bob}) || !slices.Equal(one.Roles[root].Then.Persons, []string{issuertest.Bob, issuertest.Carol}) {
+		t.Errorf("roles: got %+v", one.Roles)
+	}
 	var page bytes.Buffer
 	if err := audit.WriteReport(&page, a); err != nil || !strings.Contains(page.String(), "change of authorities") {
 		t.Errorf("the report does not tell of the change: %v", err)
+	}
+	for _, want := range []string{issuertest.Alice + " goes, with key ", "break-glass takes nobody; it took 2 of ",
+		"root takes 2 of " + issuertest.Bob + ", " + issuertest.Carol + "; it took 2 of " + issuertest.Alice + ", " + issuertest.Bob} {
+		if !strings.Contains(page.String(), want) || !strings.Contains(a.Report.Text(), want) {
+			t.Errorf("page or text lack %q\n%s", want, a.Report.Text())
+		}
 	}
 
 	// An act of who is gone, which the operator logs all the same.

@@ -400,8 +400,7 @@ func (it *Item) keyChange(c *record.KeyChange) {
 func peopleWords(p *record.People) string {
 	var roles []string
 	for _, role := range slices.Sorted(maps.Keys(p.Quorums)) {
-		q := p.Quorums[role]
-		roles = append(roles, fmt.Sprintf("%s takes %d of %s", role, q.Threshold, strings.Join(q.Persons, ", ")))
+		roles = append(roles, fmt.Sprintf("%s takes %s", role, p.Quorums[role].Words()))
 	}
 	words := strings.Join(roles, "; ")
 	if len(p.Reset) > 0 {

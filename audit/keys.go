@@ -95,6 +95,7 @@ func (v *verifier) keyChange(act *record.Act, e *entry) error {
 		v.world.changed[statement.Thumbprint(s.Key)] = e.index
 	}
 	if c.People != nil {
+		v.handedOver(act, c, v.world.ring.Authorities().People(), e)
 		for _, kind := range c.People.Reset {
 			v.world.reset[kind] = true
 		}

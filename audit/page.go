@@ -26,6 +26,14 @@ func WriteReport(w io.Writer, a *Account) error {
 		},
 		"more":   func(f Figure) int { return f.Of - len(f.First) },
 		"person": func(key string) string { return a.People[key] },
+		"handover": func(index uint64) []string {
+			for i := range a.Report.Handovers {
+				if h := &a.Report.Handovers[i]; h.Index == index {
+					return h.Lines
+				}
+			}
+			return nil
+		},
 		"policy": func(p *PolicyID) string {
 			if index, ok := t.InForce(p); ok {
 				return fmt.Sprint(index)

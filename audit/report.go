@@ -42,6 +42,8 @@ type Report struct {
 
 	BreakGlass []GlassCase `json:"break_glass,omitempty"` // authorizations by people up to the end of the bundle
 
+	Handovers []Handover `json:"authorities,omitempty"` // changes of the authorities up to the end of the bundle
+
 	Keys []KeyNow `json:"keys,omitempty"` // of the issuer, as the statements leave them
 
 	Lacks  []Lack   `json:"lacks"`  // parts that the issuer no longer has
@@ -187,6 +189,9 @@ func (r *Report) Text() string {
 	}
 	r.tally(&b)
 	r.details(&b)
+	for i := range r.Handovers {
+		fmt.Fprintf(&b, "authorities: %s\n", r.Handovers[i].Words())
+	}
 	for i := range r.BreakGlass {
 		fmt.Fprintf(&b, "break-glass: %s\n", r.BreakGlass[i].words())
 	}

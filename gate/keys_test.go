@@ -25,7 +25,7 @@ func (w *world) rotate(purpose string, state record.KeyState) {
 	if state == record.KeyCompromised {
 		retire.Since = w.seconds()
 	}
-	c := record.KeyChange{Version: record.Version, Sequence: ring.Sequence() + 1, Previous: head[:], Time: w.seconds(), Steps: []record.KeyStep{
+	c := record.KeyChange{Version: record.Version, Sequence: ring.Sequence() + 1, Previous: head[:], Time: w.seconds(), Why: "a test", Steps: []record.KeyStep{
 		{Purpose: purpose, Key: id[:], To: record.KeyPreActive, Since: w.seconds(), Succession: said, Birth: &record.Birth{Purpose: purpose, Key: w.next.Key(),
 			Attributes: map[string]string{"a": "b"}, Token: map[string]string{"model": "none"}}},
 		retire, {Purpose: purpose, Key: id[:], From: record.KeyPreActive, To: record.KeyActive}}}

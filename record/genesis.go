@@ -1,7 +1,9 @@
 package record
 
 import (
+	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -74,6 +76,18 @@ type Quorum struct {
 	Threshold uint64   `cbor:"1,keyasint"`
 	Persons   []string `cbor:"2,keyasint"`
 	Narrow    uint64   `cbor:"3,keyasint,omitempty"` // of role policy: how many are enough for what only narrows; zero: as many
+}
+
+// Words says for people who must sign: nobody can in a role that is not there.
+func (q Quorum) Words() string {
+	if q.Threshold == 0 {
+		return "nobody"
+	}
+	words := fmt.Sprintf("%d of %s", q.Threshold, strings.Join(q.Persons, ", "))
+	if q.Narrow != 0 {
+		words += fmt.Sprintf(" (%d for what only narrows)", q.Narrow)
+	}
+	return words
 }
 
 // Check refuses a genesis that is incomplete: a URI that is not absolute, a missing role or purpose, a threshold of

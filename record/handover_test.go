@@ -196,6 +196,7 @@ func TestHandOversHaveTheirPlace(t *testing.T) {
 		"nothing changes":  {denial.PayloadForm, func(c *KeyChange) { c.People = nil }},
 		"no time":          {denial.ClaimAbsent, func(c *KeyChange) { c.Time = 0 }},
 		"a later version":  {denial.UnsupportedVersion, func(c *KeyChange) { c.Version++ }},
+		"no reason":        {denial.ClaimAbsent, func(c *KeyChange) { c.Why = "" }},
 		"a long statement": {denial.ClaimAbsent, func(c *KeyChange) { c.Why = string(make([]byte, 513)) }},
 	} {
 		c := k.handOver(carol)
@@ -209,5 +210,41 @@ func TestHandOversHaveTheirPlace(t *testing.T) {
 	c.Steps = []KeyStep{step(PurposeStatus, k.signers[PurposeStatus].Key(), KeyActive, KeySuspended)}
 	if _, err := k.ring.Apply(verified(t, k.ring, k.signBy(c, k.people.alice, k.people.bob)), 200); !denial.Is(err, denial.PayloadForm) {
 		t.Errorf("keys and authorities: got %v", err)
+	}
+}
+
+// TestAChangeOfAuthoritiesTellsWhatItChanges: who goes, who comes, whose key is another, and what each role takes.
+func TestAChangeOfAuthoritiesTellsWhatItChanges(t *testing.T) {
+	k := newRingKit(t)
+	carol := newSigner(t)
+	alice, alice2, bob := k.people.alice.Key(), k.people.alice2.Key(), k.people.bob.Key()
+	before := People{Authorities: []Authority{{aliceURI, alice}, {bobURI, bob}}, Quorums: map[Role]Quorum{
+		RoleRoot: {Threshold: 2, Persons: []string{bobURI, aliceURI}}, RolePolicy: {Threshold: 2, Persons: []string{aliceURI, bobURI}, Narrow: 1}}}
+	id := func(key statement.Key) string { return key.Thumbprint().String() }
+	for name, row := range map[string]struct {
+		then People
+		want []string
+	}{
+		"nothing, in another order": {People{Authorities: []Authority{{bobURI, bob}, {aliceURI, alice}}, Quorums: map[Role]Quorum{
+			RoleRoot: {Threshold: 2, Persons: []string{aliceURI, bobURI}}, RolePolicy: before.Quorums[RolePolicy]}}, []string{"nothing is other than it was"}},
+		"one for another": {People{Authorities: []Authority{{bobURI, bob}, {carolURI, carol.Key()}}, Quorums: map[Role]Quorum{
+			RoleRoot: {Threshold: 2, Persons: []string{bobURI, carolURI}}, RolePolicy: {Threshold: 2, Persons: []string{bobURI, carolURI}, Narrow: 1}}}, []string{
+			aliceURI + " goes, with key " + id(alice), carolURI + " comes, with key " + id(carol.Key()),
+			"policy takes 2 of " + bobURI + ", " + carolURI + " (1 for what only narrows); it took 2 of " + aliceURI + ", " + bobURI + " (1 for what only narrows)",
+			"root takes 2 of " + bobURI + ", " + carolURI + "; it took 2 of " + aliceURI + ", " + bobURI}},
+		"another key": {People{Authorities: []Authority{{aliceURI, alice2}, {bobURI, bob}}, Quorums: before.Quorums}, []string{
+			aliceURI + " has key " + id(alice2) + " in place of " + id(alice)}},
+		"thresholds and a role": {People{Authorities: before.Authorities, Reset: []PolicyKind{Appraisal}, Quorums: map[Role]Quorum{
+			RoleRoot: {Threshold: 1, Persons: before.Quorums[RoleRoot].Persons}, RolePolicy: {Threshold: 2, Persons: []string{aliceURI, bobURI}},
+			RoleBreakGlass: {Threshold: 2, Persons: []string{aliceURI, bobURI}}}}, []string{
+			"break-glass takes 2 of " + aliceURI + ", " + bobURI + "; it took nobody",
+			"policy takes 2 of " + aliceURI + ", " + bobURI + "; it took 2 of " + aliceURI + ", " + bobURI + " (1 for what only narrows)",
+			"root takes 1 of " + aliceURI + ", " + bobURI + "; it took 2 of " + aliceURI + ", " + bobURI,
+			"the versions of appraisal policies begin anew"}},
+	} {
+		h := row.then.Since(before)
+		if got := h.Words(); !slices.Equal(got, row.want) {
+			t.Errorf("%s: got %q, want %q", name, got, row.want)
+		}
 	}
 }

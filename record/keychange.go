@@ -11,6 +11,9 @@ import (
 // maxSteps bounds one key change.
 const maxSteps = 16
 
+// maxWhy bounds the reason of a key change, in bytes.
+const maxWhy = 512
+
 // KeyChange is the payload of a key change: an act by which authorities change the states of the issuer's keys, or by which they
 // themselves change. Changes are one chain from genesis on: each names the one before, so that none can be left out, doubled or
 // put in its place.
@@ -20,7 +23,7 @@ type KeyChange struct {
 	Previous []byte    `cbor:"3,keyasint"` // SHA-256 of the payload before: of the last change, or of genesis
 	Time     uint64    `cbor:"4,keyasint"` // seconds since 1970 UTC
 	Steps    []KeyStep `cbor:"5,keyasint"` // take effect together, in this order; none in a change of authorities
-	Why      string    `cbor:"6,keyasint"` // for people, at most 512 bytes
+	Why      string    `cbor:"6,keyasint"` // for people, 1 to 512 bytes
 	People   *People   `cbor:"7,keyasint,omitempty"`
 }
 
@@ -51,8 +54,10 @@ func (c *KeyChange) Check() error {
 	switch {
 	case c.Version != Version:
 		return denial.New(denial.UnsupportedVersion, "key change version %d", c.Version)
-	case c.Sequence == 0 || len(c.Previous) != 32 || c.Time == 0 || len(c.Steps) > maxSteps || len(c.Why) > 512:
+	case c.Sequence == 0 || len(c.Previous) != 32 || c.Time == 0 || len(c.Steps) > maxSteps:
 		return denial.New(denial.ClaimAbsent, "a key change needs a sequence, the digest before it, a time and at most %d steps", maxSteps)
+	case c.Why == "" || len(c.Why) > maxWhy:
+		return denial.New(denial.ClaimAbsent, "a key change needs a reason of at most %d bytes", maxWhy)
 	case (len(c.Steps) == 0) != (c.People != nil):
 		return denial.New(denial.PayloadForm, "a key change has either steps or other authorities")
 	case c.People != nil && !ascending(c.People.Reset):

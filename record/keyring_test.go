@@ -309,7 +309,7 @@ func TestTheChainHasOnePlaceForEachChange(t *testing.T) {
 			act := row.act
 			if row.spoil != nil {
 				head := row.ring.Head()
-				c := &KeyChange{Version, row.ring.Sequence() + 1, head[:], 1, []KeyStep{sus}, "", nil}
+				c := &KeyChange{Version, row.ring.Sequence() + 1, head[:], 1, []KeyStep{sus}, "test", nil}
 				row.spoil(c)
 				act = k.act(c)
 			}

@@ -57,12 +57,10 @@ func putPeople(s *sheet, authorities []record.Authority, roles map[record.Role]r
 
 func putQuorum(s *sheet, role record.Role, q record.Quorum) {
 	value := map[string]any{"threshold": q.Threshold, "persons": q.Persons}
-	words := fmt.Sprintf("%d of %s", q.Threshold, strings.Join(q.Persons, ", "))
 	if q.Narrow != 0 {
 		value["narrow"] = q.Narrow
-		words += fmt.Sprintf("; %d for what only narrows", q.Narrow)
 	}
-	s.say(string(role), value, words)
+	s.say(string(role), value, q.Words())
 }
 
 func hexes(all [][]byte) []string {

@@ -82,12 +82,7 @@ func peopleText(p record.People) string {
 		fmt.Fprintf(&text, "%s  %s\n", a.Key.Thumbprint(), a.Person)
 	}
 	for _, role := range slices.Sorted(maps.Keys(p.Quorums)) {
-		q := p.Quorums[role]
-		fmt.Fprintf(&text, "%-11s %d of %s", role, q.Threshold, strings.Join(q.Persons, ", "))
-		if q.Narrow != 0 {
-			fmt.Fprintf(&text, "; %d for what only narrows", q.Narrow)
-		}
-		text.WriteString("\n")
+		fmt.Fprintf(&text, "%-11s %s\n", role, p.Quorums[role].Words())
 	}
 	return text.String()
 }
@@ -102,7 +97,7 @@ type peopleFlags struct {
 func authoritiesChange(path *string) *cobra.Command {
 	var f peopleFlags
 	cmd := &cobra.Command{
-		Use:   "change --draft FILE",
+		Use:   "change --draft FILE --why TEXT",
 		Short: "Draft the act that changes who the authorities are, or how many must sign",
 		Long: `Change drafts an act that begins with the authorities of now. --remove PERSON takes a person out of every role, with all keys.
 --add PERSON=KEY.pub gives a person a key; somebody new gets every role but break-glass. Both for one person replace the person's keys:
@@ -113,8 +108,8 @@ It is signed by enough people of role root as it is, and by enough of root as it
   writd authorities change --remove mailto:bob@example.org --add mailto:bob@example.org=new.pem.pub --why "lost key" --draft change`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.draft == "" {
-				return fmt.Errorf("%w: give --draft FILE", errMisuse)
+			if err := f.check(); err != nil {
+				return err
 			}
 			c, err := loadConfig(*path)
 			if err != nil {

@@ -146,8 +146,19 @@ type changeFlags struct {
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.draft, "draft", "", "write the act for the authorities to sign to this file")
-	cmd.Flags().StringVar(&f.why, "why", "", "the reason, for people; it stands in the log")
+	cmd.Flags().StringVar(&f.why, "why", "", "the reason, for people; it stands in the log, and no act goes without one")
 	cmd.Flags().DurationVar(&f.valid, "approval", record.DefaultApproval, "for how long the approvals are good, at most 720h")
+}
+
+// check refuses to draft without a file to write, or without a reason.
+func (f *changeFlags) check() error {
+	switch {
+	case f.draft == "":
+		return fmt.Errorf("%w: give --draft FILE", errMisuse)
+	case strings.TrimSpace(f.why) == "":
+		return fmt.Errorf("%w: give --why TEXT: the reason, which stands in the log", errMisuse)
+	}
+	return nil
 }
 
 func newCommand(path *string) *cobra.Command {
@@ -165,6 +176,11 @@ that a ceremony has made for the purpose (writd ceremony), and its birth in the 
 			c, begins, err := purposeAndTime(*path, args[0], from)
 			if err != nil {
 				return err
+			}
+			if f.draft != "" {
+				if err := f.check(); err != nil {
+					return err
+				}
 			}
 			p, err := c.prepare(cmd.Context(), args[0], "", script)
 			if err != nil {
@@ -225,8 +241,8 @@ If the present key has fallen into other hands, --compromised says since when: w
 			if err != nil {
 				return err
 			}
-			if f.draft == "" {
-				return fmt.Errorf("%w: give --draft FILE", errMisuse)
+			if err := f.check(); err != nil {
+				return err
 			}
 			if fell == "" {
 				since = 0
@@ -303,8 +319,8 @@ longer. Without a record or log key nothing can be logged: use writd keys rotate
 			if (since != "") != (to == record.KeyCompromised) {
 				return fmt.Errorf("%w: --since says since when a key is compromised, and no other state has it", errMisuse)
 			}
-			if f.draft == "" {
-				return fmt.Errorf("%w: give --draft FILE", errMisuse)
+			if err := f.check(); err != nil {
+				return err
 			}
 			c, err := loadConfig(*path)
 			if err != nil {

@@ -62,7 +62,7 @@ func TestAuthoritiesChange(t *testing.T) {
 	}
 
 	// Acts are now for those who are there.
-	l.must("keys", "rotate", "artifact", "--draft", l.path("rotate"))
+	l.must("keys", "rotate", "artifact", "--why", "cryptoperiod", "--draft", l.path("rotate"))
 	if err := l.sends("rotate", gone, stays); !stranger(err) {
 		t.Errorf("a key change signed by who is gone: got %v", err)
 	}
@@ -96,8 +96,9 @@ func TestAuthoritiesChange(t *testing.T) {
 		{"326 THRESHOLD_NOT_MET", []string{"--role", "break-glass=2"}},
 		{"306 KEY_AMBIGUOUS", []string{"--add", person(3) + "=" + l.path("carol.pub")}},
 		{"312 PAYLOAD_FORM", []string{"--reset", "everything"}},
+		{"give --why TEXT", []string{"--remove", person(1), "--why", " "}},
 	} {
-		if status, out := l.status(append([]string{"authorities", "change", "--draft", l.path("bad")}, bad.args...)...); status == 0 || !strings.Contains(out, bad.why) {
+		if status, out := l.status(append([]string{"authorities", "change", "--why", "a test", "--draft", l.path("bad")}, bad.args...)...); status == 0 || !strings.Contains(out, bad.why) {
 			t.Errorf("writd authorities change %v: exit status %d\n%s", bad.args, status, out)
 		}
 	}

@@ -32,7 +32,7 @@ func (l *live) signed(file string) error {
 // change drafts a key change, and has it signed and applied.
 func (l *live) change(args ...string) {
 	l.Helper()
-	l.must(append([]string{"keys"}, append(args, "--draft", l.path("change"))...)...)
+	l.must(append([]string{"keys"}, append(args, "--why", "a test", "--draft", l.path("change"))...)...)
 	if err := l.signed("change"); err != nil {
 		l.Fatalf("writd keys %s: %v", strings.Join(args, " "), err)
 	}
@@ -116,7 +116,7 @@ func TestP18_KeysRotateUnderLoad(t *testing.T) {
 	}
 	for round := range rounds {
 		reach(count * (round + 1) / (rounds + 1))
-		l.change("rotate", record.Purposes()[round%len(record.Purposes())], "--why", "cryptoperiod")
+		l.change("rotate", record.Purposes()[round%len(record.Purposes())])
 	}
 	reach(count)
 	w.stop()
@@ -170,7 +170,7 @@ func TestLifeOfAKey(t *testing.T) {
 	}
 	l.relying(old, before, m.asked())
 
-	l.change("state", spare.Thumbprint, "suspended", "--why", "an odd entry in the token's audit log")
+	l.change("state", spare.Thumbprint, "suspended")
 	if _, err := m.ask(t.Context()); !denial.Is(err, denial.KeyRevoked) {
 		t.Errorf("with a suspended key: got %v", err)
 	}
@@ -192,12 +192,12 @@ func TestLifeOfAKey(t *testing.T) {
 		{"state", strings.Repeat("1", 64), "suspended"},          // nobody knows it
 		{"state", next.Thumbprint, "destroyed"},                  // it is in use
 	} {
-		if status, out := l.status(append([]string{"keys"}, append(bad, "--draft", l.path("bad"))...)...); status != 1 {
+		if status, out := l.status(append([]string{"keys"}, append(bad, "--why", "a test", "--draft", l.path("bad"))...)...); status != 1 {
 			t.Errorf("writd keys %s: exit status %d\n%s", strings.Join(bad, " "), status, out)
 		}
 	}
 	// What follows from a draft that another change has overtaken.
-	l.must("keys", "rotate", "status", "--draft", l.path("late"))
+	l.must("keys", "rotate", "status", "--why", "a test", "--draft", l.path("late"))
 	l.change("rotate", "record")
 	if err := l.signed("late"); !denial.Is(err, denial.DualControlMissing) {
 		t.Errorf("a change that was overtaken: got %v", err)
@@ -241,7 +241,7 @@ func TestAKeyOfACeremonyIsPutInUse(t *testing.T) {
 	}
 	refused := func(why string, args ...string) {
 		t.Helper()
-		if status, out := l.status(append([]string{"keys", "rotate", "--draft", l.path("bad")}, args...)...); status != 1 || !strings.Contains(out, why) {
+		if status, out := l.status(append([]string{"keys", "rotate", "--why", "a test", "--draft", l.path("bad")}, args...)...); status != 1 || !strings.Contains(out, why) {
 			t.Errorf("writd keys rotate %s: exit status %d\n%s", strings.Join(args, " "), status, out)
 		}
 	}
@@ -249,7 +249,7 @@ func TestAKeyOfACeremonyIsPutInUse(t *testing.T) {
 	refused("409 DUAL_CONTROL_MISSING: the ceremony is not complete", "status", "--ceremony", l.path("first.toml"))
 	l.hold("first", who) // nobody serves
 	refused("409 DUAL_CONTROL_MISSING: the ceremony is for another issuer, or made no log key", "log", "--ceremony", l.path("first.toml"))
-	l.must("keys", "rotate", "status", "--ceremony", l.path("first.toml"), "--draft", l.path("change"))
+	l.must("keys", "rotate", "status", "--ceremony", l.path("first.toml"), "--why", "a test", "--draft", l.path("change"))
 	l.serve()
 	l.admit()
 	old := l.trust()

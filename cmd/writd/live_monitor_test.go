@@ -65,7 +65,7 @@ func TestMonitorFollowsKeys(t *testing.T) {
 	within(t, "it has looked", func() bool { return strings.Contains(said.String(), "continues the ") })
 	before := must(l.client.Keys(t.Context()))(t)
 	for n, purpose := range []string{record.PurposeLog, record.PurposeRecord, record.PurposeLog} {
-		l.change("rotate", purpose, "--why", "cryptoperiod")
+		l.change("rotate", purpose)
 		within(t, "it has followed the keys", func() bool {
 			_, later, found := strings.Cut(said.String(), "keys have changed: "+string(rune('1'+n))+" changes are followed")
 			return found && strings.Contains(later, "continues the ")
