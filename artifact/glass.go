@@ -169,7 +169,8 @@ type glassCheck struct {
 
 func (c *glassCheck) present() error {
 	if len(c.raw) == 0 {
-		return denial.New(denial.NoArtifact, "no break-glass authorization was presented")
+		return denial.New(denial.NoArtifact, "no break-glass authorization was presented").
+			Try("Have the quorum publish an authorization for this host and gate, and present the file that comes of it.")
 	}
 	return nil
 }

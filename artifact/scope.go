@@ -132,7 +132,7 @@ func (s Scope) Check() error {
 	}
 	for i, p := range s {
 		if i > 0 && s[i-1].Target >= p.Target {
-			return denial.New(denial.NotCanonical, "the targets of the scope are not sorted and unique")
+			return denial.New(denial.NotCanonical, "the targets of the scope are not sorted and unique").Try("Sort the targets by their bytes, and name each once.")
 		}
 		if err := p.check(); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (p Permission) check() error {
 	case len(t.Code) > MaxCodes:
 		return denial.New(denial.StructureLimit, "a permission pins at most %d code digests", MaxCodes)
 	case !ascending(t.Code, compareDigest):
-		return denial.New(denial.NotCanonical, "code digests are not sorted and unique")
+		return denial.New(denial.NotCanonical, "code digests are not sorted and unique").Try("Sort the digests by their bytes, and name each once.")
 	case slices.ContainsFunc(t.Code, func(d Digest) bool { return !d.Valid() }), t.Parameters != nil && !t.Parameters.Valid():
 		return denial.New(denial.ScopeDenied, "a digest of the scope is of an unknown algorithm or wrong length")
 	}
@@ -186,11 +186,11 @@ func (c *Constraints) check() error {
 	case c == nil:
 		return nil
 	case len(c.Env) == 0 && c.Directory == "":
-		return denial.New(denial.NotCanonical, "empty constraints")
+		return denial.New(denial.NotCanonical, "empty constraints").Try("Leave the constraints out where there are none.")
 	case len(c.Env) > MaxVariables || len(c.Directory) > maxDirectory:
 		return denial.New(denial.StructureLimit, "at most %d variables, and %d bytes of directory", MaxVariables, maxDirectory)
 	case !ascending(c.Env, strings.Compare):
-		return denial.New(denial.NotCanonical, "environment names are not sorted and unique")
+		return denial.New(denial.NotCanonical, "environment names are not sorted and unique").Try("Sort the names by their bytes, and give each once.")
 	case c.Directory != "" && (!path.IsAbs(c.Directory) || path.Clean(c.Directory) != c.Directory || strings.ContainsRune(c.Directory, 0)):
 		return denial.New(denial.ScopeDenied, "the working directory is not an absolute clean path")
 	}

@@ -78,7 +78,7 @@ func (l *loader) load() error {
 		}
 		path, size, ok := parseHeader(&block)
 		if !ok {
-			return denial.New(denial.NotCanonical, "the tar file is not in its one form")
+			return denial.New(denial.NotCanonical, "the tar file is not in its one form").Try(HintBundle)
 		}
 		if err := l.fits(path, size, last); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (l *loader) load() error {
 		return err
 	}
 	if n, err := l.in.Read(block[:1]); n > 0 {
-		return denial.New(denial.NotCanonical, "something follows the tar file")
+		return denial.New(denial.NotCanonical, "something follows the tar file").Try(HintBundle)
 	} else if err != io.EOF {
 		return faulty(fmt.Errorf("reading bundle: %w", err))
 	}
@@ -109,7 +109,7 @@ func (l *loader) load() error {
 func (l *loader) read(b []byte) error {
 	switch _, err := io.ReadFull(l.in, b); {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return denial.New(denial.NotCanonical, "the tar file is cut short")
+		return denial.New(denial.NotCanonical, "the tar file is cut short").Try(HintBundle)
 	case err != nil:
 		return faulty(fmt.Errorf("reading bundle: %w", err))
 	}
@@ -122,7 +122,7 @@ func (l *loader) zeros(b []byte) error {
 		return err
 	}
 	if !bytes.Equal(b, endOfTar[:len(b)]) {
-		return denial.New(denial.NotCanonical, "the tar file is not in its one form")
+		return denial.New(denial.NotCanonical, "the tar file is not in its one form").Try(HintBundle)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (l *loader) fits(path string, size int64, last string) error {
 	limit := limitOf(path)
 	switch {
 	case limit < 0:
-		return denial.New(denial.NotCanonical, "the bundle has a member that is not of its layout")
+		return denial.New(denial.NotCanonical, "the bundle has a member that is not of its layout").Try(HintBundle)
 	case size > limit || l.index.n+int64(len(l.index.run)) >= maxMembers:
 		return denial.New(denial.StructureLimit, "the bundle has too many members, or one that is too large")
 	case strings.Compare(path, last) <= 0:

@@ -151,6 +151,12 @@ func (r *Report) conclude() {
 // allSound reports whether no statement is refuted.
 func (r *Report) allSound() bool { return len(r.tallies.refuted) == 0 }
 
+// hintRefuted is what to try about a statement that is refuted: the hints of the reasons are for whoever made it.
+const hintRefuted = "Keep the bundle: it is evidence. Ask the issuer how the entry came into its log, and do not rely on what follows from it."
+
+// HintBundle is what to try about a file that is no bundle.
+const HintBundle = "Give a bundle as \"writ audit pull\" has written it, whole: no other tar file has its one form."
+
 // Err returns nil if the verdict is proved. For a refuted bundle it is the first denial found; for an unchecked one
 // NO_EVIDENCE.
 func (r *Report) Err() error {
@@ -160,12 +166,13 @@ func (r *Report) Err() error {
 	case r.Verdict == Proved:
 		return nil
 	case r.Verdict == Unchecked:
-		return denial.New(denial.NoEvidence, "the bundle does not hold all that its artifacts were decided on")
+		return denial.New(denial.NoEvidence, "the bundle does not hold all that its artifacts were decided on").
+			Try("See the gaps: what the issuer no longer has only an older bundle can show.")
 	case r.Bundle.Verdict == Refuted:
 		return r.Bundle.denied
 	}
 	if len(r.tallies.refuted) > 0 {
-		return r.tallies.refuted[0].denied
+		return r.tallies.refuted[0].denied.Try(hintRefuted)
 	}
 	return denial.New(denial.Internal, "a refutation was lost")
 }

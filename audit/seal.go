@@ -178,7 +178,8 @@ func (v *verifier) genesis() error {
 		return denial.New(denial.IdentityConflict, "genesis is of another issuer or log than those of the trust file")
 	}
 	if g.OnePerson && !v.trust.OnePerson {
-		return denial.New(denial.DualControlMissing, "one person is all the authorities of this issuer, and the trust file does not say one_person = true")
+		return denial.New(denial.DualControlMissing, "one person is all the authorities of this issuer, and the trust file does not say one_person = true").
+			Try("If you accept that one person decides alone, write one_person = true into your trust file.")
 	}
 	if g.OnePerson {
 		v.report.Limits = append(v.report.Limits, "one person is all the authorities of this issuer: no act was approved by anybody but its author")

@@ -28,7 +28,7 @@ func (v *verifier) each(fn func(index uint64) error) error {
 		digits := strings.TrimSuffix(strings.TrimPrefix(m.path, "statements/"), ".scitt")
 		index, err := strconv.ParseUint(digits, 10, 64)
 		if err != nil {
-			return denial.New(denial.NotCanonical, "a statement's name is not its index")
+			return denial.New(denial.NotCanonical, "a statement's name is not its index").Try(HintBundle)
 		}
 		if err := fn(index); err != nil {
 			return err

@@ -152,7 +152,7 @@ func (st *State) Append(b record.Bundle) error {
 			return err
 		}
 		if missing := st.missing(signers); len(missing) > 0 {
-			return denial.New(denial.DualControlMissing, "step %d lacks %d of %d confirmations", e.Step, len(missing), len(st.script.Participants))
+			return denial.New(denial.DualControlMissing, "step %d lacks %d of %d confirmations", e.Step, len(missing), len(st.script.Participants)).Try(hintConfirm)
 		}
 	}
 	st.transcript = append(st.transcript[:len(st.transcript):len(st.transcript)], slices.Clone(b))
@@ -163,10 +163,18 @@ func (st *State) Append(b record.Bundle) error {
 	return nil
 }
 
+// What to try about a ceremony: the hints of the reasons are about acts.
+const (
+	hintConfirm = "Everybody who takes part signs the step with \"writ sign\"; then go on with \"writd ceremony run\"."
+	hintOver    = "Write another script, and hold another ceremony."
+	hintPlace   = "Give script and transcript of one ceremony as they were left, and have the step that \"writd ceremony run\" writes confirmed."
+	hintScript  = "Correct the script before anybody signs: see docs/ceremony.md."
+)
+
 // open verifies the statements of a step and returns what all of them say, and who has signed.
 func (st *State) open(b record.Bundle) (*Entry, map[statement.Thumbprint]bool, error) {
 	if st.why != "" || st.Complete() {
-		return nil, nil, denial.New(denial.DualControlMissing, "the ceremony is over: nothing follows its last step")
+		return nil, nil, denial.New(denial.DualControlMissing, "the ceremony is over: nothing follows its last step").Try(hintOver)
 	}
 	var e Entry
 	signed := map[statement.Thumbprint]bool{}
@@ -184,7 +192,7 @@ func (st *State) open(b record.Bundle) (*Entry, map[statement.Thumbprint]bool, e
 			payload = v.Payload()
 		}
 		if v.Claims() != st.script.claims() {
-			return nil, nil, denial.New(denial.DualControlMissing, "a statement is of another ceremony: it names another issuer or script")
+			return nil, nil, denial.New(denial.DualControlMissing, "a statement is of another ceremony: it names another issuer or script").Try(hintPlace)
 		}
 		if string(v.Payload()) != string(payload) {
 			return nil, nil, denial.New(denial.WrongType, "a statement says something else than the others of its step")
@@ -195,7 +203,7 @@ func (st *State) open(b record.Bundle) (*Entry, map[statement.Thumbprint]bool, e
 		signed[v.Key().Thumbprint()] = true
 	}
 	if len(b) == 0 {
-		return nil, nil, denial.New(denial.DualControlMissing, "a step that nobody has confirmed")
+		return nil, nil, denial.New(denial.DualControlMissing, "a step that nobody has confirmed").Try(hintConfirm)
 	}
 	return &e, signed, statement.Unmarshal(payload, &e)
 }
@@ -207,11 +215,12 @@ func (st *State) checkPlace(e *Entry) error {
 	case e.Version != Version:
 		return denial.New(denial.UnsupportedVersion, "ceremony version %d", e.Version)
 	case string(e.Script) != string(st.script.Digest[:]):
-		return denial.New(denial.DualControlMissing, "the step was confirmed under another script")
+		return denial.New(denial.DualControlMissing, "the step was confirmed under another script").Try(hintPlace)
 	case e.Step != uint64(len(st.transcript)+1):
-		return denial.New(denial.DualControlMissing, "step %d stands where step %d belongs: a step is missing, repeated or out of order", e.Step, len(st.transcript)+1)
+		return denial.New(denial.DualControlMissing, "step %d stands where step %d belongs: a step is missing, repeated or out of order", e.Step, len(st.transcript)+1).
+			Try(hintPlace)
 	case string(e.Previous) != string(st.digest[:]):
-		return denial.New(denial.DualControlMissing, "step %d was confirmed after another transcript than this", e.Step)
+		return denial.New(denial.DualControlMissing, "step %d was confirmed after another transcript than this", e.Step).Try(hintPlace)
 	case e.Time == 0 || e.Time < st.time:
 		return denial.New(denial.ClockUntrusted, "step %d is dated before the step before it", e.Step)
 	case e.Do == Abandon && (e.Why == "" || len(e.Why) > 512 || e.Key != nil || e.Persons != nil || e.Quote != nil):
@@ -219,7 +228,7 @@ func (st *State) checkPlace(e *Entry) error {
 	case e.Do == Abandon:
 		return nil
 	case e.Do != next.Do || e.Why != "":
-		return denial.New(denial.DualControlMissing, "step %d does something else than the script says", e.Step)
+		return denial.New(denial.DualControlMissing, "step %d does something else than the script says", e.Step).Try(hintPlace)
 	}
 	return nil
 }
@@ -284,9 +293,10 @@ func (st *State) Next() (int, Step) {
 func (st *State) Births() ([]record.Birth, error) {
 	switch {
 	case st.why != "":
-		return nil, denial.New(denial.DualControlMissing, "the ceremony was abandoned after %d of %d steps", len(st.transcript)-1, len(st.script.Steps))
+		return nil, denial.New(denial.DualControlMissing, "the ceremony was abandoned after %d of %d steps", len(st.transcript)-1, len(st.script.Steps)).Try(hintOver)
 	case !st.Complete():
-		return nil, denial.New(denial.DualControlMissing, "the ceremony is not complete: %d of %d steps are confirmed", len(st.transcript), len(st.script.Steps))
+		return nil, denial.New(denial.DualControlMissing, "the ceremony is not complete: %d of %d steps are confirmed", len(st.transcript), len(st.script.Steps)).
+			Try("Go on with \"writd ceremony run\" until everybody has confirmed the last step.")
 	}
 	all := make([]record.Birth, len(st.born))
 	for i, b := range st.born {
@@ -316,7 +326,7 @@ type Quoter interface {
 func (st *State) Prepare(ctx context.Context, token Token, host Quoter, now uint64) (record.Draft, error) {
 	n, step := st.Next()
 	if n == 0 {
-		return record.Draft{}, denial.New(denial.DualControlMissing, "the ceremony is over: it has no further step")
+		return record.Draft{}, denial.New(denial.DualControlMissing, "the ceremony is over: it has no further step").Try(hintOver)
 	}
 	e := st.entry(step.Do, now)
 	var err error
@@ -357,7 +367,7 @@ func read(ctx context.Context, token Token, key statement.Thumbprint) (*record.B
 // PrepareAbandon returns what somebody has to sign to abandon the ceremony.
 func (st *State) PrepareAbandon(why string, now uint64) (record.Draft, error) {
 	if n, _ := st.Next(); n == 0 {
-		return record.Draft{}, denial.New(denial.DualControlMissing, "the ceremony is over: it cannot be abandoned any more")
+		return record.Draft{}, denial.New(denial.DualControlMissing, "the ceremony is over: it cannot be abandoned any more").Try(hintOver)
 	}
 	e := st.entry(Abandon, now)
 	e.Why = why

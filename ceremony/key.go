@@ -37,7 +37,7 @@ func (st *State) checkKey(e *Entry) error {
 		return denial.New(denial.PayloadForm, "step %d does not name a key, a module and the serial number of a token", e.Step)
 	}
 	if e.Key.Purpose != want.Purpose {
-		return denial.New(denial.DualControlMissing, "step %d is about a key for another purpose than the script says", e.Step)
+		return denial.New(denial.DualControlMissing, "step %d is about a key for another purpose than the script says", e.Step).Try(hintPlace)
 	}
 	if want.Do == MakeKey {
 		return st.checkNew(e, want)
@@ -75,7 +75,7 @@ func (st *State) checkNew(e *Entry, want Step) error {
 
 func (st *State) checkBirth(e *Entry) error {
 	if !slices.Equal(e.Persons, st.script.persons()) {
-		return denial.New(denial.DualControlMissing, "the birth does not name everybody who takes part")
+		return denial.New(denial.DualControlMissing, "the birth does not name everybody who takes part").Try(hintPlace)
 	}
 	switch {
 	case e.Quote != nil:

@@ -136,7 +136,7 @@ func (s *Script) addPeople(people []participant) error {
 			return fmt.Errorf("reading script: key of participant %d: %w", n+1, err)
 		}
 		if persons[p.Person] {
-			return denial.New(denial.DualControlMissing, "one person takes part twice: custodians and witnesses are distinct persons")
+			return denial.New(denial.DualControlMissing, "one person takes part twice: custodians and witnesses are distinct persons").Try(hintScript)
 		}
 		if err := keys.Add(key, statement.Ceremony); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (s *Script) addPeople(people []participant) error {
 		s.Participants = append(s.Participants, Participant{Person: p.Person, Role: p.Role, Key: key})
 	}
 	if roles[Custodian] < 2 || roles[Witness] < 1 || len(people) > maxPeople {
-		return denial.New(denial.DualControlMissing, "a ceremony needs at least two custodians and a witness, and has at most %d participants", maxPeople)
+		return denial.New(denial.DualControlMissing, "a ceremony needs at least two custodians and a witness, and has at most %d participants", maxPeople).Try(hintScript)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (s *Script) addSteps(steps []step) error {
 // checkOrder checks the order of the steps: first a confirmation, and for each key make-key, read-back, birth.
 func (s *Script) checkOrder() error {
 	if s.Steps[0].Do != Confirm {
-		return denial.New(denial.DualControlMissing, "the first step of a script is one to confirm")
+		return denial.New(denial.DualControlMissing, "the first step of a script is one to confirm").Try(hintScript)
 	}
 	after := map[Action]Action{MakeKey: "", ReadBack: MakeKey, Birth: ReadBack}
 	last := map[string]Action{}
@@ -193,17 +193,17 @@ func (s *Script) checkOrder() error {
 			continue
 		}
 		if last[st.Purpose] != after[st.Do] {
-			return denial.New(denial.DualControlMissing, "step %d is out of order: a key is made, read back and born, each once", n+1)
+			return denial.New(denial.DualControlMissing, "step %d is out of order: a key is made, read back and born, each once", n+1).Try(hintScript)
 		}
 		last[st.Purpose] = st.Do
 	}
 	for _, p := range record.Purposes() {
 		if last[p] != "" && last[p] != Birth {
-			return denial.New(denial.DualControlMissing, "the script makes the %s key without its birth", p)
+			return denial.New(denial.DualControlMissing, "the script makes the %s key without its birth", p).Try(hintScript)
 		}
 	}
 	if len(last) == 0 {
-		return denial.New(denial.DualControlMissing, "the script makes no key")
+		return denial.New(denial.DualControlMissing, "the script makes no key").Try(hintScript)
 	}
 	return nil
 }

@@ -99,6 +99,8 @@ type Denial struct {
 	Stage        Stage    // where in a check order it was refused; zero if outside of one
 	Detail       string   // one sentence for a person, without the full stop
 	Requirements []string // names of every policy requirement that did not hold, sorted
+
+	hint string // see Try
 }
 
 // New returns a refusal with a detail formatted as fmt.Sprintf does.
@@ -117,6 +119,21 @@ func (d *Denial) At(s Stage) *Denial {
 		c.Stage = s
 	}
 	return &c
+}
+
+// Try returns a copy of the denial with a hint of its own, a full sentence, for a place where that of the reason would mislead.
+func (d *Denial) Try(hint string) *Denial {
+	c := *d
+	c.hint = hint
+	return &c
+}
+
+// Hint returns what to try next: the hint of the place that refused, or else that of the reason.
+func (d *Denial) Hint() string {
+	if d.hint != "" {
+		return d.hint
+	}
+	return d.Reason.Hint()
 }
 
 // Error returns the name, the code and the detail.

@@ -75,7 +75,7 @@ func Known(d *Denial) *Problem {
 	return &Problem{
 		Type: fmt.Sprint(docs, r.Code()), Title: r.Meaning(), Status: r.status(), Condition: r.Condition().String(),
 		Details: &Details{
-			Code: r.Code(), Name: r.String(), Stage: d.Stage, Detail: d.Detail, Hint: r.Hint(),
+			Code: r.Code(), Name: r.String(), Stage: d.Stage, Detail: d.Detail, Hint: d.Hint(),
 			Requirements: slices.Clone(d.Requirements),
 		},
 	}
@@ -136,7 +136,7 @@ func (p *Problem) Denial() *Denial {
 	if p.Details == nil {
 		return New(Internal, "the issuer says no more than %q", printable(p.Condition))
 	}
-	d := &Denial{Reason: Reason(0), Stage: p.Stage, Detail: printable(p.Detail)}
+	d := &Denial{Reason: Reason(0), Stage: p.Stage, Detail: printable(p.Detail), hint: printable(p.Hint)}
 	for _, r := range All() {
 		if r.Code() == p.Code {
 			d.Reason = r

@@ -62,6 +62,27 @@ func TestAKnownCallerSeesEverything(t *testing.T) {
 	}
 }
 
+// TestAPlaceMayHaveItsOwnHint: what a place says to try reaches the caller instead of what its reason says.
+func TestAPlaceMayHaveItsOwnHint(t *testing.T) {
+	plain := New(DualControlMissing, "it is over")
+	own := plain.Try("Hold another ceremony.")
+	if plain.Hint() != DualControlMissing.Hint() || own.Hint() != "Hold another ceremony." || own.At(StageAppraisal).Hint() != own.Hint() || own.Detail != plain.Detail || !Is(own, DualControlMissing) {
+		t.Errorf("got %q and %q", plain.Hint(), own.Hint())
+	}
+	data, _ := Known(own).Encode()
+	p, err := ParseProblem(data)
+	if err != nil || p.Hint != own.Hint() || p.Denial().Hint() != own.Hint() {
+		t.Errorf("got %s, %v", data, err)
+	}
+	if stranger, _ := Stranger(own).Encode(); bytes.Contains(stranger, []byte("ceremony")) {
+		t.Errorf("a stranger is told %s", stranger)
+	}
+	p.Hint = "evil\x1b[2J"
+	if got := p.Denial().Hint(); strings.ContainsRune(got, 0x1b) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestAProblemAsJSON(t *testing.T) {
 	d := New(AuditUnavailable, "the disk is full").At(StageTransaction)
 	p := Known(d)

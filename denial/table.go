@@ -76,7 +76,7 @@ var table = []row{
 		"Write each key once, and sign the statement again."},
 	{NotCanonical, "NOT_CANONICAL",
 		"The bytes are not in the one deterministic encoding.",
-		"Encode in core deterministic CBOR (RFC 8949, section 4.2.1), without floats and tags."},
+		"See that it is the right file, and whole; whoever makes one encodes in core deterministic CBOR (RFC 8949, 4.2.1)."},
 	{TrailingData, "TRAILING_DATA",
 		"Bytes follow the end of the item.",
 		"Send the item alone, without padding, newline or a second item."},

@@ -86,7 +86,8 @@ func Decode(canonical []byte) (*Document, error) {
 		return nil, err
 	}
 	if !bytes.Equal(d.canonical, canonical) {
-		return nil, denial.New(denial.NotCanonical, "the policy is not in its canonical form")
+		return nil, denial.New(denial.NotCanonical, "the policy is not in its canonical form").
+			Try("Make the document with \"writ policy sign\" from its TOML file, which writes the one form.")
 	}
 	return d, nil
 }

@@ -142,7 +142,8 @@ func (g *Gate) submit(ctx context.Context, leaf []byte) (sent, error) {
 	raw, err := g.o.Issuer.Record(ctx, leaf)
 	if decided(err) { // its words are a peer's: they do not go into this gate's records
 		if denial.Is(err, denial.NotPermitted) {
-			return sent{}, denial.New(denial.NotPermitted, "the issuer refused the record: its key is not the one that this gate has enrolled last, so enrol the host again, with a fresh state directory")
+			return sent{}, denial.New(denial.NotPermitted, "the issuer refused the record: its key is not the one that this gate has enrolled last").
+				Try("Enrol the host again with \"writ host enroll\", and give the gate a fresh state directory.")
 		}
 		return sent{}, denial.New(denial.Of(err).Reason, "the issuer refused the record")
 	}

@@ -366,7 +366,8 @@ func (i *Issuer) revocationEffect(ctx context.Context, act *record.Act) (tlog.En
 		return tlog.Entry{}, err
 	}
 	if !known {
-		return tlog.Entry{}, denial.New(unknown[r.Cause], "the log knows no such %s", r.Cause)
+		return tlog.Entry{}, denial.New(unknown[r.Cause], "the log knows no such %s", r.Cause).
+			Try("See that it is named exactly as the log has it: nothing else can be revoked.")
 	}
 	return tlog.Entry{
 		Puts:  []tlog.Put{{Bucket: bucketRevoked, Key: revokedKey(r.Cause, r.Target), Value: act.Payload()}},

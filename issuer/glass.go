@@ -180,7 +180,7 @@ func (i *Issuer) reviewEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 	var g glassState
 	found, err := load(ctx, i.log, bucketGlass, r.Act, &g)
 	if err == nil && !found {
-		err = denial.New(denial.NoArtifact, "the log has no such break-glass authorization")
+		err = denial.New(denial.NoArtifact, "the log has no such break-glass authorization").Try("Give the act as it was published, and have the authorization logged first.")
 	}
 	if err == nil {
 		err = record.Independent(act, g.Persons)

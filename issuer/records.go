@@ -144,13 +144,16 @@ func (i *Issuer) gateEntry(ctx context.Context, v *statement.Verified, gate gate
 	return entry, rec, err
 }
 
+// hintGate is what to try about a gate that is not the one that is enrolled.
+const hintGate = "Enrol the host again with \"writ host enroll\" under the gate's present key, as its authorities have approved it."
+
 // ownsGate refuses a gate key that is not the one of its host's enrolment, or whose gate authorities have taken away.
 func (i *Issuer) ownsGate(ctx context.Context, gate gateState) error {
 	var h hostState
 	found, err := load(ctx, i.log, bucketHost, []byte(gate.Host), &h)
 	thumb := gate.Key.Thumbprint()
 	if err == nil && (!found || h.Gate == "" || h.Gate != gate.Gate || !bytes.Equal(h.GateKey, thumb[:])) {
-		err = denial.New(denial.NotPermitted, "the host is not enrolled with this gate and this key")
+		err = denial.New(denial.NotPermitted, "the host is not enrolled with this gate and this key").Try(hintGate)
 	}
 	return err
 }
@@ -159,9 +162,9 @@ func (i *Issuer) checkGateRecord(rec *record.Record, gate gateState) error {
 	now := uint64(i.now().Unix())
 	switch {
 	case rec.Event != record.EventStart && rec.Event != record.EventEnd && rec.Event != record.EventDenial:
-		return denial.New(denial.NotPermitted, "a gate writes starts, ends and denials only")
+		return denial.New(denial.NotPermitted, "a gate writes starts, ends and denials only").Try("Send the records that a gate writes, and no others.")
 	case rec.Emitter.URI != gate.Gate:
-		return denial.New(denial.NotPermitted, "the emitter is not this gate")
+		return denial.New(denial.NotPermitted, "the emitter is not this gate").Try(hintGate)
 	case rec.Event == record.EventStart && (rec.Time+RecordSkew < now || rec.Time > now+RecordSkew):
 		return denial.New(denial.EvidenceStale, "the gate's clock is more than %d s away", RecordSkew)
 	}

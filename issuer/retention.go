@@ -64,7 +64,7 @@ func refusedHold(err error, detail string) error {
 	if err != nil {
 		return err
 	}
-	return denial.New(denial.NotPermitted, "%s", detail)
+	return denial.New(denial.NotPermitted, "%s", detail).Try("See the holds with \"writd hold list\".")
 }
 
 // Holds returns the legal holds, by name.
@@ -84,7 +84,7 @@ func (i *Issuer) Holds(ctx context.Context) ([]Hold, error) {
 // payloads are gone, 0 if there are none to delete. Enrolment requests stay: evidence is verified by them.
 func (i *Issuer) Purge(ctx context.Context, before time.Time) (uint64, error) {
 	if before.After(i.now().Add(-MinRetention)) {
-		return 0, denial.New(denial.NotPermitted, "payloads are kept for at least %d days", MinRetention/(24*time.Hour))
+		return 0, denial.New(denial.NotPermitted, "payloads are kept for at least %d days", MinRetention/(24*time.Hour)).Try("Choose a time that lies further back.")
 	}
 	end, err := i.log.SizeAt(ctx, uint64(max(before.Unix(), 0)))
 	if err != nil {
@@ -133,7 +133,7 @@ func (i *Issuer) purgeTo(ctx context.Context, end uint64) (uint64, error) {
 		}
 		for _, h := range now {
 			if h.From < limit {
-				return denial.New(denial.NotPermitted, "a hold was placed meanwhile")
+				return denial.New(denial.NotPermitted, "a hold was placed meanwhile").Try("See the holds with \"writd hold list\", and try again.")
 			}
 		}
 		row, err := put(bucketPurged, []byte("index"), limit)

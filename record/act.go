@@ -218,7 +218,8 @@ func (as *Authorities) signed(b Bundle, kind statement.Kind, role Role) (*Act, e
 func (as *Authorities) CheckQuorum(a *Act, why string) error {
 	role, ok := roleOf(a.kind)
 	if q := as.quorums[role]; !ok || q.Threshold == 0 || uint64(len(a.persons)) < q.Threshold {
-		return denial.New(denial.DualControlMissing, "%d of %d persons with role %s have signed, and it does not only narrow: %s", len(a.persons), q.Threshold, role, why)
+		return denial.New(denial.DualControlMissing, "%d of %d persons with role %s have signed, and it does not only narrow: %s", len(a.persons), q.Threshold, role, why).
+			Try("Have as many persons sign as the role demands, or publish a policy that only narrows the one in force: see \"writ policy diff\".")
 	}
 	return nil
 }

@@ -49,7 +49,8 @@ func (p *circle) check(issuer map[string]statement.Key) error {
 		}
 	}
 	if p.onePerson && len(persons) != 1 {
-		return denial.New(denial.DualControlMissing, "where %d persons are named, there is dual control", len(persons))
+		return denial.New(denial.DualControlMissing, "where %d persons are named, there is dual control", len(persons)).
+			Try("Leave out that one person is alone, or name no more than that person.")
 	}
 	return nil
 }
@@ -65,7 +66,7 @@ func (p *circle) checkRole(role Role, known map[string]bool) error {
 	case q.Narrow > q.Threshold || q.Narrow != 0 && role != RolePolicy:
 		return denial.New(denial.ThresholdNotMet, "only role %s has a threshold for narrowing, and it is not above the other", RolePolicy)
 	case role.Dual() && q.Threshold < 2 && !p.onePerson:
-		return denial.New(denial.DualControlMissing, "role %s takes two persons at least", role)
+		return denial.New(denial.DualControlMissing, "role %s takes two persons at least", role).Try("Give the role a threshold of two at least, and as many persons.")
 	}
 	for _, person := range persons {
 		if !known[person] {

@@ -70,7 +70,8 @@ func ReadEpoch(act *Act) (*Epoch, error) {
 		return nil, err
 	}
 	if e.Number != act.Claims().Sequence {
-		return nil, denial.New(denial.DualControlMissing, "epoch %d in act number %d", e.Number, act.Claims().Sequence)
+		return nil, denial.New(denial.DualControlMissing, "epoch %d in act number %d", e.Number, act.Claims().Sequence).
+			Try("Draft the epoch anew with \"writd restore\", and have it approved.")
 	}
 	return e, nil
 }

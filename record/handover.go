@@ -72,7 +72,8 @@ func (as *Authorities) next(p *People) (*Authorities, error) {
 		}
 	}
 	if c.onePerson && !as.onePerson {
-		return nil, denial.New(denial.DualControlMissing, "authorities do not hand over to a single person: only genesis, which relying parties pin, can do without dual control")
+		return nil, denial.New(denial.DualControlMissing, "authorities do not hand over to a single person: only genesis, which relying parties pin, can do without dual control").
+			Try("Let the change name two persons at least, each with a key and in each role.")
 	}
 	return newAuthorities(*c)
 }

@@ -77,7 +77,8 @@ func (s *KeyStep) check() error {
 	case KindsOf(s.Purpose) == nil || len(s.Key) != 32:
 		return denial.New(denial.PayloadForm, "a step names a purpose and a thumbprint")
 	case !s.From.To(s.To):
-		return denial.New(denial.DualControlMissing, "a key does not go from %s to %s", s.From, s.To)
+		return denial.New(denial.DualControlMissing, "a key does not go from %s to %s", s.From, s.To).
+			Try("See the state of the key with \"writd keys list\": a retired, compromised or destroyed key is never used again.")
 	case announced != (s.Birth != nil), !announced && s.Succession != nil:
 		return denial.New(denial.PayloadForm, "a step has the birth of a key if it announces one, and else none")
 	case (s.Since != 0) != (announced || s.To == KeyCompromised):

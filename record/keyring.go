@@ -141,7 +141,8 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 		return nil, err
 	}
 	if act.Claims().Sequence != c.Sequence {
-		return nil, denial.New(denial.DualControlMissing, "key change %d was approved as number %d", c.Sequence, act.Claims().Sequence)
+		return nil, denial.New(denial.DualControlMissing, "key change %d was approved as number %d", c.Sequence, act.Claims().Sequence).
+			Try("Draft the change anew, so that draft and payload have one number, and have it approved.")
 	}
 	if err := r.follows(c, act.Digest()); err != nil {
 		return nil, err
@@ -223,7 +224,8 @@ func (r *KeyRing) step(s *KeyStep, c *KeyChange, logged uint64) error {
 	case k == nil || k.Purpose != s.Purpose:
 		return denial.New(denial.KeyUnknown, "the issuer has no such %s key", s.Purpose)
 	case k.State != s.From:
-		return denial.New(denial.DualControlMissing, "the %s key is %s, not %s", s.Purpose, k.State, s.From)
+		return denial.New(denial.DualControlMissing, "the %s key is %s, not %s", s.Purpose, k.State, s.From).
+			Try("See the states of the keys with \"writd keys list\", and draft the change from the state that the key has now.")
 	case s.To == KeyActive && logged < k.Begins, s.To == KeyCompromised && s.Since > logged:
 		return denial.New(denial.NotYetValid, "the step names a time that has not come")
 	}
@@ -296,7 +298,8 @@ func (r *KeyRing) settled() error {
 		case n[p] > 1:
 			return denial.New(denial.KeyAmbiguous, "two %s keys would be in use", p)
 		case n[p] == 0 && (p == PurposeRecord || p == PurposeLog):
-			return denial.New(denial.DualControlMissing, "no %s key would be in use: activate one in the same change", p)
+			return denial.New(denial.DualControlMissing, "no %s key would be in use: activate one in the same change", p).
+				Try("Draft the change with \"writd keys rotate\", which puts another key in use in the same act.")
 		}
 	}
 	return nil

@@ -50,7 +50,8 @@ func (a *Act) inPlace(before, at, latest uint64) error {
 	case c.IssuedAt > at+approvalSkew:
 		return denial.New(denial.NotYetValid, "the act is dated later than now")
 	case c.Sequence != before+1:
-		return denial.New(denial.DualControlMissing, "this is act number %d about its subject, and number %d is next: draft it and have it approved anew", c.Sequence, before+1)
+		return denial.New(denial.DualControlMissing, "this is act number %d about its subject, and number %d is next: draft it and have it approved anew", c.Sequence, before+1).
+			Try("Draft the act anew, which gives it the next number, and have it approved again.")
 	}
 	return nil
 }

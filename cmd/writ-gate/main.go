@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func report(err error, stderr io.Writer) int {
 	var d *denial.Denial
 	if errors.As(err, &d) {
-		fmt.Fprintf(stderr, "writ-gate: denied: %v\nhint: %s\n", d, d.Reason.Hint())
+		fmt.Fprintf(stderr, "writ-gate: denied: %v\nhint: %s\n", d, d.Hint())
 		return exitDenied
 	}
 	fmt.Fprintf(stderr, "writ-gate: %v\n", err)
@@ -287,7 +287,7 @@ func (f *execFlags) show(stdout, stderr io.Writer, o gate.Outcome) {
 	default:
 		fmt.Fprintln(stderr, "           not logged: the issuer did not take the record")
 	}
-	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
+	fmt.Fprintf(stderr, "hint: %s\n", d.Hint())
 	if f.verbose {
 		for _, line := range o.Checks {
 			fmt.Fprintf(stderr, "  %s\n", line)

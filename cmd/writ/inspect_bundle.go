@@ -90,11 +90,11 @@ func viewBundle(r io.Reader) (*bundleView, error) {
 		h, err := in.Next()
 		switch {
 		case err == io.EOF && len(v.Members) == 0:
-			return nil, denial.New(denial.NotCanonical, "the file holds no members of a tar file")
+			return nil, denial.New(denial.NotCanonical, "the file holds no members of a tar file").Try(audit.HintBundle)
 		case err == io.EOF:
 			return v, nil
 		case err != nil:
-			return nil, denial.New(denial.NotCanonical, "the tar file is malformed")
+			return nil, denial.New(denial.NotCanonical, "the tar file is malformed").Try(audit.HintBundle)
 		case len(v.Members) == maxMembers:
 			return nil, denial.New(denial.StructureLimit, "the bundle has more than %d members", maxMembers)
 		}
@@ -145,7 +145,7 @@ func statementKind(h *tar.Header, in io.Reader) (string, error) {
 	}
 	data, err := io.ReadAll(in)
 	if err != nil {
-		return "", denial.New(denial.NotCanonical, "the tar file is cut short")
+		return "", denial.New(denial.NotCanonical, "the tar file is cut short").Try(audit.HintBundle)
 	}
 	env, err := statement.Decode(data, maxEnvelope)
 	if err != nil {
@@ -162,7 +162,7 @@ func statementKind(h *tar.Header, in io.Reader) (string, error) {
 func openingField(in io.Reader) (string, error) {
 	data, err := io.ReadAll(io.LimitReader(in, 4<<10))
 	if err != nil {
-		return "", denial.New(denial.NotCanonical, "the tar file is cut short")
+		return "", denial.New(denial.NotCanonical, "the tar file is cut short").Try(audit.HintBundle)
 	}
 	o, err := record.DecodeOpening(data)
 	if err != nil {
@@ -177,7 +177,7 @@ func (v *bundleView) readManifest(h *tar.Header, in io.Reader) error {
 	}
 	data, err := io.ReadAll(in)
 	if err != nil {
-		return denial.New(denial.NotCanonical, "the tar file is cut short")
+		return denial.New(denial.NotCanonical, "the tar file is cut short").Try(audit.HintBundle)
 	}
 	var m manifest
 	if err := statement.Unmarshal(data, &m); err != nil {

@@ -120,7 +120,7 @@ func (a *app) reportDenial(err error, d *denial.Denial, stdout, stderr io.Writer
 	if refused != nil && problem.Logged {
 		fmt.Fprintf(stderr, "      logged at index %d\n", problem.LogIndex)
 	}
-	fmt.Fprintf(stderr, "hint: %s\n", d.Reason.Hint())
+	fmt.Fprintf(stderr, "hint: %s\n", d.Hint())
 }
 
 // configure reads the configuration file and sets every flag of the command that it names and the user did not.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/monitor"
 )
@@ -55,45 +54,6 @@ kept in --dir, below evidence, until you take it away. Anybody with the log's ke
 	cmd.Flags().StringVar(&f.textfile, "textfile", "", "file to write metrics to, for the textfile collector of Prometheus")
 	cmd.AddCommand(a.monitorEvidence())
 	return cmd
-}
-
-func (a *app) monitorEvidence() *cobra.Command {
-	var trust, history string
-	cmd := &cobra.Command{
-		Use:   "evidence DIRECTORY",
-		Short: "Check evidence that a log has signed two histories",
-		Long: `Evidence reads a directory that writ monitor has kept, and your trust file for the log's key, and nothing else. The exit
-status is 0 if the log has signed two histories: two trees of one size, or one that does not begin with the other.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := readTrust(trust)
-			if err != nil {
-				return err
-			}
-			if t, err = followed(t, history); err != nil {
-				return err
-			}
-			if err := monitor.VerifyEvidence(args[0], t.NoteKeys(0)); err != nil {
-				return err
-			}
-			return a.print(cmd, map[string]any{"two_histories": true, "log": t.Log}, fmt.Sprintf("the log %s has signed two histories", t.Log))
-		},
-	}
-	cmd.Flags().StringVar(&trust, "trust", "trust.toml", "your trust file")
-	cmd.Flags().StringVar(&history, "key-history", "", "file with the history of the issuer's keys, if they have changed since the trust file")
-	return cmd
-}
-
-// followed returns the trust file with the keys of a history in a file; without one, as it is.
-func followed(t *artifact.Trust, path string) (*artifact.Trust, error) {
-	if path == "" {
-		return t, nil
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading key history: %w", err)
-	}
-	return t.Follow(raw)
 }
 
 func (a *app) monitor(cmd *cobra.Command, f *monitorFlags) error {

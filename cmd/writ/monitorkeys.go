@@ -44,7 +44,7 @@ func (a *app) watchKeys(f *monitorFlags, say io.Writer) (*keyWatch, error) {
 	w := &keyWatch{trust: t, dir: f.dir, say: say}
 	switch {
 	case f.history != "":
-		w.ask = func(context.Context) ([]byte, error) { return os.ReadFile(f.history) }
+		w.ask = func(context.Context) ([]byte, error) { return readHistory(f.history) }
 	case a.server != "" && a.ca != "":
 		c, err := a.client()
 		if err != nil {
@@ -57,7 +57,7 @@ func (a *app) watchKeys(f *monitorFlags, say io.Writer) (*keyWatch, error) {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making directory of the monitor: %w", err)
 	}
-	kept, err := os.ReadFile(filepath.Join(f.dir, keptHistory))
+	kept, err := readHistory(filepath.Join(f.dir, keptHistory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil
 	}

@@ -66,7 +66,7 @@ func TestReportAndLineageOfAPermit(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &l); status != exitYes || err != nil || l.Execution != id || len(l.Origin) != 1 {
 		t.Errorf("lineage as JSON: status %d: %s%s", status, out, errs)
 	}
-	if status, _, _ := call(t, "audit", "lineage", strings.Repeat("0", 32), "--bundle", bundle, "--trust", pins); status != exitDenied {
-		t.Errorf("an execution that is not there: status %d", status)
+	if status, _, errs := call(t, "audit", "lineage", strings.Repeat("0", 32), "--bundle", bundle, "--trust", pins); status != exitDenied || !strings.Contains(errs, "hint: Give its id") {
+		t.Errorf("an execution that is not there: status %d\n%s", status, errs)
 	}
 }

@@ -128,7 +128,8 @@ func (f ceremonyFiles) take(st *ceremony.State) error {
 		return fmt.Errorf("reading step: %w", err)
 	}
 	if _, err := record.DecodeDraft(data); err == nil {
-		return denial.New(denial.DualControlMissing, "nobody has confirmed %s: everybody reads and signs it", f.step)
+		return denial.New(denial.DualControlMissing, "nobody has confirmed %s: everybody reads and signs it", f.step).
+			Try("Everybody reads it with \"writ inspect statement\" and signs it with \"writ sign\"; then go on with \"writd ceremony run\".")
 	}
 	b, err := record.DecodeBundle(data)
 	if err != nil {
@@ -169,7 +170,8 @@ func (f ceremonyFiles) explain(st *ceremony.State, b record.Bundle, err error) e
 	for _, p := range missing {
 		who = append(who, fmt.Sprintf("%s %s", p.Role, p.Person))
 	}
-	return denial.New(denial.DualControlMissing, "%s is not confirmed by %s", f.step, strings.Join(who, ", "))
+	return denial.New(denial.DualControlMissing, "%s is not confirmed by %s", f.step, strings.Join(who, ", ")).
+		Try("Have them sign it with \"writ sign\", then go on with \"writd ceremony run\".")
 }
 
 // prepare does what the next step asks of the token, and writes what everybody has to confirm.

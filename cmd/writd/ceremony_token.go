@@ -41,6 +41,9 @@ func (t ceremonyToken) Read(ctx context.Context, key statement.Thumbprint) (reco
 	return a.Birth(), err
 }
 
+// hintOtherCeremony is what to try about a ceremony that is not the one that is wanted.
+const hintOtherCeremony = "Give the script of the ceremony that made these keys for this issuer, or hold one."
+
 // ceremonyBirths returns the births of a ceremony that made a key for each of the purposes and no other. It refuses one that is
 // not complete, or is for another issuer (409), and a key of which the token states anything else now (904).
 func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer string, purposes ...string) ([]record.Birth, error) {
@@ -53,11 +56,12 @@ func ceremonyBirths(ctx context.Context, token *custody.Process, script, issuer 
 		return nil, err
 	}
 	if s.Issuer != issuer || len(born) != len(purposes) {
-		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made not exactly one key for %s", strings.Join(purposes, ", "))
+		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made not exactly one key for %s", strings.Join(purposes, ", ")).
+			Try(hintOtherCeremony)
 	}
 	for _, b := range born {
 		if !slices.Contains(purposes, b.Purpose) {
-			return nil, denial.New(denial.DualControlMissing, "the ceremony made a %s key", b.Purpose)
+			return nil, denial.New(denial.DualControlMissing, "the ceremony made a %s key", b.Purpose).Try(hintOtherCeremony)
 		}
 		now, err := ceremonyToken{token}.Read(ctx, b.Key.Thumbprint())
 		if err != nil {
@@ -83,7 +87,7 @@ func birthIn(script, issuer, purpose string) (*record.Birth, error) {
 	}
 	i := slices.IndexFunc(born, func(b record.Birth) bool { return b.Purpose == purpose })
 	if s.Issuer != issuer || i < 0 {
-		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made no %s key", purpose)
+		return nil, denial.New(denial.DualControlMissing, "the ceremony is for another issuer, or made no %s key", purpose).Try(hintOtherCeremony)
 	}
 	return &born[i], nil
 }

@@ -91,7 +91,7 @@ func advice(err error) string {
 	case denial.Is(err, denial.HSMUnavailable):
 		return "See that token.module and token.token are right, that what the module needs runs, and that token.environment tells it where."
 	case errors.As(err, &d):
-		return d.Reason.Hint()
+		return d.Hint()
 	}
 	return ""
 }

@@ -111,7 +111,7 @@ func askAdmin(ctx context.Context, config, method, route string, body []byte) ([
 		if err := json.Unmarshal(raw, &p); err != nil || p.Details == nil {
 			return nil, fmt.Errorf("asking writd: status %d", resp.StatusCode)
 		}
-		return nil, denial.New(denial.NotPermitted, "%s", p.Detail)
+		return nil, p.Denial()
 	}
 	return raw, nil
 }

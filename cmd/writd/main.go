@@ -63,7 +63,7 @@ func report(cmd *cobra.Command, err error, stderr io.Writer) int {
 		return exitYes
 	case errors.As(err, &d):
 		fmt.Fprintf(stderr, "writd: denied: %v\n", err) // what is for the operator too
-		hint := d.Reason.Hint()
+		hint := d.Hint()
 		if cmd.Name() == "doctor" && d.Reason == denial.SelfTestFailed {
 			hint = "Mend what is BAD above, and run it again." // not: run writd doctor
 		}

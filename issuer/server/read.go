@@ -56,7 +56,7 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 func (s *Server) prepareKey(w http.ResponseWriter, r *http.Request) {
 	known := func(err error) { s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true}) }
 	if s.maker == nil {
-		known(denial.New(denial.NotPermitted, "no keys are made here"))
+		known(denial.New(denial.NotPermitted, "no keys are made here").Try("Run the command where the issuer with its token is."))
 		return
 	}
 	key, err := issuer.ParseThumbprint(r.URL.Query().Get("key"))

@@ -1,0 +1,34 @@
+package command
+
+import (
+	"io"
+	"os"
+
+	"github.com/governed-execution/writ/denial"
+)
+
+// Small is the limit for files that hold a key, certificates, a policy, an act or settings: none comes near it.
+const Small = 4 << 20
+
+// ReadFile reads a file that a person has named. One with more than limit bytes is refused (313), and no more of it is read: whoever
+// names the wrong file is told so, whatever it is.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadAll(f, limit)
+}
+
+// ReadAll reads what has at most limit bytes, as ReadFile does.
+func ReadAll(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, denial.New(denial.StructureLimit, "the file has more than %d bytes", limit).Try("See that it is the right file: none of its kind is that large.")
+	}
+	return data, nil
+}
