@@ -100,6 +100,9 @@ func (c *Claims) checkOrigin() error {
 	if err := c.Lineage.check(c.ID); err != nil {
 		return err
 	}
+	if err := c.Limits.check(); err != nil {
+		return err
+	}
 	return c.Execution.check()
 }
 

@@ -209,7 +209,8 @@ func TestRequestLimits(t *testing.T) {
 			c.Scope = Scope{{Target: "file:///lib/ld-linux.so.2", Terms: Terms{Operations: Execute}}}
 		}, denial.InterpreterUngoverned},
 		{"limits without a session", func(c *RequestClaims) { c.Limits = &Limits{Uses: 2} }, 0},
-		{"a limit on sessions", func(c *RequestClaims) { c.Limits = &Limits{Session: 1} }, denial.UnsupportedVersion},
+		{"the longest session", func(c *RequestClaims) { c.Limits = &Limits{Session: MaxSession} }, 0},
+		{"a longer session", func(c *RequestClaims) { c.Limits = &Limits{Session: MaxSession + 1} }, denial.PayloadForm},
 	} {
 		c := good
 		r.edit(&c)

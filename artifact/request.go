@@ -57,8 +57,11 @@ type Execution struct {
 type Limits struct {
 	Uses    uint64 `cbor:"0,keyasint,omitempty"`
 	Depth   uint64 `cbor:"1,keyasint,omitempty"` // how deep delegations may go
-	Session uint64 `cbor:"2,keyasint,omitempty"` // seconds a started execution may last
+	Session uint64 `cbor:"2,keyasint,omitempty"` // seconds a started execution may last; 0: until the artifact expires
 }
+
+// MaxSession is the longest that a started execution may last, in seconds: a year.
+const MaxSession = 366 * 24 * 3600
 
 // MaxUses returns how often the artifact may be used: once unless it says otherwise.
 func (l *Limits) MaxUses() uint64 {
@@ -68,14 +71,29 @@ func (l *Limits) MaxUses() uint64 {
 	return l.Uses
 }
 
-// check checks, in this order: profile (911), no limit on sessions, which nothing enforces yet (911), identities (104), audience (411), times (104, 204), request id and
-// lifetime (312), confirmation key (702), execution (312), parents (313, 327). The scope is checked where it is decoded.
+// check refuses a session that is longer than any policy can allow (312).
+func (l *Limits) check() error {
+	if l != nil && l.Session > MaxSession {
+		return denial.New(denial.PayloadForm, "a session lasts at most a year")
+	}
+	return nil
+}
+
+// LeaseEnd returns when an execution that was started at a time is over, both in seconds since 1970 UTC: when its session is, or
+// where the artifact names none, when the artifact expires. What still runs then has no authorization any more (201, X16).
+func (c *Claims) LeaseEnd(started uint64) uint64 {
+	if c.Limits == nil || c.Limits.Session == 0 {
+		return c.Expires
+	}
+	return started + min(c.Limits.Session, MaxSession)
+}
+
+// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request id and
+// lifetime (312), confirmation key (702), session and execution (312), parents (313, 327). The scope is checked where it is decoded.
 func (c *RequestClaims) check() error {
 	switch {
 	case c.Profile != RequestProfile:
 		return denial.New(denial.UnsupportedVersion, "not a request of profile 1")
-	case c.Limits != nil && c.Limits.Session != 0:
-		return denial.New(denial.UnsupportedVersion, "a limit on sessions is not part of this version")
 	case !isURI(c.Initiator) || !isURI(c.Host):
 		return denial.New(denial.ClaimAbsent, "initiator or host is not a URI")
 	case !isURI(c.Audience):
@@ -91,6 +109,9 @@ func (c *RequestClaims) check() error {
 		return denial.New(denial.PayloadForm, "a break-glass authorization is named by a digest of 32 bytes")
 	case len(c.Confirmation.Key) != 32:
 		return denial.New(denial.KeyBinding, "the request names no confirmation key")
+	}
+	if err := c.Limits.check(); err != nil {
+		return err
 	}
 	if err := c.Execution.check(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"github.com/governed-execution/writ/artifact"
@@ -17,7 +18,7 @@ const gateSkew = 360
 // gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
 // complete, of a kind that gates write, by that gate and by the key of its host's enrolment in force (910); it continues
 // the chain of that key's records (508). Then a start: its host was not revoked or held (803), and this use is left (504); then
-// all of under; an end: it ends a start (508). A gate's denial is its own word about what it was shown: unchecked.
+// all of under; an end: it ends a start (508), and is left unchecked if the gate let the program run on after its lease. A gate's denial is its own word about what it was shown: unchecked.
 func (v *verifier) gate(e *entry, f *Finding) error {
 	id, _ := e.env.KeyID()
 	g := v.world.gates[id]
@@ -189,6 +190,26 @@ func (v *verifier) end(r *record.Record, f *Finding) error {
 		return denial.New(denial.StateRollback, "no earlier record is the start that this one ends")
 	case s.Emitter.URI != r.Emitter.URI || !bytes.Equal(s.CTI, r.CTI) || !bytes.Equal(s.Execution.ID, r.Execution.ID) || s.Execution.Use != r.Execution.Use:
 		return denial.New(denial.LogInconsistent, "the end and its start name different executions")
+	}
+	return v.lease(s, r, f)
+}
+
+// leaseSlack is by how many seconds an execution may outlast its lease: the gate looks at its clock once a second, and gives the
+// program ten seconds to end.
+const leaseSlack = 60
+
+// lease looks at for how long an execution went on (X16). One that went on for longer is no forgery: its host may have slept.
+func (v *verifier) lease(start, end *record.Record, f *Finding) error {
+	until := uint64(0)
+	if b := v.world.glassOf[string(start.CTI)]; b != nil {
+		until = b.Expires
+	} else if p, err := v.permitOf(start.CTI); err != nil {
+		return err
+	} else if p != nil {
+		until = p.claims.LeaseEnd(start.Time)
+	}
+	if until != 0 && end.Time > until+leaseSlack {
+		f.leave(fmt.Sprintf("the program ran for %d s after its authorization had ended, as far as its gate knows", end.Time-until))
 	}
 	return nil
 }

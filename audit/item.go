@@ -42,6 +42,7 @@ type Item struct {
 	Parents   []string   `json:"parents,omitempty"`
 	Program   string     `json:"program,omitempty"` // SHA-256 of what ran
 	Exit      *int64     `json:"exit,omitempty"`
+	Ended     uint64     `json:"ended_by_gate,omitempty"` // code for which the gate ended it
 	Refusal   *Refusal   `json:"refusal,omitempty"`
 	Held      bool       `json:"held,omitempty"` // the host gets nothing more until authorities approve it anew
 	Machine   *Machine   `json:"machine,omitempty"`
@@ -243,7 +244,7 @@ func (it *Item) tell(r *record.Record) {
 	if x := r.Execution; x != nil {
 		it.Execution, it.Uses, it.Program = hex.EncodeToString(x.ID), x.Use, hex.EncodeToString(x.Code)
 		if r.Event == record.EventEnd {
-			it.Exit, it.started = &x.Status, hex.EncodeToString(x.Start)
+			it.Exit, it.Ended, it.started = &x.Status, x.Ended, hex.EncodeToString(x.Start)
 		}
 	}
 	if len(r.Reasons) > 0 {

@@ -313,7 +313,11 @@ func (w *weave) event(it *Item) *Node {
 	case it.Event == record.EventStart.String():
 		return node("start", fmt.Sprintf("started, use %d, at gate %s", it.Uses, it.Gate), w.startDetail(it), it)
 	case it.Event == record.EventEnd.String():
-		return node("end", fmt.Sprintf("ended with status %d", *it.Exit), []string{instant(it.Time)}, it)
+		detail := []string{instant(it.Time)}
+		if it.Ended != 0 {
+			detail = append(detail, record.EndedWords(it.Ended))
+		}
+		return node("end", fmt.Sprintf("ended with status %d", *it.Exit), detail, it)
 	}
 	return node("record", it.Name(), []string{instant(it.Time)}, it)
 }

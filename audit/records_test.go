@@ -205,6 +205,33 @@ func TestForgedGateRecordIsRefuted(t *testing.T) {
 	}
 }
 
+// What a gate let run beyond its lease is no forgery, and not passed over either.
+func TestX16_EndAfterTheLeaseIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		after uint64
+		why   string
+	}{
+		"in time": {60, ""},
+		"late":    {61, "the program ran for 61 s after its authorization had ended, as far as its gate knows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			m, _ := s.permit()
+			start := must(s.report(m, record.EventStart, nil))(t)
+			claims, _, err := artifact.Inspect(m.Artifact)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Advance(time.Duration(claims.Expires+c.after-s.Seconds()-1) * time.Second)
+			must(s.report(m, record.EventEnd, func(r *record.Record) { r.Execution.Start, r.Execution.Ended = start[:], 201 }))(t)
+			all := s.verify(s.export(audit.Query{})).Statements
+			if f := all[len(all)-1]; f.Event != record.EventEnd.String() || f.Why != c.why || (f.Verdict == audit.Proved) != (c.why == "") {
+				t.Errorf("got %+v, want %q", f, c.why)
+			}
+		})
+	}
+}
+
 func TestForgedActIsRefuted(t *testing.T) {
 	policy := func(s *stage, toml string, edit func(*record.Policy)) record.Policy {
 		doc := must(firmwarepolicy.ParseTOML([]byte(toml)))(s)

@@ -257,7 +257,7 @@ func askOf(in *Input) firmwarepolicy.Ask {
 		Host: in.Host.ID, Labels: in.Host.Labels, Audience: r.Audience, Lifetime: r.Lifetime, Uses: r.Limits.MaxUses(),
 	}
 	if r.Limits != nil {
-		ask.Depth = r.Limits.Depth
+		ask.Depth, ask.Session = r.Limits.Depth, r.Limits.Session
 	}
 	ask.Scope = askScope(r.Scope)
 	return ask

@@ -268,6 +268,7 @@ var changes = []change{
 	}), denial.ScopeDenied, denial.StageAuthorization},
 	{"lifetime", input(func(in *decision.Input) { in.Request.Lifetime = 601 }), denial.LifetimeTooLong, denial.StageAuthorization},
 	{"lifetime beyond all time", input(func(in *decision.Input) { in.Request.Lifetime = 1<<64 - 1 }), denial.LifetimeTooLong, denial.StageAuthorization},
+	{"session", input(func(in *decision.Input) { in.Request.Limits.Session = 1 }), denial.LifetimeTooLong, denial.StageAuthorization},
 	{"uses", input(func(in *decision.Input) { in.Request.Limits.Uses = 3 }), denial.ScopeDenied, denial.StageAuthorization},
 	{"depth", input(func(in *decision.Input) { in.Request.Limits.Depth = 1 }), denial.DelegationExceeded, denial.StageAuthorization},
 }

@@ -34,7 +34,7 @@ func permittedByPeople(in *Input, p *firmwarepolicy.Authorization) error {
 	case !bytes.Equal(g.Policy.Hash, in.Authorization.Hash):
 		return denial.New(denial.PolicyHashMismatch, "the break-glass authorization names a policy that is not in force")
 	case r.Host != g.Host || r.Audience != g.Audience || r.Initiator != g.Initiator || !bytes.Equal(r.Execution.ID, g.ID) ||
-		!bytes.Equal(scope, g.Scope) || r.Lifetime != g.Expires-g.IssuedAt || r.Limits.MaxUses() != 1:
+		!bytes.Equal(scope, g.Scope) || r.Lifetime != g.Expires-g.IssuedAt || r.Limits.MaxUses() != 1 || r.Limits != nil && r.Limits.Session != 0:
 		return denial.New(denial.BreakGlassInvalid, "the request is for something else than the break-glass authorization allows")
 	}
 	return Declared(g, r.Scope, p, in.Host.Labels, record.InitiatorKind(in.Initiator.Kind))

@@ -30,6 +30,7 @@ type rule struct {
 	Scope      []scope           `cbor:"9,keyasint"`
 	When       string            `cbor:"10,keyasint,omitempty"`
 	Waive      bool              `cbor:"11,keyasint,omitempty"` // break-glass: the quorum may waive attestation
+	Session    uint64            `cbor:"12,keyasint,omitempty"` // seconds a started execution may last; 0: until its artifact expires
 }
 
 type scope struct {
@@ -97,8 +98,8 @@ func (r *rule) checkBreakGlass(what string) error {
 	switch {
 	case r.Lifetime > record.MaxBreakGlass:
 		return refuse("%s: lifetime is at most %s", what, span(record.MaxBreakGlass))
-	case r.Uses != 1 || r.Depth != 0:
-		return refuse("%s: it allows one use and no delegation", what)
+	case r.Uses != 1 || r.Depth != 0 || r.Session != 0:
+		return refuse("%s: it allows one use, no delegation, and no session", what)
 	case len(r.Hosts) == 0 && len(r.HostIDs) == 0:
 		return refuse("%s: hosts or host_ids must name the hosts", what)
 	}
@@ -134,6 +135,8 @@ func (r *rule) check(what string) error {
 		return refuse("%s: lifetime is needed, from 1s to a year", what)
 	case r.Uses == 0 || r.Uses > maxUses:
 		return refuse("%s: uses is needed, at least 1", what)
+	case r.Session > maxLifetime:
+		return refuse("%s: session is at most a year", what)
 	case r.Depth > maxDepth:
 		return refuse("%s: depth is at most %d", what, maxDepth)
 	case len(r.Scope) == 0 || len(r.Scope) > maxScopes:

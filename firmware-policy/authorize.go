@@ -24,6 +24,7 @@ type Ask struct {
 	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"`             // seconds
 	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`                     // how often the artifact may be used
 	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"`                   // how often the artifact may be delegated
+	Session       uint64            `cbor:"10,keyasint,omitempty" cel:"session" toml:"session"`    // seconds that a started execution may last, 0: until the artifact expires
 }
 
 // AskScope is one target of an ask.
@@ -46,11 +47,12 @@ type Grant struct {
 	Lifetime uint64 // seconds
 	Uses     uint64
 	Depth    uint64
+	Session  uint64 // seconds
 }
 
 // Authorize finds the first rule that allows all of the ask. It checks, in this order: there is a policy (108) with
 // rules (407); then for each rule, in the order of the policy: the initiator (405), the audience (411), the host's id
-// and labels (701), every scope (404), the lifetime (203), the uses (404), the depth (406), the condition (404).
+// and labels (701), every scope (404), the lifetime and the session (203), the uses (404), the depth (406), the condition (404).
 //
 // If no rule allows the ask, the refusal is that of the rule that got furthest, the first of them if several did, and
 // its Requirements are the rules that name the initiator. A condition that is reached and cannot be evaluated refuses
@@ -70,7 +72,7 @@ func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
 		r := &a.body.Rules[i]
 		step, d := r.refuses(&ask, a.when[i], vars)
 		if d == nil {
-			return &Grant{Policy: a.hash, Rule: r.Name, Lifetime: ask.Lifetime, Uses: ask.Uses, Depth: ask.Depth}, nil
+			return &Grant{Policy: a.hash, Rule: r.Name, Lifetime: ask.Lifetime, Uses: ask.Uses, Depth: ask.Depth, Session: ask.Session}, nil
 		}
 		if step > 0 {
 			tried = append(tried, r.Name)
@@ -123,6 +125,7 @@ func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *deni
 		{r.allowsHost(ask), denial.HostMismatch, "host"},
 		{r.allowsScope(ask.Scope), denial.ScopeDenied, "scope"},
 		{ask.Lifetime > 0 && ask.Lifetime <= r.Lifetime, denial.LifetimeTooLong, "lifetime"},
+		{ask.Session <= r.Session, denial.LifetimeTooLong, "session"},
 		{ask.Uses > 0 && ask.Uses <= r.Uses, denial.ScopeDenied, "number of uses"},
 		{ask.Depth <= r.Depth, denial.DelegationExceeded, "delegation depth"},
 	}

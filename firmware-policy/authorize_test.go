@@ -14,7 +14,7 @@ func TestAskWithinARuleIsGranted(t *testing.T) {
 	d := mustParse(t, authorizationTOML)
 	a, _ := d.Authorization()
 	g, err := a.Authorize(goodAsk())
-	if err != nil || *g != (Grant{Policy: d.Hash(), Rule: "deploy", Lifetime: 300, Uses: 2, Depth: 1}) || a.Hash() != d.Hash() {
+	if err != nil || *g != (Grant{Policy: d.Hash(), Rule: "deploy", Lifetime: 300, Session: 600, Uses: 2, Depth: 1}) || a.Hash() != d.Hash() {
 		t.Fatalf("got %v, %v", g, err)
 	}
 	list := Ask{Initiator: "https://people.example/ada", InitiatorKind: "human", Host: "spiffe://example/host/b",
@@ -80,6 +80,11 @@ func TestAskIsRefused(t *testing.T) {
 		{"line feed", func(q *Ask) { q.Scope[1].Target = "tool:mcp/tickets/a\nb" }, denial.ScopeDenied, deploy},
 		{"longer", func(q *Ask) { q.Lifetime = 301 }, denial.LifetimeTooLong, deploy},
 		{"no lifetime", func(q *Ask) { q.Lifetime = 0 }, denial.LifetimeTooLong, deploy},
+		{"longer session", func(q *Ask) { q.Session = 601 }, denial.LifetimeTooLong, deploy},
+		{"a session where the rule has none", func(q *Ask) {
+			*q = Ask{Initiator: "https://people.example/ada", InitiatorKind: "human", Host: "spiffe://example/host/b", Audience: "https://gate.example/b",
+				Scope: []AskScope{{Target: "tool:mcp/tickets/list", Operations: []string{"read"}}}, Lifetime: 60, Session: 1, Uses: 1}
+		}, denial.LifetimeTooLong, []string{"deploy", "read-only"}},
 		{"more uses", func(q *Ask) { q.Uses = 3 }, denial.ScopeDenied, deploy},
 		{"no uses", func(q *Ask) { q.Uses = 0 }, denial.ScopeDenied, deploy},
 		{"deeper", func(q *Ask) { q.Depth = 2 }, denial.DelegationExceeded, deploy},
@@ -197,7 +202,7 @@ func TestP08ConditionThatCannotBeEvaluatedRefuses(t *testing.T) {
 	readOnly := authorizationTOML[strings.LastIndex(authorizationTOML, "[[rule]]"):]
 	allowed := goodAsk()
 	allowed.Initiator, allowed.Scope = "https://people.example/ada", []AskScope{{Target: "tool:mcp/tickets/list", Operations: []string{"read"}}}
-	allowed.Uses, allowed.Depth = 1, 0
+	allowed.Uses, allowed.Depth, allowed.Session = 1, 0, 0
 	with := func(text, when string) string { return swap(t, text, "ask.initiator_kind == 'human'", when) }
 	if _, err := mustAuthorization(t, with(authorizationTOML, "ask.initiator_kind == 'agent'")).Authorize(allowed); err != nil {
 		t.Fatalf("the second rule should allow: %v", err)

@@ -224,6 +224,7 @@ func (c *Change) rule(what string, old rule, new *rule) {
 		}
 	}
 	c.less(what+": lifetime", old.Lifetime, new.Lifetime, span)
+	c.less(what+": session", old.Session, new.Session, span)
 	c.less(what+": uses", old.Uses, new.Uses, count)
 	c.less(what+": depth", old.Depth, new.Depth, count)
 	if old.When != new.When {
@@ -234,7 +235,7 @@ func (c *Change) rule(what string, old rule, new *rule) {
 	}
 	c.scopes(what, old.Scope, new.Scope)
 	old.Initiators, old.Audiences, old.HostIDs, old.Hosts, old.Lifetime, old.Uses = new.Initiators, new.Audiences, new.HostIDs, new.Hosts, new.Lifetime, new.Uses
-	old.Depth, old.When, old.Waive, old.Scope = new.Depth, new.When, new.Waive, new.Scope
+	old.Depth, old.When, old.Waive, old.Scope, old.Session = new.Depth, new.When, new.Waive, new.Scope, new.Session
 	c.rest(what, old, *new)
 }
 

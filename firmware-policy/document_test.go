@@ -220,6 +220,8 @@ func TestAuthorizationPolicyIsRefused(t *testing.T) {
 		{"endless", `lifetime = "1h"`, `lifetime = "100000h"`, "lifetime"},
 		{"no uses", "uses = 10", "", "uses"},
 		{"uses 0", "uses = 10", "uses = 0", "uses"},
+		{"session of more than a year", `session = "10m"`, `session = "8785h"`, "session"},
+		{"session of no time", `session = "10m"`, `session = "0s"`, "session"},
 		{"deep", "depth = 1", "depth = 17", "depth"},
 		{"no scope", "[[rule.scope]]\ntarget = \"tool:mcp/tickets/list\"\noperations = [\"read\"]", "", "scope"},
 		{"scope twice", `"tool:mcp/tickets/*"`, `"file:/usr/bin/deploy"`, "twice"},

@@ -122,6 +122,7 @@ audiences = ["https://gate.example/a"]
 lifetime = "5m"
 uses = 2
 depth = 1
+session = "10m"
 when = "ask.initiator_kind == 'human'"
 
 [[rule.scope]]
@@ -157,7 +158,7 @@ func goodAsk() Ask {
 				Parameters: digest("--production"), Env: []string{"LANG"}, Directory: "/srv/deploy"},
 			{Target: "tool:mcp/tickets/close", Operations: []string{"write", "read"}},
 		},
-		Lifetime: 300, Uses: 2, Depth: 1,
+		Lifetime: 300, Session: 600, Uses: 2, Depth: 1,
 	}
 }
 

@@ -48,6 +48,7 @@ func TestP21_BreakGlassBeyondItsRule(t *testing.T) {
 		"gate":          func(k *Ask) { k.Audience = "https://gate.example/build-2" },
 		"lifetime":      func(k *Ask) { k.Lifetime++ },
 		"uses":          func(k *Ask) { k.Uses = 2 },
+		"session":       func(k *Ask) { k.Session = 1 },
 		"delegation":    func(k *Ask) { k.Depth = 1 },
 		"program":       func(k *Ask) { k.Scope[0].Target = "file:/usr/bin/sh" },
 		"operation":     func(k *Ask) { k.Scope[0].Operations = []string{"execute", "net"} },
@@ -127,7 +128,7 @@ func TestP21_WideBreakGlassRuleIsRefused(t *testing.T) {
 	}
 	d := mustParse(t, authorizationTOML+glassTOML)
 	for name, spoil := range map[string]func(r *rule){
-		"uses": func(r *rule) { r.Uses = 2 }, "depth": func(r *rule) { r.Depth = 1 }, "lifetime": func(r *rule) { r.Lifetime = 3601 },
+		"uses": func(r *rule) { r.Uses = 2 }, "depth": func(r *rule) { r.Depth = 1 }, "session": func(r *rule) { r.Session = 1 }, "lifetime": func(r *rule) { r.Lifetime = 3601 },
 	} {
 		r := d.body.Authorization.BreakGlass[0]
 		if spoil(&r); r.checkBreakGlass("break_glass x") == nil {

@@ -47,6 +47,9 @@ func (b *authorizationBody) form(h tomlHeader) any {
 	for _, r := range b.Rules {
 		out := tomlRule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
 			Lifetime: span(r.Lifetime), Uses: r.Uses, Depth: r.Depth, When: r.When}
+		if r.Session != 0 {
+			out.Session = span(r.Session)
+		}
 		for _, s := range r.Scope {
 			out.Scope = append(out.Scope, tomlScope(s))
 		}

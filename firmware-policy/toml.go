@@ -70,6 +70,7 @@ type (
 		HostIDs    []string          `toml:"host_ids,omitempty,multiline"`
 		Audiences  []string          `toml:"audiences,multiline"`
 		Lifetime   string            `toml:"lifetime"`
+		Session    string            `toml:"session,omitempty"`
 		Uses       uint64            `toml:"uses"`
 		Depth      uint64            `toml:"depth"`
 		When       string            `toml:"when,omitempty"`
@@ -225,6 +226,11 @@ func readAuthorization(data []byte) (*authorizationBody, error) {
 		}
 		out := rule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
 			Lifetime: life, Uses: r.Uses, Depth: r.Depth, When: r.When}
+		if r.Session != "" {
+			if out.Session, err = seconds("rule "+r.Name+": session", r.Session); err != nil {
+				return nil, err
+			}
+		}
 		for _, s := range r.Scope {
 			out.Scope = append(out.Scope, scope(s))
 		}

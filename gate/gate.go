@@ -55,6 +55,9 @@ type Options struct {
 	TPM      TPM
 	State    string           // directory made by Init
 	Now      func() time.Time // default time.Now
+
+	uptime func() time.Duration // what clocks that are set cannot change; default the kernel's, which counts while the host sleeps
+	tick   time.Duration        // how often a lease is looked at; default one second
 }
 
 // Gate is an enforcement point. It is safe for concurrent use, also by several processes on one state directory.
@@ -73,6 +76,9 @@ func Open(ctx context.Context, o Options) (*Gate, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.uptime == nil {
+		o.uptime, o.tick = uptime, time.Second
 	}
 	s, err := openState(o.State)
 	if err != nil {
@@ -109,6 +115,7 @@ type Outcome struct {
 	Started bool
 	Status  int            // exit status of the program, 128 plus the signal that ended it
 	Denied  *denial.Denial // nil if it ran
+	Ended   *denial.Denial // why the gate ended it; nil if it ended by itself, or with ctx
 	Logged  bool           // the start, or the denial, has a receipt
 	Index   uint64         // of that record in the log
 	Spooled bool           // records wait in the state directory for the issuer to be reachable
@@ -131,8 +138,8 @@ type Outcome struct {
 //     one of the pinned log (902);
 //  6. run: memory is still sealed and holds the admitted bytes (617).
 //
-// When ctx ends, a program that runs is sent SIGTERM, and ten seconds later SIGKILL. It does not outlive the process of
-// the gate. The error is a fault of the gate itself; a refusal is in the outcome.
+// When its lease ends (201), or when ctx does, a program that runs is sent SIGTERM, and ten seconds later SIGKILL. It does not
+// outlive the process of the gate. The error is a fault of the gate itself; a refusal is in the outcome.
 func (g *Gate) Exec(ctx context.Context, cmd Command) (Outcome, error) {
 	unlock, err := g.state.lock(ctx)
 	if err != nil {
@@ -147,12 +154,14 @@ func (g *Gate) Exec(ctx context.Context, cmd Command) (Outcome, error) {
 	}
 	unlock() // others may start while this one runs
 	status := wait()
+	ended := s.lease.over()
+	out := Outcome{Started: true, Status: status.code(), Ended: ended, Logged: true, Index: s.index}
 	relock, err := g.state.lock(context.WithoutCancel(ctx))
 	if err != nil {
-		return Outcome{Started: true, Status: status.code(), Logged: true, Index: s.index}, err
+		return out, err
 	}
 	defer relock()
-	s.ended(ctx, status)
-	return Outcome{Started: true, Status: status.code(), Logged: true, Index: s.index, Spooled: g.state.pending() > 0,
-		Checks: s.run.Describe()}, nil
+	s.ended(ctx, status, ended)
+	out.Spooled, out.Checks = g.state.pending() > 0, s.run.Describe()
+	return out, nil
 }

@@ -188,26 +188,10 @@ func TestProgramThatCannotBeStartedIsDenied(t *testing.T) {
 func TestContextEndsTheProgram(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, newWorld(t), "a")
-	cmd := r.command("wait")
-	read, write := pipe(t)
-	cmd.Stdout = write
 	ctx, cancel := context.WithCancel(t.Context())
-	type result struct {
-		out Outcome
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		out, err := r.gate.Exec(ctx, cmd)
-		done <- result{out, err}
-	}()
-	buf := make([]byte, 64)
-	if n := must(read.Read(buf))(t); string(buf[:n]) != "ready\n" {
-		t.Fatalf("the program wrote %q", buf[:n])
-	}
+	wait := r.begin(ctx, r.command("wait"))
 	cancel()
-	got := <-done
-	if got.err != nil || !got.out.Started || got.out.Status != 7 || got.out.Spooled {
+	if got := wait(); got.Status != 7 || got.Ended != nil || got.Spooled {
 		t.Errorf("got %+v, want a program that ended with 7 on SIGTERM", got)
 	}
 	if got, want := r.story(gateURI+"a"), []string{"start 1", "end 7"}; !slices.Equal(got, want) {
@@ -253,7 +237,7 @@ func TestWaitingForTheStateEndsWithTheContext(t *testing.T) {
 	}
 }
 
-func pipe(t *testing.T) (read, write *os.File) {
+func pipe(t testing.TB) (read, write *os.File) {
 	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {

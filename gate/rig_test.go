@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -66,6 +67,7 @@ type rig struct {
 	tpm     TPM
 	mint    func(permit) ([]byte, *attester.Key) // gets an artifact on the real path: challenge, evidence, decision, log
 	line    *line
+	uptime  *stopwatch // what has passed on the host, whatever its clock of the day is set to
 	state   string
 	trusted *artifact.Trust
 	gate    *Gate
@@ -74,7 +76,7 @@ type rig struct {
 
 func newRig(tb testing.TB, w *world, name string) *rig {
 	tb.Helper()
-	r := &rig{world: w, name: name, line: &line{issuer: w.issuer}, state: filepath.Join(tb.TempDir(), "state"), trusted: w.trust()}
+	r := &rig{world: w, name: name, uptime: newStopwatch(), line: &line{issuer: w.issuer}, state: filepath.Join(tb.TempDir(), "state"), trusted: w.trust()}
 	r.machine = &machine{TPM: w.vendor.New(tb, softtpm.Options{}), keys: map[string]*ecdsa.PrivateKey{}}
 	r.tpm, r.mint = r.machine, r.mintSoftly
 	req, priv := r.machine.GateRequest(tb)
@@ -95,6 +97,7 @@ type permit struct {
 	scope    artifact.Scope
 	uses     uint64
 	lifetime uint64 // seconds; 0: 300
+	session  uint64 // seconds
 	audience string // "": the rig's gate
 }
 
@@ -119,7 +122,7 @@ func (r *rig) approve(ek [32]byte) {
 
 // options are those of the rig's gate.
 func (r *rig) options() Options {
-	return Options{Trust: r.trusted, Audience: gateURI + r.name, Issuer: r.line, TPM: r.tpm, State: r.state, Now: r.clock.now}
+	return Options{Trust: r.trusted, Audience: gateURI + r.name, Issuer: r.line, TPM: r.tpm, State: r.state, Now: r.clock.now, uptime: r.uptime.passed, tick: time.Millisecond}
 }
 
 // reopen opens the gate anew, as the next process does.
@@ -151,7 +154,7 @@ func (r *rig) request(p permit, cnf statement.Key) []byte {
 	thumb := cnf.Thumbprint()
 	return must(artifact.SignRequest(context.Background(), r.people[robotURI], artifact.RequestClaims{Initiator: robotURI, Host: hostURI + r.name,
 		Audience: p.audience, IssuedAt: r.seconds(), Expires: r.seconds() + 60, ID: nonce(r.tb), Confirmation: artifact.Thumbprint{Key: thumb[:]},
-		Scope: p.scope, Execution: artifact.Execution{ID: nonce(r.tb)}, Limits: &artifact.Limits{Uses: max(p.uses, 1)}, Lifetime: p.lifetime}))(r.tb)
+		Scope: p.scope, Execution: artifact.Execution{ID: nonce(r.tb)}, Limits: &artifact.Limits{Uses: max(p.uses, 1), Session: p.session}, Lifetime: p.lifetime}))(r.tb)
 }
 
 func (r *rig) mintSoftly(p permit) ([]byte, *attester.Key) {

@@ -28,11 +28,17 @@ type session struct {
 	use        uint64
 	startLeaf  statement.Digest
 	index      uint64
+	lease      lease
 }
 
-func (s *session) close() { s.launch.close() }
+func (s *session) close() {
+	s.launch.close()
+	if s.lease.cancel != nil {
+		s.lease.cancel(nil)
+	}
+}
 
-// start makes all checks and starts the program.
+// start makes all checks and starts the program, under its lease.
 func (s *session) start(ctx context.Context) (wait func() exitStatus, err error) {
 	if err := s.verify(ctx); err != nil {
 		return nil, err
@@ -45,7 +51,7 @@ func (s *session) start(ctx context.Context) (wait func() exitStatus, err error)
 		{func() error { return s.possession(ctx) }, denial.StagePossession},
 		{s.consume, denial.StageUses},
 		{func() error { return s.startRecord(ctx) }, denial.StageStartRecord},
-		{s.launch.check, denial.StageRun},
+		{s.ready, denial.StageRun},
 	} {
 		if err := s.run.Check(step.check, step.stage); err != nil {
 			return nil, err
@@ -54,11 +60,20 @@ func (s *session) start(ctx context.Context) (wait func() exitStatus, err error)
 	if err := s.run.Allowed(); err != nil {
 		return nil, err
 	}
-	wait, err = s.launch.start(ctx, s.cmd, s.environment(), s.directory())
+	leased := s.lease.begin(ctx)
+	wait, err = s.launch.start(leased, s.cmd, s.environment(), s.directory())
 	if err != nil {
 		return nil, denial.New(denial.Internal, "the program could not be started: %v", err).At(denial.StageRun)
 	}
 	return wait, nil
+}
+
+// ready refuses what has expired since it was checked (201), and a launch whose bytes have changed (617).
+func (s *session) ready() error {
+	if s.lease.left() <= 0 {
+		return denial.New(denial.Expired, "the artifact has expired while it was checked")
+	}
+	return s.launch.check()
 }
 
 // order returns the order of checks for what is presented. The form decides between an artifact and a break-glass
@@ -284,6 +299,7 @@ func (s *session) startRecord(ctx context.Context) error {
 	if s.glass != nil {
 		r.Glass = s.glass.Start()
 	}
+	s.lease = s.newLease(r.Time)
 	sent, err := s.send(ctx, r)
 	if err != nil {
 		return err
@@ -295,10 +311,13 @@ func (s *session) startRecord(ctx context.Context) error {
 	return nil
 }
 
-// ended has the end logged, or spooled.
-func (s *session) ended(ctx context.Context, status exitStatus) {
+// ended has the end logged, or spooled, and why the gate ended the program if it did.
+func (s *session) ended(ctx context.Context, status exitStatus, why *denial.Denial) {
 	r := s.newRecord(record.EventEnd)
 	r.Execution = &record.Execution{ID: s.claims.Execution.ID, Use: s.use, Start: s.startLeaf[:], Status: status.recorded()}
+	if why != nil {
+		r.Execution.Ended = uint64(why.Reason.Code())
+	}
 	_, _ = s.send(context.WithoutCancel(ctx), r) // the program has run: what cannot be sent waits, and the outcome says so
 }
 

@@ -33,7 +33,7 @@ func newHardWorld(tb testing.TB, names ...string) []*hardRig {
 	w := newWorld(tb, root)
 	for i, name := range names {
 		h := rigs[i]
-		h.rig = &rig{world: w, name: name, line: &line{issuer: w.issuer}, state: filepath.Join(tb.TempDir(), "state"), trusted: w.trust()}
+		h.rig = &rig{uptime: newStopwatch(), world: w, name: name, line: &line{issuer: w.issuer}, state: filepath.Join(tb.TempDir(), "state"), trusted: w.trust()}
 		h.extend(h.bootExtends()...)
 		h.connect()
 		h.enrol()

@@ -171,7 +171,7 @@ expr = "facts.pcr[4] == '%x'"
 `
 
 // authorizationPolicy is the head of a policy, and authorizationRule one that lets the robot run some code anywhere, in
-// one directory, for an hour, a hundred times.
+// one directory, for an hour, two where a session is asked for, a hundred times.
 const (
 	authorizationPolicy = `
 schema = 1
@@ -186,6 +186,7 @@ name = "rule-%[3]d"
 initiators = ["` + robotURI + `"]
 audiences = ["` + gateURI + `a", "` + gateURI + `b"]
 lifetime = "1h"
+session = "2h"
 uses = 100
 [[rule.scope]]
 target = "file:/*"
@@ -310,6 +311,9 @@ func (w *world) story(gate string) (words []string) {
 			word = fmt.Sprintf("start %d", r.Execution.Use)
 		case r.Event == record.EventEnd:
 			word = fmt.Sprintf("end %d", r.Execution.Status)
+			if r.Execution.Ended != 0 {
+				word += fmt.Sprintf(" by the gate: %d", r.Execution.Ended)
+			}
 		}
 		words = append(words, word)
 	}

@@ -112,7 +112,8 @@ func execCommand(status *int) *cobra.Command {
 		Use:   "exec --artifact FILE [flags] -- PROGRAM [ARG …]",
 		Short: "Run one program if its artifact allows exactly this, once",
 		Long: `Exec checks the artifact, its receipt, your pins, revocation, scope and code, has this host's TPM prove possession,
-consumes a use, has the start logged, and runs the bytes that it checked. The exit status is the program's own when it
+consumes a use, has the start logged, and runs the bytes that it checked. It ends the program when the artifact expires, or where
+policy allows a session, when that is over. The exit status is the program's own when it
 ran; 126 if it was denied, 125 for misuse or a fault. --status-fd tells them apart for programs that use those numbers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -161,6 +162,9 @@ func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
 	if out.Denied != nil {
 		f.show(cmd.OutOrStdout(), cmd.ErrOrStderr(), out)
 		return exitDenied, err
+	}
+	if out.Ended != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program was ended: %v\nhint: %s\n", out.Ended, out.Ended.Reason.Hint())
 	}
 	if out.Spooled {
 		fmt.Fprintln(cmd.ErrOrStderr(), "writ-gate: the end record waits in the state directory until the issuer can be reached")
@@ -249,6 +253,7 @@ type view struct {
 	Logged  bool            `json:"logged"`
 	Index   uint64          `json:"log_index,omitempty"`
 	Denial  *denial.Problem `json:"denial,omitempty"`
+	Ended   *denial.Problem `json:"ended,omitempty"` // why the gate ended it
 }
 
 func viewOf(o gate.Outcome) view {
@@ -256,6 +261,9 @@ func viewOf(o gate.Outcome) view {
 	if o.Denied != nil {
 		v.Denial = denial.Known(o.Denied)
 		v.Denial.Logged, v.Denial.LogIndex = o.Logged, o.Index
+	}
+	if o.Ended != nil {
+		v.Ended = denial.Known(o.Ended)
 	}
 	return v
 }

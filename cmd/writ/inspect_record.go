@@ -195,6 +195,9 @@ func explainExecution(e *record.Execution, event record.Event) *sheet {
 			text = fmt.Sprintf("ended by signal %d", -e.Status)
 		}
 		s.say("status", e.Status, text)
+		if e.Ended != 0 {
+			s.say("ended_by_gate", e.Ended, record.EndedWords(e.Ended))
+		}
 	}
 	return s
 }

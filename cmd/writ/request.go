@@ -42,7 +42,7 @@ type requestFlags struct {
 	args, env                      []string
 	pinArgs                        bool
 	directory                      string
-	lifetime                       time.Duration
+	lifetime, session              time.Duration
 	uses                           uint64
 	eventLog, imaList              string
 	out, cnf                       string
@@ -74,6 +74,7 @@ connection. The artifact comes back with the receipt of its place in the log, or
 	fl.StringArrayVar(&f.env, "env", nil, "name of an environment variable to pass on; repeat")
 	fl.StringVar(&f.directory, "directory", "", "working directory; default /")
 	fl.DurationVar(&f.lifetime, "lifetime", 5*time.Minute, "for how long")
+	fl.DurationVar(&f.session, "session", 0, "for how long what was started may run; default: until the artifact expires")
 	fl.Uint64Var(&f.uses, "uses", 1, "how often")
 	fl.StringVar(&f.eventLog, "eventlog", attester.BootLogPath, "boot log of the firmware")
 	fl.StringVar(&f.imaList, "imalist", attester.IMALogPath, "list of files that Linux measured; read if the policy wants PCR 10")
@@ -184,7 +185,7 @@ func (f *requestFlags) claims(cnf statement.Key) (artifact.RequestClaims, error)
 	now, thumb := uint64(time.Now().Unix()), cnf.Thumbprint()
 	return artifact.RequestClaims{Initiator: f.initiator, Host: f.host, Audience: f.audience, IssuedAt: now, Expires: now + 120, ID: id,
 		Confirmation: artifact.Thumbprint{Key: thumb[:]}, Scope: scope, Execution: artifact.Execution{ID: execution},
-		Limits: &artifact.Limits{Uses: f.uses}, Lifetime: uint64(f.lifetime / time.Second)}, nil
+		Limits: &artifact.Limits{Uses: f.uses, Session: uint64(f.session / time.Second)}, Lifetime: uint64(f.lifetime / time.Second)}, nil
 }
 
 // scope returns what is asked for: the program by its digest, and for a script its interpreter too.

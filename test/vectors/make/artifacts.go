@@ -349,6 +349,7 @@ func originsOf(l *list, w *site) {
 	set("a parent digest of 31 bytes", denial.LineageChainInvalid, func(c *artifact.Claims) { child(c); c.Lineage.Parents[0].Statement = make([]byte, 31) })
 	set("a delegation digest of 31 bytes", denial.LineageChainInvalid, func(c *artifact.Claims) { child(c); c.Lineage.Parents[0].Delegation = make([]byte, 31) })
 	set("a dependency of 31 bytes", denial.PayloadForm, func(c *artifact.Claims) { c.Lineage.Dependencies = []artifact.Digest{bad} })
+	set("a session of a second more than a year", denial.PayloadForm, func(c *artifact.Claims) { c.Limits = &artifact.Limits{Session: artifact.MaxSession + 1} })
 	set("an execution id of 15 bytes", denial.PayloadForm, func(c *artifact.Claims) { c.Execution.ID = make([]byte, 15) })
 	set("an execution kind that is no URI", denial.PayloadForm, func(c *artifact.Claims) { c.Execution.Kind = "kind" })
 	set("an input of 31 bytes", denial.PayloadForm, func(c *artifact.Claims) { c.Execution.Inputs = []artifact.Digest{bad} })
