@@ -121,6 +121,42 @@ func TestNothingLeavesWithoutAToken(t *testing.T) {
 	}
 }
 
+// R07: what was committed while the log key did not sign is answered when it is asked for again, though nobody has appended anything since: the
+// record of a gate, and a change of keys.
+func TestR07_WhatWasCommittedIsAnswered(t *testing.T) {
+	w := issuertest.New(t)
+	m := w.Permit()
+	start := w.Report(w.Host, m, record.EventStart, nil)
+	key := w.Keys[record.PurposeLog]
+	key.Dead.Store(true)
+	for range 2 {
+		_, err := w.Issuer.Take(w.Ctx, start)
+		w.Refusal(err, denial.HSMUnavailable)
+	}
+	key.Dead.Store(false)
+	size := w.Size()
+	issuertest.Must(w.Issuer.Take(w.Ctx, start))(t)
+	if w.Size() != size+1 {
+		t.Errorf("a signed head of %d entries after %d, want one more", w.Size(), size)
+	}
+
+	_, steps := w.Replacement(record.PurposeStatus, record.KeyRetired)
+	c := w.KeyChange(steps...)
+	b := w.Sign(statement.KeyChange, c, w.Persons...)
+	key.Dead.Store(true)
+	if _, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, b); !denial.Is(err, denial.HSMUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := w.Issuer.KeyHistory(w.Ctx); !denial.Is(err, denial.HSMUnavailable) {
+		t.Errorf("the history of keys: got %v", err)
+	}
+	key.Dead.Store(false)
+	before := w.Trust()
+	if _, err := before.Follow(w.History()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCountsAreExactWhenASummaryFailsHalfway(t *testing.T) {
 	for _, key := range []string{record.PurposeRecord, record.PurposeLog} {
 		t.Run(key, func(t *testing.T) {

@@ -327,7 +327,8 @@ func (i *Issuer) KeyHistory(ctx context.Context) ([]byte, error) {
 	return h.Encode()
 }
 
-// transparent returns a leaf of the log with its receipt.
+// transparent returns a leaf of the log with its receipt. It was committed, but the head over it may be about to be signed, or have found a log
+// key that does not sign: then it is signed now, or this is 903 as well.
 func (i *Issuer) transparent(ctx context.Context, leaf []byte) ([]byte, error) {
 	index, found, err := i.log.Find(ctx, statement.DigestOf(leaf))
 	if err == nil && !found {
@@ -337,6 +338,11 @@ func (i *Issuer) transparent(ctx context.Context, leaf []byte) ([]byte, error) {
 		return nil, err
 	}
 	r, err := i.log.Receipt(ctx, index)
+	if errors.Is(err, tlog.ErrNotFound) {
+		if err = i.log.SignHeads(ctx); err == nil {
+			r, err = i.log.Receipt(ctx, index)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

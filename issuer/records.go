@@ -66,18 +66,11 @@ func (i *Issuer) refuseRecord(ctx context.Context, v *statement.Verified, rec *r
 
 // again answers a record that stands in the log already.
 func (i *Issuer) again(ctx context.Context, v *statement.Verified) ([]byte, error) {
-	index, found, err := i.log.Find(ctx, v.Digest())
-	if err == nil && !found {
-		err = denial.New(denial.StoreFault, "a record of the chain is not in the log")
-	}
-	var r []byte
-	if err == nil {
-		r, err = i.log.Receipt(ctx, index)
-	}
+	raw, err := i.transparent(ctx, v.Leaf())
 	if err != nil {
 		return nil, i.refuseCounted(denial.Of(err).At(denial.StageStartRecord), true)
 	}
-	return statement.Attach(v.Leaf(), r)
+	return raw, nil
 }
 
 func (i *Issuer) verifyGate(ctx context.Context, raw []byte) (*statement.Verified, gateState, error) {

@@ -184,6 +184,35 @@ func TestR07_LogKeyFailsAndHeals(t *testing.T) {
 	s.check()
 }
 
+// R07: heads that the key did not sign are signed by themselves when it does again, without an entry more.
+func TestR07_HeadsAreSignedWithoutAnEntry(t *testing.T) {
+	s, ctx := newSite(t), context.Background()
+	if err := s.log.SignHeads(ctx); err != nil {
+		t.Errorf("an empty log: %v", err)
+	}
+	s.appendN(3)
+	s.token.dead.Store(true)
+	if err := s.log.SignHeads(ctx); err != nil {
+		t.Errorf("with nothing to sign: %v", err)
+	}
+	s.refused(denial.HSMUnavailable, leaf("committed"))
+	wantReason(t, s.log.SignHeads(ctx), denial.HSMUnavailable)
+	wantReason(t, s.log.Healthy(), denial.HSMUnavailable)
+	s.token.dead.Store(false)
+	if err := s.log.SignHeads(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.log.Healthy(); err != nil || s.log.Head().Size != 4 {
+		t.Errorf("got a head of %d entries, %v", s.log.Head().Size, err)
+	}
+	s.verify(s.readReceipt(3), []byte("committed"))
+	s.appendN(1)
+	s.close()
+	wantReason(t, s.log.SignHeads(ctx), denial.AuditUnavailable)
+	s.open()
+	s.check()
+}
+
 // readReceipt returns the receipt that the log gives for an entry, with the time it says.
 func (s *site) readReceipt(index uint64) Appended {
 	s.t.Helper()

@@ -166,15 +166,26 @@ func (l *Log) Append(ctx context.Context, entries ...Entry) ([]Appended, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("appending: %w", err)
 	}
-	r := newRequest(ctx, entries)
+	return l.await(newRequest(ctx, entries))
+}
+
+// SignHeads returns nil when every entry that is committed is under a signed head. It appends nothing. Append has what the key did not sign
+// (903) signed before it appends more; whoever asks for a receipt of such an entry, or for health, need not wait for that. Its refusals are
+// those of Append.
+func (l *Log) SignHeads(ctx context.Context) error {
+	_, err := l.await(newRequest(ctx, nil))
+	return err
+}
+
+func (l *Log) await(r *request) ([]Appended, error) {
 	if err := l.enqueue(r); err != nil {
 		return nil, err
 	}
 	select {
 	case a := <-r.done:
 		return a.appended, a.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("appending: %w", ctx.Err())
+	case <-r.ctx.Done():
+		return nil, fmt.Errorf("appending: %w", r.ctx.Err())
 	}
 }
 

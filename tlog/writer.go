@@ -70,6 +70,9 @@ func (r *request) changesKey() bool {
 	return slices.ContainsFunc(r.entries, func(e Entry) bool { return e.Signer != nil })
 }
 
+// onlySigns reports whether the request is one of SignHeads.
+func (r *request) onlySigns() bool { return len(r.entries) == 0 }
+
 type answer struct {
 	appended []Appended
 	err      error
@@ -120,7 +123,7 @@ func (l *Log) write(requests []*request) {
 	for _, r := range requests {
 		if err != nil {
 			r.done <- answer{err: err}
-		} else if r.refused != nil {
+		} else if r.refused != nil || r.onlySigns() {
 			r.done <- answer{err: r.refused}
 		}
 	}
@@ -136,7 +139,7 @@ func (l *Log) appendBatch(requests []*request) (*batch, error) {
 		return nil, denial.New(denial.AuditUnavailable, "the log stopped after a fault of its store")
 	}
 	// No earlier head may be left to a new key: it was not in use then.
-	if l.behind.Load() || slices.ContainsFunc(requests, (*request).changesKey) {
+	if l.behind.Load() || slices.ContainsFunc(requests, func(r *request) bool { return r.changesKey() || r.onlySigns() }) {
 		if err := l.catchUp(); err != nil {
 			return nil, err
 		}
@@ -209,7 +212,7 @@ func (l *Log) stage(requests []*request, now uint64) (*batch, error) {
 	for _, r := range requests {
 		if err := r.ctx.Err(); err != nil {
 			r.refused = fmt.Errorf("appending: %w", err)
-		} else if r.refused = s.admit(r); r.refused == nil {
+		} else if r.refused = s.admit(r); r.refused == nil && !r.onlySigns() {
 			r.first = next
 			b.requests, b.weight = append(b.requests, r), b.weight+r.weight
 			next += uint64(len(r.entries))

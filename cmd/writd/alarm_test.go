@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/test/issuertest"
 )
 
 // T01, T02, T06: that the log takes nothing is said at once, again while it lasts, and that it is over.
@@ -65,5 +68,30 @@ func TestT01_ALogThatTakesNothingIsAlarmed(t *testing.T) {
 	<-ended
 	if got := said.String(); strings.Count(got, "ALARM") != 2 || strings.Count(got, "alarm over") != 1 || !strings.Contains(got, "code=903") {
 		t.Errorf("said %s", got)
+	}
+}
+
+// T02: once the token signs again, health does not wait for somebody to ask for something.
+func TestT02_HealthReturnsByItself(t *testing.T) {
+	w := issuertest.New(t)
+	key, token := w.Keys[record.PurposeLog], denial.New(denial.HSMUnavailable, "the token is away")
+	look := func(token error) error {
+		return healed(w.Ctx, w.Tree, func() error { return token }, func() error { return errors.Join(token, w.Tree.Healthy()) })
+	}
+	if err := look(nil); err != nil {
+		t.Error(err)
+	}
+	key.Dead.Store(true)
+	if _, err := w.Ask(issuertest.Spoil{}); !denial.Is(err, denial.HSMUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	for _, away := range []error{token, nil} {
+		if err := look(away); !denial.Is(err, denial.HSMUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	key.Dead.Store(false)
+	if err := look(nil); err != nil {
+		t.Errorf("the token signs again, and health is %v", err)
 	}
 }

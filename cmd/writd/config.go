@@ -31,7 +31,7 @@ type config struct {
 	Console     consoleConfig `toml:"console"` // pages for people; default none
 
 	PublicEntries bool             `toml:"public_entries"` // serve entries, which name hosts and people, to anybody; default no
-	ScrubHours    int              `toml:"scrub_hours"`    // between two readings of the whole log; default 6
+	ScrubHours    float64          `toml:"scrub_hours"`    // between two readings of the whole log; default 6
 	TPM           string           `toml:"tpm"`            // device whose counter tells a log that was set back; default none
 	TPMCounter    uint32           `toml:"tpm_counter"`    // NV index of the counter; default 0x01805752
 	RetentionDays int              `toml:"retention_days"` // age at which payloads are deleted, at least 183; default never

@@ -9,6 +9,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/tlog"
 	"github.com/governed-execution/writ/witness"
 )
 
@@ -54,7 +55,7 @@ func (c *config) publisher(ctx context.Context, s *service) (*witness.Publisher,
 func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, log *slog.Logger) {
 	every := scrubEvery
 	if c.ScrubHours > 0 {
-		every = time.Duration(c.ScrubHours) * time.Hour
+		every = max(time.Duration(c.ScrubHours*float64(time.Hour)), time.Second)
 	}
 	scrub, publish, anchor := time.NewTicker(every), time.NewTicker(publishEvery), time.NewTicker(anchorEvery)
 	defer scrub.Stop()
@@ -63,7 +64,9 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { alarm(ctx, look.C, s.healthy, log) })
+	wg.Go(func() {
+		alarm(ctx, look.C, func() error { return healed(ctx, s.log, s.token.Healthy, s.healthy) }, log)
+	})
 	wg.Go(func() {
 		s.recompute(ctx, log) // the rows may have been edited while nobody served
 		s.log.ScrubOn(ctx, scrub.C, func(err error) {
@@ -89,6 +92,17 @@ func (c *config) upkeep(ctx context.Context, s *service, p *witness.Publisher, l
 		}
 	}
 	wg.Wait()
+}
+
+// healed returns what healthy says. Where the token signs again, the heads that it did not sign are signed before: else the log would be said
+// to be unhealthy until somebody asks for something, which nobody does of an issuer that is unhealthy.
+func healed(ctx context.Context, log *tlog.Log, token, healthy func() error) error {
+	if token() == nil && denial.Is(log.Healthy(), denial.HSMUnavailable) {
+		if err := log.SignHeads(ctx); err != nil {
+			return err
+		}
+	}
+	return healthy()
 }
 
 // recompute compares the rows that decisions depend on with the entries. It reports whether they are as they must be.
