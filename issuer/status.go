@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -37,27 +36,18 @@ func (x *indices) take() uint64 {
 	return x.next - 1
 }
 
-// load goes on behind the last index that an artifact has, which it finds byte by byte rather than by reading them all.
+// load goes on behind the last index that an artifact has.
 func (x *indices) load(ctx context.Context, log *tlog.Log) error {
-	found := errors.New("found")
-	var last []byte
-	for len(last) < 8 {
-		b := 255
-		for ; b >= 0; b-- {
-			err := log.Each(ctx, bucketPermit, append(last[:len(last):len(last)], byte(b)), func(_, _ []byte) error { return found })
-			if errors.Is(err, found) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("finding the last status index: %w", err)
-			}
-		}
-		if b < 0 {
-			return nil // no artifact yet
-		}
-		last = append(last, byte(b))
+	last, found, err := log.LastKey(ctx, bucketPermit)
+	if err == nil && found && len(last) != 8 {
+		err = denial.New(denial.StoreFault, "the place of an artifact in the status list has %d bytes", len(last))
 	}
-	x.next = binary.BigEndian.Uint64(last) + 1
+	if err != nil {
+		return fmt.Errorf("finding the last status index: %w", err)
+	}
+	if found {
+		x.next = binary.BigEndian.Uint64(last) + 1
+	}
 	return nil
 }
 

@@ -142,6 +142,12 @@ func (r Reader) Each(ctx context.Context, bucket string, prefix []byte, fn func(
 	return r.each(ctx, row, "SELECT key, value FROM state WHERE bucket = ? AND key >= ? ORDER BY key", bucket, blob(prefix))
 }
 
+// LastKey returns the last key of a bucket. It reports whether there is one.
+func (r Reader) LastKey(ctx context.Context, bucket string) (key []byte, ok bool, err error) {
+	ok, err = r.one(ctx, []any{&key}, "SELECT key FROM state WHERE bucket = ? ORDER BY key DESC LIMIT 1", bucket)
+	return key, ok, err
+}
+
 // after returns the least byte string greater than all that begin with prefix, nil if there is none.
 func after(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {

@@ -222,3 +222,16 @@ func TestTesseraLog(t *testing.T) {
 	}
 	s.check()
 }
+
+func TestLastKey(t *testing.T) {
+	s, ctx := newSite(t), context.Background()
+	for _, want := range []string{"", "b", "b", "c"} {
+		if want != "" {
+			s.append(Entry{Leaf: []byte("entry " + want + fmt.Sprint(s.log.Head().Size)), Puts: []Put{{"bucket", []byte(want), []byte{1}}, {"other", []byte("z"), []byte{1}}}})
+		}
+		key, found, err := s.log.LastKey(ctx, "bucket")
+		if err != nil || found != (want != "") || string(key) != want {
+			t.Errorf("got %q, %v, %v, want %q", key, found, err, want)
+		}
+	}
+}

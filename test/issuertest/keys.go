@@ -123,16 +123,29 @@ func (w *World) Compromise(purpose string) *Key {
 	return w.replace(purpose, record.KeyCompromised)
 }
 
+// TryRotate is Rotate where the change may be refused.
+func (w *World) TryRotate(purpose string) error {
+	w.Helper()
+	_, err := w.tryReplace(purpose, record.KeyRetired)
+	return err
+}
+
 func (w *World) replace(purpose string, state record.KeyState) *Key {
 	w.Helper()
+	return Must(w.tryReplace(purpose, state))(w)
+}
+
+func (w *World) tryReplace(purpose string, state record.KeyState) (old *Key, err error) {
+	w.Helper()
 	next, steps := w.Replacement(purpose, state)
-	w.Change(steps...)
-	old := w.Keys[purpose]
-	w.Keys[purpose] = next
+	if _, err := w.Issuer.Apply(w.Ctx, statement.KeyChange, w.Sign(statement.KeyChange, w.KeyChange(steps...), w.Persons...)); err != nil {
+		return nil, err
+	}
+	old, w.Keys[purpose] = w.Keys[purpose], next
 	if purpose == record.PurposeLog {
 		w.earlier = append(w.earlier, old.Key())
 	}
-	return old
+	return old, nil
 }
 
 // Logged has the log take a leaf past the issuer, and returns it with its receipt.
