@@ -120,7 +120,7 @@ func (l *Lineage) check(id []byte) error {
 	switch {
 	case !within(l.Root, 16, 32) || !isURI(l.Origin):
 		return denial.New(denial.ClaimAbsent, "root or origin of the lineage is absent or malformed")
-	case root != (len(l.Parents) == 0) || root != bytes.Equal(l.Root, id) || len(l.Parents) > maxParents:
+	case root != (len(l.Parents) == 0) || root != bytes.Equal(l.Root, id) || len(l.Parents) > MaxParents:
 		return denial.New(denial.LineageChainInvalid, "depth, root and parents of the lineage contradict each other")
 	}
 	for _, p := range l.Parents {

@@ -19,6 +19,14 @@ func (s Scope) Contains(child Scope) bool {
 	return true
 }
 
+// delegates reports whether each target of child is one that s may delegate.
+func (s Scope) delegates(child Scope) bool {
+	return !slices.ContainsFunc(child, func(c Permission) bool {
+		p, ok := s.find(c.Target)
+		return !ok || p.Terms.Operations&Delegate == 0
+	})
+}
+
 func (s Scope) find(target string) (Permission, bool) {
 	i := slices.IndexFunc(s, func(p Permission) bool { return p.Target == target })
 	if i < 0 {

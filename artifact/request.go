@@ -16,7 +16,9 @@ const MaxRequestLife = 10 * time.Minute
 
 const (
 	maxRequest = 8 << 10
-	maxParents = 8
+
+	// MaxParents is how many parents a request or an artifact has at most.
+	MaxParents = 8
 )
 
 // RequestClaims are what an initiator asks for: one artifact. The initiator signs them after the host has made the
@@ -120,8 +122,8 @@ func (c *RequestClaims) check() error {
 }
 
 func checkParents(parents []ParentDigest) error {
-	if len(parents) > maxParents {
-		return denial.New(denial.StructureLimit, "more than %d parents", maxParents)
+	if len(parents) > MaxParents {
+		return denial.New(denial.StructureLimit, "more than %d parents", MaxParents)
 	}
 	for _, p := range parents {
 		if len(p) != 32 {

@@ -114,7 +114,7 @@ func TestRequestRefuses(t *testing.T) {
 		{"no scope", patched(9, "4180"), denial.StructureLimit},
 		{"X08 scope of a loader", patched(9, scopeOf("file:///lib/ld.so")), denial.InterpreterUngoverned},
 		{"parent digest too short", edit(func(c *RequestClaims) { c.Parents = []ParentDigest{fill(31, 1)} }), denial.LineageChainInvalid},
-		{"too many parents", edit(func(c *RequestClaims) { c.Parents = slices.Repeat([]ParentDigest{fill(32, 1)}, maxParents+1) }), denial.StructureLimit},
+		{"too many parents", edit(func(c *RequestClaims) { c.Parents = slices.Repeat([]ParentDigest{fill(32, 1)}, MaxParents+1) }), denial.StructureLimit},
 		{"execution id too short", edit(func(c *RequestClaims) { c.Execution.ID = fill(15, 1) }), denial.PayloadForm},
 		{"limits null", patched(-90006, "f6"), denial.PayloadForm},
 	}

@@ -109,6 +109,7 @@ func (d Decision) Claims() artifact.Claims { return d.claims }
 //
 // Each denial names its stage.
 func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
+	var parents []delegated
 	steps := []struct {
 		stage denial.Stage
 		check func() error
@@ -117,7 +118,8 @@ func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
 		{denial.StageFacts, func() error { return notRolledBack(in) }},
 		{denial.StageRevocation, func() error { return notRevoked(in) }},
 		{denial.StageAppraisal, func() error { return appraise(in, ap) }},
-		{denial.StageAuthorization, func() error { return authorize(in, az) }},
+		{denial.StageAuthorization, func() (err error) { parents, err = descends(in); return err }},
+		{denial.StageAuthorization, func() error { return authorize(in, az, parents) }},
 	}
 	for _, s := range steps {
 		if err := s.check(); err != nil {
@@ -131,7 +133,7 @@ func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {
 	if err != nil {
 		return Decision{denied: denial.Of(err).At(denial.StageAuthorization)}
 	}
-	return Decision{allowed: true, live: in.live, input: encoded, claims: claimsOf(in, encoded)}
+	return Decision{allowed: true, live: in.live, input: encoded, claims: claimsOf(in, encoded, parents)}
 }
 
 func bound(in *Input, ap, az *firmwarepolicy.Document) error {
@@ -232,7 +234,7 @@ func appraise(in *Input, doc *firmwarepolicy.Document) error {
 	return err
 }
 
-func authorize(in *Input, doc *firmwarepolicy.Document) error {
+func authorize(in *Input, doc *firmwarepolicy.Document, parents []delegated) error {
 	if err := doc.CheckTime(in.Time); err != nil {
 		return err
 	}
@@ -240,13 +242,12 @@ func authorize(in *Input, doc *firmwarepolicy.Document) error {
 	if err != nil {
 		return err
 	}
-	if len(in.Request.Parents) > 0 {
-		return denial.New(denial.DelegationExceeded, "delegation is not part of this version")
-	}
 	if in.Request.BreakGlass != nil || in.BreakGlass != nil {
 		return permittedByPeople(in, p)
 	}
-	_, err = p.Authorize(askOf(in))
+	ask := askOf(in)
+	ask.Delegators = delegators(parents)
+	_, err = p.Authorize(ask)
 	return err
 }
 
@@ -281,10 +282,10 @@ func askScope(scope artifact.Scope) (asked []firmwarepolicy.AskScope) {
 }
 
 // claimsOf writes the claims of the artifact. They hold nothing that the input does not, whose encoding they name.
-func claimsOf(in *Input, encoded []byte) artifact.Claims {
+func claimsOf(in *Input, encoded []byte, parents []delegated) artifact.Claims {
 	f, r := in.Facts, in.Request
 	resets, restarts := uint32(f.Clock.Resets), uint32(f.Clock.Restarts)
-	return artifact.Claims{
+	c := artifact.Claims{
 		Issuer: in.Issuer, Subject: in.Host.ID, Audience: r.Audience,
 		Expires: in.Time + r.Lifetime, NotBefore: in.Time, IssuedAt: in.Time,
 		ID: in.ID, Confirmation: artifact.Confirmation{Key: in.CNF}, Scope: r.Scope,
@@ -297,7 +298,8 @@ func claimsOf(in *Input, encoded []byte) artifact.Claims {
 		Policy: artifact.PolicyRef{ID: in.Authorization.ID, Hash: digestOf(in.Authorization.Hash), Version: in.Authorization.Version,
 			Input: artifact.SHA256Digest(statement.DigestOf(encoded)), Request: digestOf(in.RequestDigest),
 			Appraisal: artifact.PolicyName{ID: in.Appraisal.ID, Hash: digestOf(in.Appraisal.Hash), Version: in.Appraisal.Version}},
-		Lineage:   artifact.Lineage{Root: in.ID, Parents: []artifact.Parent{}, Origin: in.Initiator.ID},
 		Execution: r.Execution, Limits: r.Limits,
 	}
+	lineageOf(in, parents, &c)
+	return c
 }

@@ -251,7 +251,7 @@ var changes = []change{
 		s.ap = doc
 		s.name()
 	}, denial.PolicyError, denial.StageAppraisal},
-	{"X20 parents", input(func(in *decision.Input) { in.Request.Parents = [][]byte{fill(32, 1)} }), denial.DelegationExceeded, denial.StageAuthorization},
+	{"X20 parents", input(func(in *decision.Input) { in.Request.Parents = [][]byte{fill(32, 1)} }), denial.LineageChainInvalid, denial.StageAuthorization},
 	{"no rule for the initiator", input(func(in *decision.Input) { in.Initiator.ID, in.Request.Initiator = "urn:x:eve", "urn:x:eve" }), denial.InitiatorDenied, denial.StageAuthorization},
 	{"another kind of initiator", input(func(in *decision.Input) { in.Initiator.Kind = uint64(record.Agent) }), denial.ScopeDenied, denial.StageAuthorization},
 	{"audience", input(func(in *decision.Input) { in.Request.Audience += "b" }), denial.AudienceMismatch, denial.StageAuthorization},

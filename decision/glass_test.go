@@ -119,7 +119,7 @@ func TestP21_PeopleAllowWhatThePolicyDeclares(t *testing.T) {
 		}, denial.BreakGlassInvalid, denial.StageAuthorization},
 		"two uses":         {func(_ *testing.T, s *scene, _ *record.BreakGlass) { s.in.Request.Limits = &artifact.Limits{Uses: 2} }, denial.BreakGlassInvalid, denial.StageAuthorization},
 		"another lifetime": {func(_ *testing.T, s *scene, _ *record.BreakGlass) { s.in.Request.Lifetime-- }, denial.BreakGlassInvalid, denial.StageAuthorization},
-		"parents":          {func(_ *testing.T, s *scene, _ *record.BreakGlass) { s.in.Request.Parents = [][]byte{fill(32, 1)} }, denial.DelegationExceeded, denial.StageAuthorization},
+		"parents":          {func(_ *testing.T, s *scene, _ *record.BreakGlass) { s.in.Request.Parents = [][]byte{fill(32, 1)} }, denial.BreakGlassInvalid, denial.StageAuthorization},
 		"P22 waived, not policy": {func(t *testing.T, s *scene, g *record.BreakGlass) {
 			g.Waived = []string{"mailto:a@x", "mailto:b@x"}
 			name(t, s, g)

@@ -37,6 +37,7 @@ type Input struct {
 	Challenged    uint64                 `cbor:"20,keyasint"`           // when the challenge was given out, seconds since 1970 UTC
 	BreakGlass    []byte                 `cbor:"21,keyasint,omitempty"` // payload of the break-glass authorization that the request names, if the log has it
 	Held          bool                   `cbor:"22,keyasint,omitempty"` // the host's TPM was there twice or was put back, and authorities have not approved it since
+	Parents       []Parent               `cbor:"23,keyasint,omitempty"` // what the request names as parents, in its order
 
 	live bool // made from verified facts, not read back
 }
@@ -66,7 +67,7 @@ type Policy struct {
 }
 
 // Attach puts verified facts and a verified request into the input. Only an input that has been attached can lead to a
-// permit.
+// permit, and one whose request names parents only after Descend.
 func (in *Input) Attach(facts *attest.Facts, request *artifact.Request) {
 	in.Version = InputVersion
 	in.Facts = facts.Claims()
@@ -74,7 +75,7 @@ func (in *Input) Attach(facts *attest.Facts, request *artifact.Request) {
 	evidence, digest := facts.Evidence(), request.Digest()
 	in.Evidence, in.RequestDigest = evidence[:], digest[:]
 	in.Request = request.Claims()
-	in.live = in.CNF.Valid()
+	in.live = in.CNF.Valid() && len(in.Request.Parents) == 0
 }
 
 // Encode returns the canonical bytes of the input.

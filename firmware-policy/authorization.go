@@ -31,6 +31,7 @@ type rule struct {
 	When       string            `cbor:"10,keyasint,omitempty"`
 	Waive      bool              `cbor:"11,keyasint,omitempty"` // break-glass: the quorum may waive attestation
 	Session    uint64            `cbor:"12,keyasint,omitempty"` // seconds a started execution may last; 0: until its artifact expires
+	Delegators []string          `cbor:"13,keyasint,omitempty"` // the rule is for what descends from artifacts of these initiators, and for nothing else
 }
 
 type scope struct {
@@ -98,7 +99,7 @@ func (r *rule) checkBreakGlass(what string) error {
 	switch {
 	case r.Lifetime > record.MaxBreakGlass:
 		return refuse("%s: lifetime is at most %s", what, span(record.MaxBreakGlass))
-	case r.Uses != 1 || r.Depth != 0 || r.Session != 0:
+	case r.Uses != 1 || r.Depth != 0 || r.Session != 0 || len(r.Delegators) > 0:
 		return refuse("%s: it allows one use, no delegation, and no session", what)
 	case len(r.Hosts) == 0 && len(r.HostIDs) == 0:
 		return refuse("%s: hosts or host_ids must name the hosts", what)
@@ -124,6 +125,11 @@ func (r *rule) check(what string) error {
 	}
 	if len(r.HostIDs) > 0 {
 		if err := checkURIs(what+": host_ids", r.HostIDs); err != nil {
+			return err
+		}
+	}
+	if len(r.Delegators) > 0 {
+		if err := checkURIs(what+": delegators", r.Delegators); err != nil {
 			return err
 		}
 	}

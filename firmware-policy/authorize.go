@@ -15,16 +15,17 @@ import (
 // Ask is what an initiator wants, as its verified request, its enrolment and the enrolment of the host say. Policies
 // name its fields through the cel tags.
 type Ask struct {
-	Initiator     string            `cbor:"1,keyasint" cel:"initiator" toml:"initiator"`           // URI
-	InitiatorKind string            `cbor:"2,keyasint" cel:"initiator_kind" toml:"initiator_kind"` // human, service, agent or device
-	Host          string            `cbor:"3,keyasint" cel:"host" toml:"host"`                     // URI of the host, as enrolled
-	Labels        map[string]string `cbor:"4,keyasint" cel:"labels" toml:"labels"`                 // labels of the host, as enrolled
-	Audience      string            `cbor:"5,keyasint" cel:"audience" toml:"audience"`             // URI of one gate
-	Scope         []AskScope        `cbor:"6,keyasint" cel:"scope" toml:"scope"`                   // targets, each with what is to be done to it
-	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"`             // seconds
-	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`                     // how often the artifact may be used
-	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"`                   // how often the artifact may be delegated
-	Session       uint64            `cbor:"10,keyasint,omitempty" cel:"session" toml:"session"`    // seconds that a started execution may last, 0: until the artifact expires
+	Initiator     string            `cbor:"1,keyasint" cel:"initiator" toml:"initiator"`              // URI
+	InitiatorKind string            `cbor:"2,keyasint" cel:"initiator_kind" toml:"initiator_kind"`    // human, service, agent or device
+	Host          string            `cbor:"3,keyasint" cel:"host" toml:"host"`                        // URI of the host, as enrolled
+	Labels        map[string]string `cbor:"4,keyasint" cel:"labels" toml:"labels"`                    // labels of the host, as enrolled
+	Audience      string            `cbor:"5,keyasint" cel:"audience" toml:"audience"`                // URI of one gate
+	Scope         []AskScope        `cbor:"6,keyasint" cel:"scope" toml:"scope"`                      // targets, each with what is to be done to it
+	Lifetime      uint64            `cbor:"7,keyasint" cel:"lifetime" toml:"lifetime"`                // seconds
+	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`                        // how often the artifact may be used
+	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"`                      // how deep the artifact may be delegated
+	Session       uint64            `cbor:"10,keyasint,omitempty" cel:"session" toml:"session"`       // seconds that a started execution may last, 0: until the artifact expires
+	Delegators    []string          `cbor:"11,keyasint,omitempty" cel:"delegators" toml:"delegators"` // initiators of the artifacts that it would descend from; none if it descends from none
 }
 
 // AskScope is one target of an ask.
@@ -51,7 +52,7 @@ type Grant struct {
 }
 
 // Authorize finds the first rule that allows all of the ask. It checks, in this order: there is a policy (108) with
-// rules (407); then for each rule, in the order of the policy: the initiator (405), the audience (411), the host's id
+// rules (407); then for each rule, in the order of the policy: the initiator (405), the delegators (406), the audience (411), the host's id
 // and labels (701), every scope (404), the lifetime and the session (203), the uses (404), the depth (406), the condition (404).
 //
 // If no rule allows the ask, the refusal is that of the rule that got furthest, the first of them if several did, and
@@ -121,6 +122,7 @@ func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *deni
 		what   string
 	}{
 		{slices.Contains(r.Initiators, ask.Initiator), denial.InitiatorDenied, "initiator"},
+		{r.allowsDelegators(ask.Delegators), denial.DelegationExceeded, "delegation"},
 		{slices.Contains(r.Audiences, ask.Audience), denial.AudienceMismatch, "audience"},
 		{r.allowsHost(ask), denial.HostMismatch, "host"},
 		{r.allowsScope(ask.Scope), denial.ScopeDenied, "scope"},
@@ -145,6 +147,12 @@ func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *deni
 		return len(checks), denial.New(denial.ScopeDenied, "the condition of rule %s does not hold", r.Name)
 	}
 	return 0, nil
+}
+
+// allowsDelegators reports whether the rule is for what these delegate: one that names delegators is for what they delegate, and for
+// nothing else, any other for what nobody delegates.
+func (r *rule) allowsDelegators(asked []string) bool {
+	return (len(r.Delegators) > 0) == (len(asked) > 0) && subset(asked, r.Delegators)
 }
 
 func (r *rule) allowsHost(ask *Ask) bool {

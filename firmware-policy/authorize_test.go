@@ -38,6 +38,7 @@ func TestAskIsRefused(t *testing.T) {
 		{"nothing", func(q *Ask) { *q = Ask{} }, denial.InitiatorDenied, nil},
 		{"stranger", func(q *Ask) { q.Initiator = "https://people.example/eve" }, denial.InitiatorDenied, nil},
 		{"initiator in capitals", func(q *Ask) { q.Initiator = "https://people.example/Bob" }, denial.InitiatorDenied, nil},
+		{"delegated", func(q *Ask) { q.Delegators = []string{"https://people.example/ada"} }, denial.DelegationExceeded, deploy},
 		{"other gate", func(q *Ask) { q.Audience = "https://gate.example/b" }, denial.AudienceMismatch, deploy},
 		{"no gate", func(q *Ask) { q.Audience = "" }, denial.AudienceMismatch, deploy},
 		{"other host", func(q *Ask) { q.Host = "spiffe://example/host/b" }, denial.HostMismatch, deploy},
@@ -106,6 +107,25 @@ func TestAskIsRefused(t *testing.T) {
 				t.Fatalf("got %v, %v at %s, want %v", g, d.Requirements, d.Stage, c.tried)
 			}
 		})
+	}
+}
+
+// X21: a rule that names delegators is for what these delegate, all of them, and for nothing else.
+func TestX21_DelegatorsAreNamed(t *testing.T) {
+	a := mustAuthorization(t, strings.Replace(authorizationTOML, "audiences", "delegators = [\"urn:x:a\", \"urn:x:b\"]\naudiences", 1))
+	for name, c := range map[string]struct {
+		by   []string
+		want denial.Reason
+	}{
+		"by one": {[]string{"urn:x:b"}, 0}, "by both": {[]string{"urn:x:a", "urn:x:b"}, 0}, "by nobody": {nil, denial.DelegationExceeded},
+		"by another": {[]string{"urn:x:c"}, denial.DelegationExceeded}, "by one and another": {[]string{"urn:x:a", "urn:x:c"}, denial.DelegationExceeded},
+	} {
+		ask := goodAsk()
+		ask.Delegators = c.by
+		_, err := a.Authorize(ask)
+		if c.want == 0 && err != nil || c.want != 0 && !denial.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
 	}
 }
 

@@ -213,6 +213,11 @@ func (c *Change) rule(what string, old rule, new *rule) {
 	c.fewer(what+": initiators", old.Initiators, new.Initiators)
 	c.fewer(what+": audiences", old.Audiences, new.Audiences)
 	c.fewerOrAny(what+": host_ids", old.HostIDs, new.HostIDs)
+	if (len(old.Delegators) > 0) != (len(new.Delegators) > 0) {
+		c.add(true, "%s: delegators: %d, were %d: the rule is for other requests altogether", what, len(new.Delegators), len(old.Delegators))
+	} else {
+		c.fewer(what+": delegators", old.Delegators, new.Delegators)
+	}
 	for _, k := range sortedKeys(old.Hosts) {
 		if v, ok := new.Hosts[k]; !ok || v != old.Hosts[k] {
 			c.add(true, "%s: hosts: no longer %s = %q", what, k, old.Hosts[k])
@@ -235,7 +240,7 @@ func (c *Change) rule(what string, old rule, new *rule) {
 	}
 	c.scopes(what, old.Scope, new.Scope)
 	old.Initiators, old.Audiences, old.HostIDs, old.Hosts, old.Lifetime, old.Uses = new.Initiators, new.Audiences, new.HostIDs, new.Hosts, new.Lifetime, new.Uses
-	old.Depth, old.When, old.Waive, old.Scope, old.Session = new.Depth, new.When, new.Waive, new.Scope, new.Session
+	old.Depth, old.When, old.Waive, old.Scope, old.Session, old.Delegators = new.Depth, new.When, new.Waive, new.Scope, new.Session, new.Delegators
 	c.rest(what, old, *new)
 }
 

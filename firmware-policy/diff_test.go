@@ -23,6 +23,7 @@ func TestP11_WideningIsTold(t *testing.T) {
 	one := `["` + digest("kernel") + `"]`
 	single, second, _ := strings.Cut(authorizationTOML, "[[rule]]\nname = \"read-only\"")
 	second = "name = \"read-only\"" + second
+	delegated := strings.Replace(single, "audiences", "delegators = [\"urn:x:a\", \"urn:x:b\"]\naudiences", 1)
 	gone := func(from, to string) string {
 		_, rest, _ := strings.Cut(appraisalTOML, from)
 		body, _, _ := strings.Cut(rest, to)
@@ -68,6 +69,10 @@ func TestP11_WideningIsTold(t *testing.T) {
 		"more uses":                     {single, []string{"uses = 2", "uses = 3"}, true},
 		"not delegated":                 {single, []string{"depth = 1", "depth = 0"}, false},
 		"delegated further":             {single, []string{"depth = 1", "depth = 2"}, true},
+		"what one delegates alone":      {single, []string{"audiences", "delegators = [\"urn:x:a\"]\naudiences"}, true},
+		"what nobody delegates alone":   {delegated, []string{"delegators = [\"urn:x:a\", \"urn:x:b\"]\n", ""}, true},
+		"a delegator less":              {delegated, []string{`, "urn:x:b"`, ""}, false},
+		"a delegator more":              {delegated, []string{`"urn:x:b"`, `"urn:x:b", "urn:x:c"`}, true},
 		"an initiator less":             {single, []string{`, "https://people.example/bob"`, ""}, false},
 		"an initiator more":             {single, []string{`people.example/bob"`, `people.example/bob", "https://people.example/eve"`}, true},
 		"another gate":                  {single, []string{"gate.example/a", "gate.example/b"}, true},
@@ -86,7 +91,7 @@ func TestP11_WideningIsTold(t *testing.T) {
 		"a variable less":               {single, []string{`["STAGE", "LANG"]`, `["STAGE"]`}, false},
 		"a variable more":               {single, []string{`["STAGE", "LANG"]`, `["STAGE", "LANG", "TERM"]`}, true},
 		"another directory":             {single, []string{"/srv/deploy", "/srv"}, true},
-		"a target less":                 {single, []string{"[[rule.scope]]\ntarget = \"tool:mcp/tickets/*\"\noperations = [\"read\", \"write\"]\n", ""}, false},
+		"a target less":                 {single, []string{"[[rule.scope]]\ntarget = \"tool:mcp/tickets/*\"\noperations = [\"read\", \"write\", \"delegate\"]\n", ""}, false},
 		"a target that is wider":        {single, []string{"tool:mcp/tickets/*", "tool:mcp/*"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

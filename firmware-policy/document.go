@@ -151,6 +151,7 @@ func normaliseRules(rules []rule) {
 		r := &rules[i]
 		slices.Sort(r.Initiators)
 		slices.Sort(r.HostIDs)
+		slices.Sort(r.Delegators)
 		slices.Sort(r.Audiences)
 		r.When = strings.TrimSpace(r.When)
 		for j := range r.Scope {

@@ -135,7 +135,7 @@ directory = "/srv/deploy"
 
 [[rule.scope]]
 target = "tool:mcp/tickets/*"
-operations = ["read", "write"]
+operations = ["read", "write", "delegate"]
 
 [[rule]]
 name = "read-only"

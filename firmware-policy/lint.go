@@ -158,6 +158,9 @@ func (l *linter) authorization(a *Authorization) {
 		if len(r.Hosts) == 0 && len(r.HostIDs) == 0 {
 			l.warn("rule %s allows every enrolled host: name hosts by label or host_ids", r.Name)
 		}
+		if may := slices.ContainsFunc(r.Scope, func(s scope) bool { return slices.Contains(s.Operations, "delegate") }); may != (r.Depth > 0) {
+			l.warn("rule %s lets nothing be delegated: that takes a depth, and a target with the operation delegate", r.Name)
+		}
 		if r.Lifetime > longLifetime {
 			l.warn("rule %s allows artifacts that live for %s: ask again instead", r.Name, span(r.Lifetime))
 		}

@@ -45,7 +45,7 @@ func (b *appraisalBody) form(h tomlHeader) any {
 func (b *authorizationBody) form(h tomlHeader) any {
 	t := tomlAuthorization{tomlHeader: h}
 	for _, r := range b.Rules {
-		out := tomlRule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
+		out := tomlRule{Name: r.Name, Initiators: r.Initiators, Delegators: r.Delegators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
 			Lifetime: span(r.Lifetime), Uses: r.Uses, Depth: r.Depth, When: r.When}
 		if r.Session != 0 {
 			out.Session = span(r.Session)

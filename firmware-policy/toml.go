@@ -66,6 +66,7 @@ type (
 	tomlRule struct {
 		Name       string            `toml:"name"`
 		Initiators []string          `toml:"initiators,multiline"`
+		Delegators []string          `toml:"delegators,omitempty,multiline"`
 		Hosts      map[string]string `toml:"hosts,omitempty,inline"`
 		HostIDs    []string          `toml:"host_ids,omitempty,multiline"`
 		Audiences  []string          `toml:"audiences,multiline"`
@@ -224,7 +225,7 @@ func readAuthorization(data []byte) (*authorizationBody, error) {
 		if err != nil {
 			return nil, err
 		}
-		out := rule{Name: r.Name, Initiators: r.Initiators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
+		out := rule{Name: r.Name, Initiators: r.Initiators, Delegators: r.Delegators, Hosts: r.Hosts, HostIDs: r.HostIDs, Audiences: r.Audiences,
 			Lifetime: life, Uses: r.Uses, Depth: r.Depth, When: r.When}
 		if r.Session != "" {
 			if out.Session, err = seconds("rule "+r.Name+": session", r.Session); err != nil {

@@ -38,7 +38,7 @@ func TestP11_DifferencesAreSaidInWords(t *testing.T) {
 		"a label new":      {single, []string{`rack = "7"`, `rack = "7", room = "1"`}, `narrows rule deploy: hosts: only those with room = "1"`},
 		"bounds":           {single, []string{`"5m"`, `"1m"`, "uses = 2", "uses = 3", "depth = 1", "depth = 0"}, "widens  rule deploy: uses: 3, was 2\nnarrows rule deploy: lifetime: 1m, was 5m\nnarrows rule deploy: depth: 0, was 1"},
 		"no condition":     {single, []string{`when = "ask.initiator_kind == 'human'"`, ""}, "widens  rule deploy: another condition"},
-		"a target less":    {single, []string{"[[rule.scope]]\ntarget = \"tool:mcp/tickets/*\"\noperations = [\"read\", \"write\"]\n", ""}, "narrows rule deploy: no longer tool:mcp/tickets/*"},
+		"a target less":    {single, []string{"[[rule.scope]]\ntarget = \"tool:mcp/tickets/*\"\noperations = [\"read\", \"write\", \"delegate\"]\n", ""}, "narrows rule deploy: no longer tool:mcp/tickets/*"},
 		"another target":   {single, []string{"tool:mcp/tickets/*", "tool:mcp/*"}, "widens  rule deploy: also tool:mcp/*\nnarrows rule deploy: no longer tool:mcp/tickets/*"},
 		"code and others":  {single, []string{`"` + digest("deploy 1") + `", `, "", `["execute", "read"]`, `["execute"]`, `"STAGE", `, ""}, "narrows rule deploy: file:/usr/bin/deploy: operations: no longer read\nnarrows rule deploy: file:/usr/bin/deploy: code: no longer " + digest("deploy 1") + "\nnarrows rule deploy: file:/usr/bin/deploy: env: no longer STAGE"},
 		"another folder":   {single, []string{"/srv/deploy", "/srv"}, "widens  rule deploy: file:/usr/bin/deploy: a difference that cannot be told to narrow"},

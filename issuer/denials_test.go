@@ -134,7 +134,7 @@ var known = []refusal{
 	{name: "authorization: lifetime", spoil: claims(func(c *artifact.RequestClaims) { c.Lifetime = 601 }), reason: denial.LifetimeTooLong, stage: denial.StageAuthorization, quoted: true, decided: true},
 	{name: "authorization: uses", spoil: claims(func(c *artifact.RequestClaims) { c.Limits.Uses = 3 }), reason: denial.ScopeDenied, stage: denial.StageAuthorization, quoted: true, decided: true},
 	{name: "authorization: depth", spoil: claims(func(c *artifact.RequestClaims) { c.Limits.Depth = 1 }), reason: denial.DelegationExceeded, stage: denial.StageAuthorization, quoted: true, decided: true},
-	{name: "authorization: parents", spoil: claims(func(c *artifact.RequestClaims) { c.Parents = []artifact.ParentDigest{issuertest.Random(32)} }), reason: denial.DelegationExceeded, stage: denial.StageAuthorization, quoted: true, decided: true},
+	{name: "authorization: parents", spoil: claims(func(c *artifact.RequestClaims) { c.Parents = []artifact.ParentDigest{issuertest.Random(32)} }), reason: denial.LineageChainInvalid, stage: denial.StageAuthorization, quoted: true, decided: true},
 	{name: "authorization: host labels", spoil: lasting(func(w *issuertest.World) {
 		w.Host.Labels = map[string]string{"env": "office"}
 		w.Approve(w.Host)

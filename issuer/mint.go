@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/record"
@@ -47,47 +48,50 @@ type Minted struct {
 // minting is one request on its way through the issuance order.
 type minting struct {
 	*Issuer
-	conn       *Connection
-	exporter   [32]byte
-	run        *denial.Run
-	request    []byte // as submitted
-	evidence   []byte
-	decoded    *attest.Evidence
-	signed     *artifact.UnverifiedRequest
-	host       hostState
-	enrolment  uint64 // counterEnrolment that host was read under
-	initiator  initiatorState
-	asked      *artifact.SignedRequest // not nil once the initiator's signature has verified
-	verified   *artifact.Request       // not nil once what it asks for is well-formed and in time
-	throttled  bool
-	facts      *attest.Facts
-	nonce      attest.Nonce // challenge that the evidence names
-	challenged time.Time    // when it was given out
-	arrived    time.Time    // when the evidence came
-	quoted     bool         // the enrolled AK's signature has verified
-	force      inForce
-	input      []byte // canonical, of the last decision
-	index      uint64 // status index of the last decision
-	clock      clock
-	guards     []tlog.Guard     // what the last decision was made on
-	key        statement.Signer // that signs the answer to the last decision
-	minted     *Minted
-	glass      bool // an attestation for a break-glass authorization is asked for, and no artifact
+	conn        *Connection
+	exporter    [32]byte
+	run         *denial.Run
+	request     []byte // as submitted
+	evidence    []byte
+	delegations [][]byte // as submitted, one for each parent that the request names
+	decoded     *attest.Evidence
+	signed      *artifact.UnverifiedRequest
+	host        hostState
+	enrolment   uint64 // counterEnrolment that host was read under
+	initiator   initiatorState
+	asked       *artifact.SignedRequest // not nil once the initiator's signature has verified
+	verified    *artifact.Request       // not nil once what it asks for is well-formed and in time
+	throttled   bool
+	facts       *attest.Facts
+	nonce       attest.Nonce // challenge that the evidence names
+	challenged  time.Time    // when it was given out
+	arrived     time.Time    // when the evidence came
+	quoted      bool         // the enrolled AK's signature has verified
+	force       inForce
+	input       []byte // canonical, of the last decision
+	index       uint64 // status index of the last decision
+	clock       clock
+	guards      []tlog.Guard      // what the last decision was made on
+	parents     []decision.Parent // of the last decision
+	ancestors   [][]byte          // ctis of all that the answer to it would descend from
+	key         statement.Signer  // that signs the answer to the last decision
+	minted      *Minted
+	glass       bool // an attestation for a break-glass authorization is asked for, and no artifact
 }
 
 // Mint answers a request with an artifact or a *Refusal. The order of its checks is denial.IssuanceOrder; this is the
 // only user of the artifact key. The artifact leaves with its receipt, after the transaction that consumed the request
-// id and compared the versions decided on.
-func (i *Issuer) Mint(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte) (*Minted, error) {
-	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence}
+// id and compared the versions decided on. A request that names parents comes with a delegation of each, in their order.
+func (i *Issuer) Mint(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte, delegations ...[]byte) (*Minted, error) {
+	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence, delegations: delegations}
 	return m.pass(ctx)
 }
 
 // Attest answers a request that names a break-glass authorization with a record of what the host has proved, or a *Refusal.
 // All checks are those of Mint, but that people have authorized it in place of the policy's rules (see decision.Decide). No
 // artifact comes of it, and the artifact key is not used.
-func (i *Issuer) Attest(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte) (*Minted, error) {
-	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence, glass: true}
+func (i *Issuer) Attest(ctx context.Context, conn *Connection, exporter [32]byte, request, evidence []byte, delegations ...[]byte) (*Minted, error) {
+	m := &minting{Issuer: i, conn: conn, exporter: exporter, run: denial.IssuanceOrder().Begin(), request: request, evidence: evidence, delegations: delegations, glass: true}
 	return m.pass(ctx)
 }
 
@@ -156,7 +160,8 @@ func (m *minting) decode() (err error) {
 
 // caller finds the host by the AK that the evidence names (106) and the initiator by the key that signed the request
 // (305), that it signed (3xx), that it does not come too often for this host (907), what it asks for (see
-// artifact.SignedRequest.Check), that it is by this initiator (706), for this host (701) and of this epoch of the log (509).
+// artifact.SignedRequest.Check), that it is by this initiator (706), for this host (701), of this epoch of the log (509), and comes with
+// no delegation too many (327).
 func (m *minting) caller(ctx context.Context) error {
 	if err := m.findHost(ctx); err != nil {
 		return err
@@ -192,6 +197,8 @@ func (m *minting) caller(ctx context.Context) error {
 		return denial.New(denial.HostMismatch, "the request is for another host than the AK's")
 	case c.IssuedAt <= m.since.Void:
 		return denial.New(denial.RequestReplayed, "the log was restored since the request was signed: whether it was answered before is not known any more")
+	case len(m.delegations) > len(c.Parents):
+		return denial.New(denial.LineageChainInvalid, "there are more delegations than parents that the request names")
 	case m.glass != (c.BreakGlass != nil):
 		return denial.New(denial.WrongType, "a request for an artifact names no break-glass authorization, one for an attestation does")
 	}

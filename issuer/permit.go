@@ -97,6 +97,9 @@ func (m *minting) newInput(ctx context.Context) (*decision.Input, error) {
 		StatusURI:     m.StatusURI(m.index / ListSize), StatusIndex: m.index % ListSize,
 	}
 	in.Attach(m.facts, m.verified)
+	if err := m.descend(ctx, in); err != nil {
+		return nil, err
+	}
 	if m.glass {
 		if in.BreakGlass, err = m.glassPayload(ctx, m.verified.Claims().BreakGlass); err != nil {
 			return nil, err
@@ -192,7 +195,7 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 	digest, r := statement.DigestOf(leaf), m.verified.Claims()
 	permit, err := put(bucketPermit, indexKey(m.index), permitState{
 		CTI: c.ID, Host: c.Subject, Initiator: c.Initiator.Principal, Expires: c.Expires, Uses: c.Limits.MaxUses(), Gate: c.Audience,
-		Digest: digest[:], Policies: []string{hex.EncodeToString(c.Policy.Appraisal.Hash.Value), hex.EncodeToString(c.Policy.Hash.Value)}})
+		Digest: digest[:], Policies: []string{hex.EncodeToString(c.Policy.Appraisal.Hash.Value), hex.EncodeToString(c.Policy.Hash.Value)}, Ancestors: m.ancestors})
 	if err != nil {
 		return tlog.Entry{}, err
 	}
@@ -207,6 +210,9 @@ func (m *minting) entry(leaf []byte, c artifact.Claims) (tlog.Entry, error) {
 		Names:   artifactTrails(&c),
 		Blobs:   [][]byte{m.evidence, m.verified.Leaf(), m.input},
 		Digests: []statement.Digest{m.decoded.Digest(), m.verified.Digest(), statement.Digest(c.Policy.Input.Value)},
+	}
+	if err := m.spendDelegations(&entry); err != nil {
+		return tlog.Entry{}, err
 	}
 	return entry, m.clock.raise(&entry, m.reading(m.facts.Clock()))
 }

@@ -234,8 +234,43 @@ func (i *Issuer) permitOf(ctx context.Context, cti []byte) (permitState, error) 
 	return p, err
 }
 
-// permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is, or whose host is held.
+// permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is, or whose host is held, and then one that
+// descends from such an artifact (807).
 func (i *Issuer) permitRevoked(ctx context.Context, p permitState) error {
+	if err := i.itselfRevoked(ctx, p); err != nil {
+		return err
+	}
+	for _, cti := range p.Ancestors {
+		a, err := i.permitOf(ctx, cti)
+		if err != nil {
+			return err
+		}
+		if err := i.itselfRevoked(ctx, a); err != nil {
+			return ancestorRevoked(err)
+		}
+	}
+	return nil
+}
+
+// ancestorRevoked is what the revocation of an artifact means for one that descends from it. Any other error stays what it is.
+func ancestorRevoked(err error) error {
+	if _, ok := causeFor(err); !ok {
+		return err
+	}
+	return denial.New(denial.AncestorRevoked, "an artifact that it descends from is refused: %s", denial.Of(err).Detail)
+}
+
+// causeFor returns the cause of revocation that leads to an error; false if none does.
+func causeFor(err error) (record.Cause, bool) {
+	for c := record.CauseArtifact; c <= record.CauseAncestor; c++ {
+		if denial.Is(err, c.Reason()) {
+			return c, true
+		}
+	}
+	return 0, false
+}
+
+func (i *Issuer) itselfRevoked(ctx context.Context, p permitState) error {
 	if err := i.notRevoked(ctx, record.CauseArtifact, hex.EncodeToString(p.CTI)); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/decision"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -51,8 +52,12 @@ func (p *replay) artifact(ctx context.Context, r tlog.Reader, index uint64, env 
 		return differs("the status list of an artifact", index)
 	}
 	status, digest := indexKey(list*ListSize+c.Status.List.Index), env.Digest()
+	ancestors, err := p.ancestors(ctx, r, &c)
+	if err != nil {
+		return err
+	}
 	permit, err := put(bucketPermit, status, permitState{
-		CTI: c.ID, Host: c.Subject, Initiator: c.Initiator.Principal, Expires: c.Expires, Uses: c.Limits.MaxUses(), Gate: c.Audience,
+		Ancestors: ancestors, CTI: c.ID, Host: c.Subject, Initiator: c.Initiator.Principal, Expires: c.Expires, Uses: c.Limits.MaxUses(), Gate: c.Audience,
 		Digest: digest[:], Policies: []string{hex.EncodeToString(c.Policy.Appraisal.Hash.Value), hex.EncodeToString(c.Policy.Hash.Value)}})
 	if err != nil {
 		return err
@@ -71,27 +76,88 @@ func (p *replay) artifact(ctx context.Context, r tlog.Reader, index uint64, env 
 	if seen, there := p.clocks[ek]; !there || beyond(clock, seen) {
 		p.clocks[ek] = clock
 	}
+	if err := p.delegations(ctx, r, index, &c); err != nil {
+		return err
+	}
 	return p.request(ctx, r, index, c.Policy.Request.Value)
+}
+
+// ancestors returns what an artifact descends from, by the rows of its parents, which stand before it and have been compared.
+func (p *replay) ancestors(ctx context.Context, r tlog.Reader, c *artifact.Claims) (all [][]byte, err error) {
+	for _, parent := range c.Lineage.Parents {
+		var permit permitState
+		status, found, err := r.Value(ctx, bucketPermitOf, parent.ID)
+		if err == nil && found {
+			found, err = load(ctx, r, bucketPermit, status, &permit)
+		}
+		if err != nil || !found {
+			return nil, firstOf(err, differs("the parent of an artifact", p.next-1))
+		}
+		all = descent(all, permit)
+	}
+	return all, nil
+}
+
+// delegations demands that each delegation that an artifact rests on is consumed. They stand in the input of the decision; where that is
+// deleted, they are only counted.
+func (p *replay) delegations(ctx context.Context, r tlog.Reader, index uint64, c *artifact.Claims) error {
+	if len(c.Lineage.Parents) == 0 {
+		return nil
+	}
+	raw, found, err := p.kept(ctx, r, index, c.Policy.Input.Value, "the input of a decision")
+	if err != nil {
+		return err
+	}
+	if !found {
+		p.spent[onceDelegation] += uint64(len(c.Lineage.Parents))
+		return nil
+	}
+	in, err := decision.DecodeInput(raw)
+	if err != nil {
+		return err
+	}
+	if len(in.Parents) != len(c.Lineage.Parents) {
+		return differs("the parents of an artifact", index)
+	}
+	for i := range in.Parents {
+		key, err := delegationKey(&in.Parents[i])
+		if err == nil {
+			err = p.consume(ctx, r, index, onceDelegation, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kept returns a payload that was kept with an entry; false if it has been deleted.
+func (p *replay) kept(ctx context.Context, r tlog.Reader, index uint64, digest []byte, what string) ([]byte, bool, error) {
+	if len(digest) != len(statement.Digest{}) {
+		return nil, false, differs(what, index)
+	}
+	raw, found, err := r.BlobOf(ctx, index, statement.Digest(digest))
+	if err != nil || found {
+		return raw, found, err
+	}
+	var gone uint64
+	if _, err := load(ctx, r, bucketPurged, []byte("index"), &gone); err != nil {
+		return nil, false, err
+	}
+	if index >= gone {
+		return nil, false, differs(what, index)
+	}
+	return nil, false, nil
 }
 
 // request demands that the request with a digest is consumed. Its id stands in the payload that was kept of it; where that is deleted, the
 // request is only counted.
 func (p *replay) request(ctx context.Context, r tlog.Reader, index uint64, digest []byte) error {
-	if len(digest) != len(statement.Digest{}) {
-		return differs("the request of an artifact", index)
-	}
-	raw, found, err := r.BlobOf(ctx, index, statement.Digest(digest))
+	raw, found, err := p.kept(ctx, r, index, digest, "the request of an artifact")
 	if err != nil {
 		return err
 	}
 	if !found {
-		var gone uint64
-		if _, err := load(ctx, r, bucketPurged, []byte("index"), &gone); err != nil {
-			return err
-		}
-		if index >= gone {
-			return differs("the payload of a request", index)
-		}
 		p.spent[onceRequest]++
 		return nil
 	}

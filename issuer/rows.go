@@ -120,7 +120,7 @@ var exact = []string{bucketHost, bucketAK, bucketApproved, bucketGate, bucketIni
 var single = []string{bucketPermit, bucketPermitOf, bucketAttested}
 
 // consumed are the sets of which each key is compared as its entry is read.
-var consumed = []string{onceAct, onceRequest, onceHost, onceEK, onceStatus, onceKey, onceUse, onceGlass, onceReview}
+var consumed = []string{onceAct, onceRequest, onceHost, onceEK, onceStatus, onceKey, onceUse, onceGlass, onceReview, onceDelegation}
 
 func differs(what string, index uint64) error {
 	return denial.New(denial.StoreFault, "the rows of the log do not follow from its entries: %s, at entry %d", what, index)

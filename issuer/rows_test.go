@@ -34,6 +34,8 @@ func lived(t *testing.T) *issuertest.World {
 		t.Fatal(err)
 	}
 	w.Revoke(record.CauseArtifact, hex.EncodeToString(c.ID))
+	agent := issuertest.DelegatingWorld(w)
+	issuertest.Must(w.Descend(agent, nil, w.Delegation(w.Delegable(), w.Host, agent, nil)))(t)
 	glass := w.PublishGlass(w.DraftGlass(w.DeclareGlass(true)), w.Persons...)
 	w.AttestGlass(glass)
 	w.PublishGlass(w.DraftGlass(w.DeclareGlass(true)), w.Persons...)

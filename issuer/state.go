@@ -44,15 +44,16 @@ const (
 
 // The sets of things that are consumed once, for ever.
 const (
-	onceAct     = "act"                // digest of an act's payload
-	onceRequest = "request"            // initiator URI || 0 || request id
-	onceHost    = "host"               // host URI, bound to its first EK
-	onceEK      = "ek"                 // EK digest, bound to its first host
-	onceStatus  = "status"             // status index
-	onceKey     = "key"                // thumbprint of an initiator key
-	onceUse     = "use"                // cti || use number
-	onceGlass   = "break-glass"        // id of a break-glass authorization
-	onceReview  = "break-glass-review" // digest of the payload of the act that is reviewed
+	onceAct        = "act"                // digest of an act's payload
+	onceRequest    = "request"            // initiator URI || 0 || request id
+	onceHost       = "host"               // host URI, bound to its first EK
+	onceEK         = "ek"                 // EK digest, bound to its first host
+	onceStatus     = "status"             // status index
+	onceKey        = "key"                // thumbprint of an initiator key
+	onceUse        = "use"                // cti || use number
+	onceGlass      = "break-glass"        // id of a break-glass authorization
+	onceReview     = "break-glass-review" // digest of the payload of the act that is reviewed
+	onceDelegation = "delegation"         // statement digest of the parent || id of the delegation
 )
 
 // hostState is an activated host.
@@ -105,7 +106,8 @@ type permitState struct {
 	Uses      uint64   `cbor:"6,keyasint"`
 	Gate      string   `cbor:"7,keyasint"`
 	Digest    []byte   `cbor:"8,keyasint"`
-	Glass     bool     `cbor:"9,keyasint,omitempty"` // it is a break-glass authorization, and Digest of the act's payload
+	Glass     bool     `cbor:"9,keyasint,omitempty"`  // it is a break-glass authorization, and Digest of the act's payload
+	Ancestors [][]byte `cbor:"10,keyasint,omitempty"` // ctis of all artifacts that it descends from: see descent
 }
 
 // glassState is a break-glass authorization that was published.

@@ -148,14 +148,46 @@ func (i *Issuer) statuses(ctx context.Context, n uint64) ([]artifact.StatusValue
 		return values, err
 	}
 	prefix := indexKey(n * ListSize)[:6] // a list is 2^16 indices: all keys with the same first six bytes
-	return values, i.log.Each(ctx, bucketPermit, prefix, func(key, value []byte) error {
+	heirs := map[uint64]permitState{}
+	err = i.log.Each(ctx, bucketPermit, prefix, func(key, value []byte) error {
 		var p permitState
 		if err := statement.Unmarshal(value, &p); err != nil {
 			return err
 		}
-		values[binary.BigEndian.Uint64(key)%ListSize] = artifact.StatusValue(p.cause(revoked))
+		at := binary.BigEndian.Uint64(key) % ListSize
+		values[at] = artifact.StatusValue(p.cause(revoked))
+		if values[at] == artifact.StatusValid && len(p.Ancestors) > 0 {
+			heirs[at] = p
+		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return values, i.inherit(ctx, values, heirs, revoked)
+}
+
+// inherit sets the values of artifacts that descend from one that is revoked.
+func (i *Issuer) inherit(ctx context.Context, values []artifact.StatusValue, heirs map[uint64]permitState, revoked map[string]record.Cause) error {
+	known := map[string]bool{} // by cti: whether it is revoked
+	for at, p := range heirs {
+		for _, cti := range p.Ancestors {
+			is, ok := known[string(cti)]
+			if !ok {
+				a, err := i.permitOf(ctx, cti)
+				if err != nil {
+					return err
+				}
+				is = a.cause(revoked) != 0
+				known[string(cti)] = is
+			}
+			if is {
+				values[at] = artifact.StatusValue(record.CauseAncestor)
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // revocations returns all that is revoked, by cause and target. A host that is held is among it while it is held.

@@ -25,6 +25,7 @@ const (
 	BreakGlass      // an authorization by people in place of a decision, signed by the break-glass quorum
 	Review          // what people found of a break-glass authorization afterwards, signed by that quorum
 	Epoch           // a log goes on from a backup that is not its newest state, signed by authorities
+	Delegation      // what the holder of an artifact lets somebody else ask for, signed by the artifact's cnf key
 	kinds
 )
 
@@ -67,6 +68,7 @@ var forms = [kinds]form{
 	BreakGlass: {name: "break-glass", typ: mediaStatement, content: vendor + "break-glass+cbor", limit: 16 << 10},
 	Review:     {name: "break-glass-review", typ: mediaStatement, content: vendor + "break-glass-review+cbor", limit: 16 << 10},
 	Epoch:      {name: "epoch", typ: mediaStatement, content: vendor + "epoch+cbor", limit: 16 << 10, act: true},
+	Delegation: {name: "delegation", typ: vendor + "delegation+cwt", limit: 8 << 10},
 }
 
 func (k Kind) form() form {

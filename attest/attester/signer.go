@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -14,8 +15,8 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
-// Signer signs statements with a Key in the TPM: a cnf key signs proofs of possession, a gate key records, and neither
-// anything else.
+// Signer signs statements with a Key in the TPM: a cnf key signs proofs of possession and delegations, a gate key records, and
+// neither anything else.
 type Signer struct {
 	tpm *TPM
 	key *Key
@@ -48,8 +49,8 @@ func (s *Signer) Key() statement.Key { return s.pub }
 
 // Sign signs a statement. KeyBinding means that the TPM refused: a PCR that the cnf key is bound to has changed.
 func (s *Signer) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error) {
-	allowed := map[Role]statement.Kind{CNF: statement.Possession, Gate: statement.Record}
-	if kind, ok := allowed[s.key.Role]; !ok || tbs.Kind() != kind {
+	allowed := map[Role][]statement.Kind{CNF: {statement.Possession, statement.Delegation}, Gate: {statement.Record}}
+	if !slices.Contains(allowed[s.key.Role], tbs.Kind()) {
 		return nil, denial.New(denial.WrongType, "a %s key does not sign a %s", s.key.Role, tbs.Kind())
 	}
 	if len(tbs.Bytes()) == 0 {

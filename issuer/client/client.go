@@ -332,9 +332,10 @@ func readChallenge(data []byte) (*wire.Challenge, error) {
 	return &ch, nil
 }
 
-// Mint sends a signed request with its evidence and returns the artifact with its receipt.
-func (s *Session) Mint(ctx context.Context, request, evidence []byte) ([]byte, error) {
-	body, err := statement.Marshal(wire.Mint{Request: request, Evidence: evidence, Next: s.ahead})
+// Mint sends a signed request with its evidence, and with a delegation of each parent that it names, and returns the artifact with its
+// receipt.
+func (s *Session) Mint(ctx context.Context, request, evidence []byte, delegations ...[]byte) ([]byte, error) {
+	body, err := statement.Marshal(wire.Mint{Request: request, Evidence: evidence, Next: s.ahead, Delegations: delegations})
 	if err != nil {
 		return nil, err
 	}

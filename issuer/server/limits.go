@@ -45,8 +45,8 @@ func (l *Limits) fill() {
 const (
 	maxHeader = 16 << 10
 	maxBody   = 64 << 10
-	maxMint   = attest.MaxEvidence + maxBody // evidence and request
-	maxAct    = 1 << 20                      // 16 statements of at most 65,535 bytes
+	maxMint   = attest.MaxEvidence + maxBody + artifact.MaxParents*artifact.MaxDelegation // evidence, request and delegations
+	maxAct    = 1 << 20                                                                   // 16 statements of at most 65,535 bytes
 )
 
 // limitedListener closes connections over the limits before TLS begins (F06): too many at once, or too many a second.

@@ -302,7 +302,7 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) {
 
 // decideOn has the issuer decide on a request and its evidence.
 func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
-	decide func(context.Context, *issuer.Connection, [32]byte, []byte, []byte) (*issuer.Minted, error)) {
+	decide func(ctx context.Context, conn *issuer.Connection, exporter [32]byte, request, evidence []byte, delegations ...[]byte) (*issuer.Minted, error)) {
 	raw, err := body(w, r, wire.MediaMint, maxMint)
 	if err != nil {
 		s.stranger(w, r, err)
@@ -318,7 +318,7 @@ func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
 		s.stranger(w, r, denial.Of(err))
 		return
 	}
-	out, err := decide(r.Context(), connection(r), channel, m.Request, m.Evidence)
+	out, err := decide(r.Context(), connection(r), channel, m.Request, m.Evidence, m.Delegations...)
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -50,9 +50,10 @@ type Challenge struct {
 
 // Mint is the body of POST /v1/artifacts and of POST /v1/attestations.
 type Mint struct {
-	Request  []byte `cbor:"1,keyasint"`           // signed request
-	Evidence []byte `cbor:"2,keyasint"`           // evidence collection
-	Next     bool   `cbor:"3,keyasint,omitempty"` // whether the answer shall bring the next challenge
+	Request     []byte   `cbor:"1,keyasint"`           // signed request
+	Evidence    []byte   `cbor:"2,keyasint"`           // evidence collection
+	Next        bool     `cbor:"3,keyasint,omitempty"` // whether the answer shall bring the next challenge
+	Delegations [][]byte `cbor:"4,keyasint,omitempty"` // one of each parent that the request names, in their order
 }
 
 // Credential is the answer to POST /v1/enrol: what TPM2_ActivateCredential takes.

@@ -49,11 +49,13 @@ type Attempt struct {
 	Claims   artifact.RequestClaims
 	Signer   string // the initiator whose key signed
 	World    *World
+
+	Delegations [][]byte
 }
 
 // Send sends it.
 func (a Attempt) Send() (*issuer.Minted, error) {
-	return a.World.Issuer.Mint(a.World.Ctx, a.Conn, a.Exporter, a.Request, a.Evidence)
+	return a.World.Issuer.Mint(a.World.Ctx, a.Conn, a.Exporter, a.Request, a.Evidence, a.Delegations...)
 }
 
 // Claims returns a good request, without a confirmation key.
