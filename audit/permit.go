@@ -36,9 +36,10 @@ func dated(at, logged uint64) error {
 // permit checks an artifact, in this order: signed by the artifact key, header and payload naming the same (706), dated
 // when it was logged (202, 205); its id was never used before (504); its capsule is signed by the record key and holds what
 // the artifact names by digest (325); then all of decided, with the policies (402), the host's enrolment (106) and exactly
-// the revocations (801 to 805) that were in force. The TPM's clock has not gone back since an earlier entry (507). Decided
+// the revocations (801 to 805) that were in force, and what the artifact descends from
+// (see descends). The TPM's clock has not gone back since an earlier entry (507). Decided
 // again, the input gives the payload byte for byte (the denial, or 325), and no earlier artifact answers the same request
-// (509).
+// (509) or rests on the same delegation (406).
 func (v *verifier) permit(e *entry, f *Finding) error {
 	signed, err := v.issued(e)
 	if err != nil {
@@ -69,6 +70,9 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if err := v.inForce(d); err != nil {
 		return err
 	}
+	if err := v.descends(d, f); err != nil {
+		return err
+	}
 	if err := v.world.tick(d.in); err != nil {
 		return err
 	}
@@ -86,7 +90,7 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	if v.world.requests.add(requestKey(d.in)) {
 		return denial.New(denial.RequestReplayed, "an earlier artifact answers the same request")
 	}
-	return nil
+	return v.spend(d.in)
 }
 
 func requestKey(in *decision.Input) [32]byte { return keyOf(in.Initiator.ID, in.Request.ID...) }

@@ -186,6 +186,9 @@ func (v *verifier) decidedAgain(e *entry, r *record.Record, c *capsule, f *Findi
 	if err := v.about(r, d); err != nil {
 		return err
 	}
+	if err := v.descendsFalsely(d.in, f); err != nil {
+		return err
+	}
 	_ = v.world.tick(d.in) // it may have been refused for just that
 	again := decision.Decide(d.in, d.appraisal, d.authorization).Denied()
 	if again != nil {
@@ -195,6 +198,8 @@ func (v *verifier) decidedAgain(e *entry, r *record.Record, c *capsule, f *Findi
 	late := stage == denial.StageTransaction || stage == denial.StageMint
 	switch {
 	case reason == denial.RequestReplayed && late && v.world.requests.has(requestKey(d.in)):
+		return nil
+	case reason == denial.DelegationExceeded && late && v.spent(d.in):
 		return nil
 	case late || reason.Condition() == denial.ConditionUndecidable:
 		f.leave("the decision was a permit; what became of it in the transaction depended on state that no statement shows")

@@ -14,34 +14,35 @@ import (
 
 // world is what the statements so far have established. It follows from them alone, as the issuer's state must.
 type world struct {
-	genesis    *record.Genesis
-	ring       *record.KeyRing                 // keys and authorities after the key changes so far
-	reset      map[record.PolicyKind]bool      // the next policy of the kind may have any version
-	changed    map[statement.Thumbprint]uint64 // index of the last change about a key
-	policies   map[firmwarepolicy.Hash]published
-	force      map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
-	approvals  map[string]approval                            // by EK, the newest
-	hostOfEK   map[string]string
-	ekOfHost   map[string]string
-	initiators map[statement.Thumbprint]initiator
-	enrolled   map[statement.Digest]*host  // by digest of the enrolment record
-	current    map[string]statement.Digest // by host id: the enrolment record in force
-	aks        map[string]*host            // by AK name, the newest
-	gates      map[statement.Thumbprint]*gate
-	revoked    map[revocation]bool
-	acts       map[statement.Digest]bool
-	numbers    map[subject]uint64          // of the last act about each
-	permits    map[[32]byte]uint64         // by cti: index of the artifact
-	starts     map[statement.Digest]uint64 // index of the start
-	requests   seen                        // initiator and request id: consumed by a permit
-	uses       seen                        // of artifacts
-	emitted    seen                        // numbers of records of the issuer
-	clocks     map[string]attest.Clock     // by EK digest, the furthest
-	glass      map[statement.Digest]*glass // break-glass authorizations, by digest of the payload
-	glassOf    map[string]*glass           // the same, by id
-	attested   map[statement.Digest]*glass // by digest of the attestation record
-	epoch      uint64                      // index of the newest epoch; 0: none
-	held       map[string]bool             // hosts that get nothing until authorities approve them anew
+	genesis     *record.Genesis
+	ring        *record.KeyRing                 // keys and authorities after the key changes so far
+	reset       map[record.PolicyKind]bool      // the next policy of the kind may have any version
+	changed     map[statement.Thumbprint]uint64 // index of the last change about a key
+	policies    map[firmwarepolicy.Hash]published
+	force       map[record.PolicyKind]*firmwarepolicy.Document // the newest of each kind
+	approvals   map[string]approval                            // by EK, the newest
+	hostOfEK    map[string]string
+	ekOfHost    map[string]string
+	initiators  map[statement.Thumbprint]initiator
+	enrolled    map[statement.Digest]*host  // by digest of the enrolment record
+	current     map[string]statement.Digest // by host id: the enrolment record in force
+	aks         map[string]*host            // by AK name, the newest
+	gates       map[statement.Thumbprint]*gate
+	revoked     map[revocation]bool
+	acts        map[statement.Digest]bool
+	numbers     map[subject]uint64          // of the last act about each
+	permits     map[[32]byte]uint64         // by cti: index of the artifact
+	starts      map[statement.Digest]uint64 // index of the start
+	requests    seen                        // initiator and request id: consumed by a permit
+	delegations seen                        // parent and id of a delegation: consumed by a permit
+	uses        seen                        // of artifacts
+	emitted     seen                        // numbers of records of the issuer
+	clocks      map[string]attest.Clock     // by EK digest, the furthest
+	glass       map[statement.Digest]*glass // break-glass authorizations, by digest of the payload
+	glassOf     map[string]*glass           // the same, by id
+	attested    map[statement.Digest]*glass // by digest of the attestation record
+	epoch       uint64                      // index of the newest epoch; 0: none
+	held        map[string]bool             // hosts that get nothing until authorities approve them anew
 }
 
 type published struct {
@@ -92,7 +93,7 @@ func newWorld() *world {
 		changed:    map[statement.Thumbprint]uint64{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{}, numbers: map[subject]uint64{},
-		permits: map[[32]byte]uint64{}, requests: seen{}, uses: seen{},
+		permits: map[[32]byte]uint64{}, requests: seen{}, delegations: seen{}, uses: seen{},
 		starts: map[statement.Digest]uint64{}, emitted: seen{},
 		clocks: map[string]attest.Clock{}, held: map[string]bool{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},
 	}

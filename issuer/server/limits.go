@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 )
