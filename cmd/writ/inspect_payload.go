@@ -180,6 +180,25 @@ func requestPayload(payload []byte) (*sheet, error) {
 	return s, nil
 }
 
+func delegationPayload(payload []byte) (*sheet, error) {
+	var c artifact.DelegationClaims
+	if err := statement.Unmarshal(payload, &c); err != nil {
+		return nil, err
+	}
+	s := &sheet{}
+	s.put("delegator", c.Delegator)
+	s.put("parent", hex.EncodeToString(c.Parent))
+	s.put("initiator", c.Initiator)
+	s.put("host", c.Host)
+	s.put("audience", c.Audience)
+	s.put("delegation_id", c.ID)
+	s.putTime("issued", c.IssuedAt)
+	s.putTime("expires", c.Expires)
+	s.say("scope", strings.Split(c.Scope.String(), "\n"), "lets the initiator ask to "+strings.ReplaceAll(c.Scope.String(), "\n", "\nand to "))
+	putLimits(s, c.Limits)
+	return s, nil
+}
+
 // possession are the claims of a proof of possession (docs/formats).
 type possession struct {
 	Audience   string          `cbor:"3,keyasint"`

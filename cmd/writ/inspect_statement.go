@@ -193,6 +193,7 @@ func putPayload(s *sheet, kind statement.Kind, payload []byte) error {
 		statement.Manifest: manifestPayload, statement.Capsule: capsulePayload, statement.Ceremony: ceremonyPayload,
 		statement.KeyChange: keyChangePayload, statement.Succession: successionPayload,
 		statement.BreakGlass: glassPayload, statement.Review: reviewPayload, statement.Epoch: epochPayload,
+		statement.Delegation: delegationPayload,
 	}[kind]
 	if !ok {
 		if payload == nil {

@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	flags.StringVar(&a.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
 	flags.BoolVar(&a.json, "json", false, "write JSON for machines")
 	root.AddCommand(a.keyCommand(), a.signCommand(), a.publishCommand(), a.genesisCommand(), a.hostCommand(), a.initiatorCommand(), a.policyCommand(),
-		a.requestCommand(), a.rootsCommand(), a.verifyCommand(), a.revokeCommand(), a.breakGlassCommand(), a.auditCommand(), a.monitorCommand(), a.ceremonyCommand(), a.inspectCommand(), command.Manual("1"))
+		a.requestCommand(), a.delegateCommand(), a.rootsCommand(), a.verifyCommand(), a.revokeCommand(), a.breakGlassCommand(), a.auditCommand(), a.monitorCommand(), a.ceremonyCommand(), a.inspectCommand(), command.Manual("1"))
 	root.InitDefaultCompletionCmd(args...)
 	command.DemandSubcommand(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) }

@@ -43,7 +43,8 @@ type requestFlags struct {
 	pinArgs                        bool
 	directory                      string
 	lifetime, session              time.Duration
-	uses                           uint64
+	uses, depth                    uint64
+	delegations                    []string
 	eventLog, imaList              string
 	out, cnf                       string
 	save, resend                   string
@@ -76,6 +77,8 @@ connection. The artifact comes back with the receipt of its place in the log, or
 	fl.DurationVar(&f.lifetime, "lifetime", 5*time.Minute, "for how long")
 	fl.DurationVar(&f.session, "session", 0, "for how long what was started may run; default: until the artifact expires")
 	fl.Uint64Var(&f.uses, "uses", 1, "how often")
+	fl.Uint64Var(&f.depth, "depth", 0, "how deep the artifact may be delegated (see writ delegate)")
+	fl.StringArrayVar(&f.delegations, "delegation", nil, "file of a delegation by the holder of an artifact that this one shall descend from; repeat")
 	fl.StringVar(&f.eventLog, "eventlog", attester.BootLogPath, "boot log of the firmware")
 	fl.StringVar(&f.imaList, "imalist", attester.IMALogPath, "list of files that Linux measured; read if the policy wants PCR 10")
 	fl.StringVarP(&f.out, "out", "o", "artifact.cose", "file of the artifact")
@@ -183,9 +186,13 @@ func (f *requestFlags) claims(cnf statement.Key) (artifact.RequestClaims, error)
 		return artifact.RequestClaims{}, err
 	}
 	now, thumb := uint64(time.Now().Unix()), cnf.Thumbprint()
-	return artifact.RequestClaims{Initiator: f.initiator, Host: f.host, Audience: f.audience, IssuedAt: now, Expires: now + 120, ID: id,
+	_, parents, err := readDelegations(f.delegations)
+	if err != nil {
+		return artifact.RequestClaims{}, err
+	}
+	return artifact.RequestClaims{Parents: parents, Initiator: f.initiator, Host: f.host, Audience: f.audience, IssuedAt: now, Expires: now + 120, ID: id,
 		Confirmation: artifact.Thumbprint{Key: thumb[:]}, Scope: scope, Execution: artifact.Execution{ID: execution},
-		Limits: &artifact.Limits{Uses: f.uses, Session: uint64(f.session / time.Second)}, Lifetime: uint64(f.lifetime / time.Second)}, nil
+		Limits: &artifact.Limits{Uses: f.uses, Depth: f.depth, Session: uint64(f.session / time.Second)}, Lifetime: uint64(f.lifetime / time.Second)}, nil
 }
 
 // scope returns what is asked for: the program by its digest, and for a script its interpreter too.
@@ -212,6 +219,11 @@ func (f *requestFlags) scope() (artifact.Scope, error) {
 		d := artifact.ParametersDigest(append([]string{f.interpreter, f.program}, f.args...))
 		scope = append(scope, artifact.Permission{Target: "file:" + f.interpreter,
 			Terms: artifact.Terms{Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(sum)}, Parameters: &d}})
+	}
+	if f.depth > 0 {
+		for i := range scope {
+			scope[i].Terms.Operations |= artifact.Delegate
+		}
 	}
 	return scope.Canonical(), nil
 }
@@ -251,7 +263,11 @@ func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Cha
 	if err != nil {
 		return nil, err
 	}
-	return s.Mint(cmd.Context(), request, evidence)
+	delegations, _, err := readDelegations(f.delegations)
+	if err != nil {
+		return nil, err
+	}
+	return s.Mint(cmd.Context(), request, evidence, delegations...)
 }
 
 // collect makes the evidence for the request on this connection.

@@ -53,7 +53,7 @@ func searchDemo(t *testing.T, d *demo) {
 		t.Fatal(err)
 	}
 	hidden.Add("the PIN", bytes.TrimSpace(pin))
-	for _, name := range []string{"tls.key", "alice.pem", "bob.pem", "carol.pem", "robot.pem"} {
+	for _, name := range []string{"tls.key", "alice.pem", "bob.pem", "carol.pem", "robot.pem", "agent.pem"} {
 		hidden.Add("the private key in "+name, privateKey(t, d.path(name)))
 		holders[d.path(name)] = false
 	}

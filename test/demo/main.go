@@ -45,7 +45,7 @@ func run(ctx context.Context, bin string, keep bool, after func(*demo) error) (e
 		}
 		err = os.RemoveAll(dir)
 	}()
-	for _, chapter := range []func(context.Context) error{d.parts, d.issuer, d.enrol, d.policies, d.permit, d.breakGlass, d.denials, d.audit} {
+	for _, chapter := range []func(context.Context) error{d.parts, d.issuer, d.enrol, d.policies, d.permit, d.breakGlass, d.delegation, d.denials, d.audit} {
 		if err := chapter(ctx); err != nil {
 			return err
 		}

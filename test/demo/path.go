@@ -69,7 +69,7 @@ func (d *demo) roots() error {
 // issuer makes the keys and the log, and starts the issuer.
 func (d *demo) issuer(ctx context.Context) error {
 	d.title("2. Keys on the token, and a genesis statement that two of three people sign")
-	for _, who := range []string{"alice", "bob", "carol", "robot"} {
+	for _, who := range []string{"alice", "bob", "carol", "robot", "agent"} {
 		if _, err := d.must(ctx, "writ", "key", "new", "--out", d.path(who+".pem")); err != nil {
 			return err
 		}
@@ -121,11 +121,13 @@ func (d *demo) serve(ctx context.Context) error {
 	return d.await(ctx)
 }
 
-// enrol admits both hosts and the initiator.
+// enrol admits both hosts and both initiators.
 func (d *demo) enrol(ctx context.Context) error {
 	d.title("3. Enrolment: people name the TPMs they own, and each TPM proves that it is the one")
-	if _, err := d.must(ctx, "writ", d.acts("initiator", "approve", "--id", robot, "--kind", "service", "--public", d.path("robot.pem.pub"))...); err != nil {
-		return err
+	for _, who := range [][]string{{robot, "service", "robot"}, {agent, "agent", "agent"}} {
+		if _, err := d.must(ctx, "writ", d.acts("initiator", "approve", "--id", who[0], "--kind", who[1], "--public", d.path(who[2]+".pem.pub"))...); err != nil {
+			return err
+		}
 	}
 	for _, h := range []host{d.a, d.b} {
 		out, err := d.must(ctx, "writ", d.on(h, "host", "status", "--json")...)
@@ -224,12 +226,29 @@ initiators = [%q]
 audiences = [%q, %q]
 lifetime = "10m"
 uses = 1
+depth = 1
 
 [rule.hosts]
 env = "demo"
 
 [[rule.scope]]
 target = %q
+operations = ["execute", "delegate"]
+code = [%[6]q]
+
+[[rule]]
+name = "agents-of-the-night"
+initiators = [%[9]q]
+delegators = [%[2]q]
+audiences = [%[4]q]
+lifetime = "1m"
+uses = 1
+
+[rule.hosts]
+env = "demo"
+
+[[rule.scope]]
+target = %[5]q
 operations = ["execute"]
 code = [%[6]q]
 
@@ -246,7 +265,7 @@ operations = ["execute"]
 code = [%[6]q]
 parameters = [%[8]q]
 `, authorizeID, robot, gateA, gateB, "file:"+d.path(programName), hex.EncodeToString(sum[:]), hostA,
-		hex.EncodeToString(artifact.ParametersDigest([]string{d.path(programName)}).Value))
+		hex.EncodeToString(artifact.ParametersDigest([]string{d.path(programName)}).Value), agent)
 	return os.WriteFile(d.path("authorization.toml"), []byte(text), 0o600)
 }
 

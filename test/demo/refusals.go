@@ -14,7 +14,7 @@ import (
 
 // denials provokes every refusal for real.
 func (d *demo) denials(ctx context.Context) error {
-	d.title("7. Denials: each provoked for real, each with its code, where it was decided, and its place in the log")
+	d.title("8. Denials: each provoked for real, each with its code, where it was decided, and its place in the log")
 	for _, step := range []func(context.Context) error{d.noArtifact, d.expired, d.changed, d.otherScope, d.replayed, d.wrongLog, d.otherHost, d.revoked, d.pcrChanged} {
 		if err := step(ctx); err != nil {
 			return err
@@ -137,7 +137,7 @@ func copyFile(from, to string) error {
 
 // audit pulls the evidence and decides again, offline.
 func (d *demo) audit(ctx context.Context) error {
-	d.title("8. Audit: the evidence is pulled, verified and decided again, without asking the issuer")
+	d.title("9. Audit: the evidence is pulled, verified and decided again, without asking the issuer")
 	if _, err := d.must(ctx, "writ", "audit", "pull", "--admin", d.path("admin.sock"), "-o", d.path("evidence.tar")); err != nil {
 		return err
 	}

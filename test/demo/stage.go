@@ -28,6 +28,7 @@ const (
 	gateA        = "https://gate.example/a"
 	gateB        = "https://gate.example/b"
 	robot        = "spiffe://example/initiator/nightly"
+	agent        = "spiffe://example/initiator/agent"
 	alice        = "mailto:alice@example.org"
 	bob          = "mailto:bob@example.org"
 	carol        = "mailto:carol@example.org"
