@@ -28,6 +28,17 @@ func samples(t *testing.T) map[string][][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	parent := k.ancestor(nil)
+	delegated := k.delegation(parent)
+	delegation, err := SignDelegation(t.Context(), k.holder, delegated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delegated.Limits = nil
+	once, err := SignDelegation(t.Context(), k.holder, delegated)
+	if err != nil {
+		t.Fatal(err)
+	}
 	least := k.claims()
 	least.Limits, least.Environment.EK = nil, nil
 	least.Scope = Scope{{Target: "tool:mcp/search", Terms: Terms{Operations: Execute}}}
@@ -37,13 +48,14 @@ func samples(t *testing.T) map[string][][]byte {
 		"authz.cddl":      {k.mint(k.claims()), k.mint(least), k.mint(fullClaims(k))},
 		"request.cddl":    {request, child},
 		"possession.cddl": {pop},
+		"delegation.cddl": {delegation, once},
 		"statuslist.cddl": {k.statusToken(k.statusList()), k.statusToken(later)},
 	}
 }
 
 const formats = "../docs/formats"
 
-var formatRoots = map[string]string{"authz.cddl": "authz-artifact", "request.cddl": "request", "possession.cddl": "possession", "statuslist.cddl": "status-token"}
+var formatRoots = map[string]string{"authz.cddl": "authz-artifact", "request.cddl": "request", "possession.cddl": "possession", "delegation.cddl": "delegation", "statuslist.cddl": "status-token"}
 
 // TestBytesFitTheirCDDL holds real bytes against docs/formats, and sees that no rule is left over.
 func TestBytesFitTheirCDDL(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/artifact"
@@ -79,8 +80,12 @@ expr = "size(facts.boot_apps) > 0"
 ` + more)))(tb)
 }
 
-func authorization(tb testing.TB) *firmwarepolicy.Document {
+func authorization(tb testing.TB, delegators ...string) *firmwarepolicy.Document {
 	tb.Helper()
+	more := ""
+	if len(delegators) > 0 {
+		more = fmt.Sprintf("delegators = [%q]\n", strings.Join(delegators, `", "`))
+	}
 	return must(firmwarepolicy.ParseTOML([]byte(fmt.Sprintf(`schema = 1
 kind = "authorization"
 id = "https://issuer.example/policy/who"
@@ -90,7 +95,7 @@ expires = 2030-01-01T00:00:00Z
 [[rule]]
 name = "reconcile"
 initiators = [%q]
-audiences = [%q]
+%saudiences = [%q]
 lifetime = "600s"
 uses = 2
 when = "ask.initiator_kind == 'service'"
@@ -102,7 +107,7 @@ env = "test"
 target = %q
 operations = ["execute"]
 code = [%q]
-`, robotURI, gateURI, target, code))))(tb)
+`, robotURI, more, gateURI, target, code))))(tb)
 }
 
 func newScene(tb testing.TB) *scene {

@@ -122,7 +122,7 @@ func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *deni
 		what   string
 	}{
 		{slices.Contains(r.Initiators, ask.Initiator), denial.InitiatorDenied, "initiator"},
-		{r.allowsDelegators(ask.Delegators), denial.DelegationExceeded, "delegation"},
+		{r.allowsDelegators(ask.Delegators), denial.DelegationExceeded, delegating(ask)},
 		{slices.Contains(r.Audiences, ask.Audience), denial.AudienceMismatch, "audience"},
 		{r.allowsHost(ask), denial.HostMismatch, "host"},
 		{r.allowsScope(ask.Scope), denial.ScopeDenied, "scope"},
@@ -147,6 +147,14 @@ func (r *rule) refuses(ask *Ask, when *program, vars cel.Activation) (int, *deni
 		return len(checks), denial.New(denial.ScopeDenied, "the condition of rule %s does not hold", r.Name)
 	}
 	return 0, nil
+}
+
+// delegating says in what way an ask is not for a rule.
+func delegating(ask *Ask) string {
+	if len(ask.Delegators) == 0 {
+		return "initiator without a delegation"
+	}
+	return "delegator"
 }
 
 // allowsDelegators reports whether the rule is for what these delegate: one that names delegators is for what they delegate, and for

@@ -16,7 +16,9 @@ func TestWhatIsLoggedFitsItsCDDL(t *testing.T) {
 	w := issuertest.New(t)
 	minted := w.Permit()
 	second := w.Permit() // its input names the clock seen of the first
-	for _, m := range [][]byte{minted.Artifact, second.Artifact} {
+	other := issuertest.DelegatingWorld(w)
+	child := issuertest.Must(w.Descend(other, nil, w.Delegation(w.Delegable(), w.Host, other, nil)))(t)
+	for _, m := range [][]byte{minted.Artifact, second.Artifact, child.Artifact} {
 		c, _, err := artifact.Inspect(m)
 		if err != nil {
 			t.Fatal(err)
