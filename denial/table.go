@@ -148,7 +148,7 @@ var table = []row{
 		"Have the policy authorities admit the initiator, or let an admitted initiator ask."},
 	{DelegationExceeded, "DELEGATION_EXCEEDED",
 		"The child asks for more than its parent or the delegation has, the delegation was used, or no rule lets this be delegated.",
-		"Ask for a scope, lifetime, uses and depth within those of the parent, with a new delegation for each artifact, and see which rule names these delegators."},
+		"Ask for no more than parent and delegation have, with a new delegation each time, where a rule names the delegator."},
 	{PolicyError, "POLICY_ERROR",
 		"The policy cannot be loaded or evaluated.",
 		"Run \"writ policy lint\" and \"writ policy test\", correct the policy and publish it anew."},
