@@ -151,6 +151,8 @@ func (k *kit) statements() {
 	k.files["request.cose"] = must(artifact.SignRequest(k.t.Context(), k.by, artifact.RequestClaims{Initiator: robotURI, Host: hostURI, Audience: gateURI,
 		IssuedAt: k.now, Expires: k.now + 120, ID: fill(16, 3), Confirmation: artifact.Thumbprint{Key: fill(32, 4)}, Scope: k.scope(),
 		Execution: artifact.Execution{ID: fill(16, 12)}, Lifetime: 300}))(k.t)
+	k.files["delegation.cose"] = must(artifact.SignDelegation(k.t.Context(), k.cnf, artifact.DelegationClaims{Delegator: hostURI, Host: hostURI + "/b", Audience: gateURI,
+		IssuedAt: k.now, Expires: k.now + 120, ID: fill(16, 4), Scope: k.scope(), Limits: &artifact.Limits{Uses: 2, Depth: 1}, Parent: fill(32, 5), Initiator: robotURI}))(k.t)
 	k.files["possession.cose"] = must(artifact.SignPossession(k.t.Context(), k.cnf, artifact.Possession{Holder: hostURI, Audience: gateURI,
 		Artifact: [32]byte{1}, Parameters: digest(2), Nonce: [32]byte{3}, IssuedAt: k.now}))(k.t)
 	capsule := must(statement.Marshal(map[string]any{"__cmwc_t": "https://example.org/capsule", "outcome": []any{"text/plain", []byte("x"), 8}}))(k.t)

@@ -58,6 +58,8 @@ func (v *Vector) run() error {
 		return v.Request.run()
 	case v.Possession != nil:
 		return v.Possession.run()
+	case v.Delegation != nil:
+		return v.Delegation.run()
 	case v.Checkpoint != nil:
 		return v.Checkpoint.run()
 	}
@@ -330,6 +332,31 @@ func (r *Request) run() error {
 	}
 	_, err = artifact.VerifyRequest(u, key, r.Now)
 	return err
+}
+
+func (d *Delegation) run() error {
+	key, err := statement.ParseKey(d.Key)
+	if err != nil {
+		return misread(err)
+	}
+	var keys statement.Keys
+	if err := keys.Add(key, statement.Artifact); err != nil {
+		return misread(err)
+	}
+	parent, err := artifact.VerifyAncestor(d.Parent, keys)
+	if err != nil {
+		return err
+	}
+	delegation, err := artifact.VerifyDelegation(d.Raw, parent, d.Now)
+	if err != nil || d.Request == nil {
+		return err
+	}
+	var request artifact.RequestClaims
+	if err := statement.Unmarshal(d.Request, &request); err != nil {
+		return misread(err)
+	}
+	claims := delegation.Claims()
+	return claims.Allows(&request, uint64(d.Now.Unix()))
 }
 
 func (p *Possession) run() error {

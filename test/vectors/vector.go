@@ -50,6 +50,7 @@ type Vector struct {
 	Request    *Request    `json:"request,omitempty"`
 	Possession *Possession `json:"possession,omitempty"`
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+	Delegation *Delegation `json:"delegation,omitempty"`
 }
 
 // Evidence is what a host sends about its boot, and what the verifier holds against it.
@@ -201,6 +202,15 @@ type Request struct {
 	Now time.Time `json:"now"`
 }
 
+// Delegation is what the holder of an artifact lets somebody else ask for, and if a request is there, that for the child.
+type Delegation struct {
+	Parent  Bytes     `json:"parent"` // artifact, without receipts
+	Key     Bytes     `json:"key"`    // COSE_Key of its issuer
+	Raw     Bytes     `json:"raw"`
+	Request Bytes     `json:"request,omitempty"` // payload of the request for the child
+	Now     time.Time `json:"now"`
+}
+
 // Possession is a proof of possession for an artifact that is accepted.
 type Possession struct {
 	Artifact   Artifact  `json:"artifact"`
@@ -334,6 +344,9 @@ func (v *Vector) Large() (all []*Bytes) {
 	}
 	if p := v.Possession; p != nil {
 		all = append(all, &p.Artifact.Raw, &p.Artifact.Trust, &p.Artifact.Status)
+	}
+	if d := v.Delegation; d != nil {
+		all = append(all, &d.Parent, &d.Raw)
 	}
 	if a := v.Artifact; a != nil {
 		all = append(all, &a.Raw, &a.Trust, &a.Status)

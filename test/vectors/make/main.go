@@ -83,6 +83,7 @@ func run(ctx context.Context, dir string) (err error) {
 		{"enrolments.json", "enrolment", enrolmentVectors}, {"statements.json", "statement", statementVectors},
 		{"artifacts.json", "artifact", artifactVectors}, {"status.json", "status", statusVectors},
 		{"requests.json", "request", requestVectors}, {"possessions.json", "possession", possessionVectors},
+		{"delegations.json", "delegation", delegationVectors},
 	} {
 		wrong = append(wrong, out.write(part.name, part.kind, part.make(s)))
 	}
