@@ -30,25 +30,26 @@ type DelegationClaims struct {
 	ID        []byte       `cbor:"7,keyasint"`                // 16 random bytes: consumed by one child, for ever
 	Scope     Scope        `cbor:"9,keyasint"`                // the most that the child may do
 	Profile   string       `cbor:"265,keyasint"`              // DelegationProfile
-	Limits    *Limits      `cbor:"-90006,keyasint,omitempty"` // the most uses of the child, and how deep it may be delegated in turn
+	Limits    *Limits      `cbor:"-90006,keyasint,omitempty"` // the most uses of the child, how long each may last, and how deep it may be delegated in turn
 	Parent    ParentDigest `cbor:"-90009,keyasint"`
 	Initiator string       `cbor:"-90012,keyasint"` // URI of who may ask
 }
 
-// check checks, in this order: profile (911), no limit on sessions (911), identities (104), audience (411), times (104,
-// 204), id (312), parent (327). The scope is checked where it is decoded.
+// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), session and id (312), parent
+// (327). The scope is checked where it is decoded.
 func (c *DelegationClaims) check() error {
 	switch {
 	case c.Profile != DelegationProfile:
 		return denial.New(denial.UnsupportedVersion, "not a delegation of profile 1")
-	case c.Limits != nil && c.Limits.Session != 0:
-		return denial.New(denial.UnsupportedVersion, "a limit on sessions is not part of this version")
 	case !isURI(c.Delegator) || !isURI(c.Host) || !isURI(c.Initiator):
 		return denial.New(denial.ClaimAbsent, "delegator, host or initiator is not a URI")
 	case !isURI(c.Audience):
 		return denial.New(denial.AudienceMismatch, "the audience is not one URI")
 	}
 	if err := checkTimes(c.Expires, c.IssuedAt); err != nil {
+		return err
+	}
+	if err := c.Limits.check(); err != nil {
 		return err
 	}
 	switch {
@@ -62,7 +63,7 @@ func (c *DelegationClaims) check() error {
 
 // within checks that the delegation gives nothing that its parent does not have, in this order: it is of this artifact and by
 // its holder (327); it ends no later; each target is one that the parent may delegate; the scope is contained in the
-// parent's; there are no more uses; and there is a generation left (all 406).
+// parent's; there are no more uses, and none lasts longer; and there is a generation left (all 406).
 func (c *DelegationClaims) within(p *Ancestor) error {
 	digest, parent := p.Digest(), p.claims
 	switch {
@@ -78,6 +79,8 @@ func (c *DelegationClaims) within(p *Ancestor) error {
 		return denial.New(denial.DelegationExceeded, "the delegation is wider than the scope of the artifact")
 	case c.Limits.MaxUses() > parent.Limits.MaxUses():
 		return denial.New(denial.DelegationExceeded, "the delegation allows more uses than the artifact")
+	case !c.Limits.sessionWithin(parent.Limits):
+		return denial.New(denial.DelegationExceeded, "what the delegation lets start could run longer than what the artifact does")
 	case c.Limits.depth() >= parent.Limits.depth():
 		return denial.New(denial.DelegationExceeded, "the artifact may be delegated %d deep, the delegation allows %d more", parent.Limits.depth(), c.Limits.depth())
 	}
@@ -86,7 +89,7 @@ func (c *DelegationClaims) within(p *Ancestor) error {
 
 // Allows checks that a request for a child stays within the delegation, in this order: it is for this host (701), by this
 // initiator (405), for this gate (411); the child expires no later than the delegation; its scope is contained in that of the
-// delegation; it has no more uses; and may be delegated no deeper (all 406). Decided at is in seconds since 1970 UTC.
+// delegation; it has no more uses, and none lasts longer; and it may be delegated no deeper (all 406). Decided at is in seconds since 1970 UTC.
 func (c *DelegationClaims) Allows(r *RequestClaims, at uint64) error {
 	switch {
 	case r.Host != c.Host:
@@ -101,6 +104,8 @@ func (c *DelegationClaims) Allows(r *RequestClaims, at uint64) error {
 		return denial.New(denial.DelegationExceeded, "the request is wider than the scope of the delegation")
 	case r.Limits.MaxUses() > c.Limits.MaxUses():
 		return denial.New(denial.DelegationExceeded, "the request is for more uses than the delegation allows")
+	case !r.Limits.sessionWithin(c.Limits):
+		return denial.New(denial.DelegationExceeded, "what the request would start could run longer than the delegation allows")
 	case r.Limits.depth() > c.Limits.depth():
 		return denial.New(denial.DelegationExceeded, "the artifact could be delegated deeper than the delegation allows")
 	}
@@ -113,6 +118,22 @@ func (l *Limits) depth() uint64 {
 		return 0
 	}
 	return l.Depth
+}
+
+// sessionWithin reports whether no execution under these limits lasts longer than one under others can: where those name a session, it
+// takes one that is no longer; where they do not, an execution ends with its artifact.
+func (l *Limits) sessionWithin(others *Limits) bool {
+	if limit := others.session(); limit > 0 {
+		return l.session() > 0 && l.session() <= limit
+	}
+	return l.session() == 0
+}
+
+func (l *Limits) session() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.Session
 }
 
 // SignDelegation makes a delegation with the cnf key of the parent. Its Profile is set here, and the scope is put in canonical

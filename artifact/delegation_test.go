@@ -82,7 +82,7 @@ func TestDelegationRefuses(t *testing.T) {
 		{"audience no URI", edit(func(c *DelegationClaims) { c.Audience = "gate" }), denial.AudienceMismatch},
 		{"C32 unknown claim", patched(-90013, "00"), denial.UnsupportedVersion},
 		{"C32 another profile", edit(func(c *DelegationClaims) { c.Profile = RequestProfile }), denial.UnsupportedVersion},
-		{"a session", edit(func(c *DelegationClaims) { c.Limits.Session = 60 }), denial.UnsupportedVersion},
+		{"a session of more than a year", edit(func(c *DelegationClaims) { c.Limits.Session = MaxSession + 1 }), denial.PayloadForm},
 		{"delegator no URI", edit(func(c *DelegationClaims) { c.Delegator = "a" }), denial.ClaimAbsent},
 		{"host no URI", edit(func(c *DelegationClaims) { c.Host = "b" }), denial.ClaimAbsent},
 		{"initiator no URI", edit(func(c *DelegationClaims) { c.Initiator = "x" }), denial.ClaimAbsent},
@@ -100,6 +100,7 @@ func TestDelegationRefuses(t *testing.T) {
 		}), denial.DelegationExceeded},
 		{"X21 another directory", edit(func(c *DelegationClaims) { c.Scope[0].Terms.Constraints = &Constraints{Directory: "/"} }), denial.DelegationExceeded},
 		{"X21 more uses", edit(func(c *DelegationClaims) { c.Limits.Uses = 3 }), denial.DelegationExceeded},
+		{"X21 a session", edit(func(c *DelegationClaims) { c.Limits.Session = 60 }), denial.DelegationExceeded},
 		{"X21 as deep", edit(func(c *DelegationClaims) { c.Limits.Depth = 1 }), denial.DelegationExceeded},
 	} {
 		t.Run(r.name, func(t *testing.T) {
@@ -158,6 +159,7 @@ func TestDelegationAllows(t *testing.T) {
 		"X21 a verb more":   {func(c *RequestClaims) { c.Scope[0].Terms.Operations |= Read }, denial.DelegationExceeded},
 		"no scope":          {func(c *RequestClaims) { c.Scope = nil }, denial.DelegationExceeded},
 		"a use more":        {func(c *RequestClaims) { c.Limits.Uses = 3 }, denial.DelegationExceeded},
+		"a session":         {func(c *RequestClaims) { c.Limits.Session = 60 }, denial.DelegationExceeded},
 		"deeper":            {func(c *RequestClaims) { c.Limits.Depth = 1 }, denial.DelegationExceeded},
 	} {
 		c := good()
@@ -168,6 +170,20 @@ func TestDelegationAllows(t *testing.T) {
 	}
 	if err := d.Allows(good(), d.Expires); !denial.Is(err, denial.DelegationExceeded) {
 		t.Errorf("when it has expired: got %v", err)
+	}
+}
+
+func TestX21_SessionsAreWithin(t *testing.T) {
+	for _, r := range []struct {
+		child, parent *Limits
+		want          bool
+	}{
+		{nil, nil, true}, {nil, &Limits{Uses: 2}, true}, {&Limits{Session: 9}, nil, false}, {nil, &Limits{Session: 9}, false},
+		{&Limits{Session: 9}, &Limits{Session: 9}, true}, {&Limits{Session: 10}, &Limits{Session: 9}, false}, {&Limits{}, &Limits{Session: 9}, false},
+	} {
+		if got := r.child.sessionWithin(r.parent); got != r.want {
+			t.Errorf("%+v within %+v: got %v", r.child, r.parent, got)
+		}
 	}
 }
 

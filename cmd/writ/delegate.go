@@ -18,7 +18,7 @@ type delegateFlags struct {
 	artifact, cnf             string
 	initiator, host, audience string
 	targets                   []string
-	lifetime                  time.Duration
+	lifetime, session         time.Duration
 	uses, depth               uint64
 	out                       string
 }
@@ -43,6 +43,7 @@ takes to get an artifact, and once it has one no more. Who may delegate to whom 
 	fl.StringVar(&f.audience, "to-audience", "", "URI of the gate that the new artifact will be for")
 	fl.StringArrayVar(&f.targets, "target", nil, "a target of the artifact; repeat; default: all that it may delegate")
 	fl.DurationVar(&f.lifetime, "lifetime", 0, "until when from now; default: as long as the artifact")
+	fl.DurationVar(&f.session, "session", 0, "for how long what is started may run; default: as the artifact says")
 	fl.Uint64Var(&f.uses, "uses", 1, "how often, at most")
 	fl.Uint64Var(&f.depth, "depth", 0, "how deep the new artifact may be delegated in turn")
 	fl.StringVarP(&f.out, "out", "o", "delegation.cose", "file of the delegation")
@@ -102,7 +103,10 @@ func (f *delegateFlags) claims(parent *artifact.Claims, digest []byte) (c artifa
 	}
 	now := uint64(time.Now().Unix())
 	c = artifact.DelegationClaims{Delegator: parent.Subject, Host: f.host, Audience: f.audience, Initiator: f.initiator, Parent: digest, ID: id,
-		IssuedAt: now, Expires: parent.Expires, Limits: &artifact.Limits{Uses: f.uses, Depth: f.depth}}
+		IssuedAt: now, Expires: parent.Expires, Limits: &artifact.Limits{Uses: f.uses, Depth: f.depth, Session: uint64(f.session / time.Second)}}
+	if f.session == 0 && parent.Limits != nil {
+		c.Limits.Session = parent.Limits.Session
+	}
 	switch left := uint64(f.lifetime / time.Second); {
 	case now >= parent.Expires:
 		return c, misuse("the artifact expired at %s", time.Unix(int64(parent.Expires), 0).UTC().Format(time.RFC3339))

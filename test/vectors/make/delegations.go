@@ -54,7 +54,7 @@ func delegationVectors(s *setup) []vectors.Vector {
 	claim("C31: aud is an array", denial.AudienceMismatch, 3, array(tstr(gateURI)))
 	claim("C32: an unknown claim", denial.UnsupportedVersion, 11, number(0))
 	set("C32: another profile", denial.UnsupportedVersion, func(c *artifact.DelegationClaims) { c.Profile = artifact.Profile })
-	set("C32: a limit on sessions", denial.UnsupportedVersion, func(c *artifact.DelegationClaims) { c.Limits.Session = 1 })
+	set("a session of more than a year", denial.PayloadForm, func(c *artifact.DelegationClaims) { c.Limits.Session = artifact.MaxSession + 1 })
 	set("the delegator is no URI", denial.ClaimAbsent, func(c *artifact.DelegationClaims) { c.Delegator = "host" })
 	set("the host is no URI", denial.ClaimAbsent, func(c *artifact.DelegationClaims) { c.Host = "host" })
 	set("the initiator is no URI", denial.ClaimAbsent, func(c *artifact.DelegationClaims) { c.Initiator = "ada" })
@@ -79,6 +79,7 @@ func delegationVectors(s *setup) []vectors.Vector {
 	})
 	exceeded("X21: another directory", func(c *artifact.DelegationClaims) { c.Scope[0].Terms.Constraints.Directory = "/tmp" })
 	exceeded("X21: more uses", func(c *artifact.DelegationClaims) { c.Limits.Uses = 3 })
+	exceeded("X21: a session, where the parent has none", func(c *artifact.DelegationClaims) { c.Limits.Session = 60 })
 	exceeded("X21: as deep as the parent", func(c *artifact.DelegationClaims) { c.Limits.Depth = 1 })
 	plain := encode(ptr(good(root)))
 	delegation("the header names another delegator", denial.IdentityConflict, root, newCOSE(w.holder, statement.Delegation, hostURI+"/c", hostURI+"/b", plain).build(), nil)
@@ -100,6 +101,7 @@ func (w *site) ancestors(parent func(func(*artifact.Claims)) []byte, good func([
 	}
 	of("X21: of an artifact that may not be delegated", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits.Depth = 0 }))
 	of("X21: of an artifact without limits", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits = nil }))
+	of("X21: of an artifact with a session", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits.Session = 60 }))
 	of("X21: of a target that may not be delegated", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Scope[0].Terms.Operations = artifact.Execute }))
 	c := w.claims()
 	enc := encode(&c)
@@ -126,5 +128,6 @@ func requests(root, raw []byte, d artifact.DelegationClaims, delegation func(str
 	ask("X21: a request for a second more", denial.DelegationExceeded, func(c *artifact.RequestClaims) { c.Lifetime++ })
 	ask("X21: a request for a verb more", denial.DelegationExceeded, func(c *artifact.RequestClaims) { c.Scope[0].Terms.Operations |= artifact.Read })
 	ask("X21: a request for a use more", denial.DelegationExceeded, func(c *artifact.RequestClaims) { c.Limits.Uses = 3 })
+	ask("X21: a request for a session", denial.DelegationExceeded, func(c *artifact.RequestClaims) { c.Limits.Session = 60 })
 	ask("X21: a request that could be delegated", denial.DelegationExceeded, func(c *artifact.RequestClaims) { c.Limits.Depth = 1 })
 }
