@@ -51,12 +51,8 @@ func glassOf(in *Input) (*record.BreakGlass, error) {
 // Declared checks that the policy declares what a break-glass authorization allows: the rule that it names, for a host with
 // these labels and an initiator of this kind (410); and that the rule lets the quorum waive attestation if it has (102).
 func Declared(g *record.BreakGlass, scope artifact.Scope, p *firmwarepolicy.Authorization, labels map[string]string, kind record.InitiatorKind) error {
-	waivable, err := p.BreakGlass(g.Policy.Rule, firmwarepolicy.Ask{Initiator: g.Initiator, InitiatorKind: kind.String(), Host: g.Host,
-		Labels: labels, Audience: g.Audience, Lifetime: g.Expires - g.IssuedAt, Uses: 1, Scope: askScope(scope)})
-	if err == nil && g.Waived != nil && !waivable {
-		err = denial.New(denial.NoEvidence, "the policy does not let the quorum waive attestation for this scope")
-	}
-	return err
+	return p.BreakGlass(g.Policy.Rule, firmwarepolicy.Ask{Initiator: g.Initiator, InitiatorKind: kind.String(), Host: g.Host,
+		Labels: labels, Audience: g.Audience, Lifetime: g.Expires - g.IssuedAt, Uses: 1, Scope: askScope(scope)}, g.Waived != nil)
 }
 
 // attested writes down what the host has proved.

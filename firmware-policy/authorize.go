@@ -92,26 +92,28 @@ func (a *Authorization) Authorize(ask Ask) (*Grant, error) {
 }
 
 // BreakGlass checks an ask, with the people in place of the policy's rules, against the break-glass rule of that name: that
-// and no other declares what they may allow. It reports whether the rule lets them waive attestation. Whatever it refuses is
-// BreakGlassInvalid (410), but for no policy (108) and a condition that cannot be evaluated (407).
-func (a *Authorization) BreakGlass(name string, ask Ask) (waivable bool, err error) {
+// and no other declares what they may allow. Whatever it refuses is BreakGlassInvalid (410), but for no policy (108), a condition
+// that cannot be evaluated (407), and last that they have waived attestation where the rule does not let them (102).
+func (a *Authorization) BreakGlass(name string, ask Ask, waived bool) error {
 	if a == nil || a.body == nil {
-		return false, denial.New(denial.NoActivePolicy, "there is no authorization policy")
+		return denial.New(denial.NoActivePolicy, "there is no authorization policy")
 	}
 	i := slices.IndexFunc(a.body.BreakGlass, func(r rule) bool { return r.Name == name })
 	if i < 0 || len(a.glass) != len(a.body.BreakGlass) {
-		return false, denial.New(denial.BreakGlassInvalid, "the policy declares no such break-glass rule")
+		return denial.New(denial.BreakGlassInvalid, "the policy declares no such break-glass rule")
 	}
 	r := &a.body.BreakGlass[i]
 	ask.Scope = withDirectories(ask.Scope)
 	_, d := r.refuses(&ask, a.glass[i], &askVars{ask: a.adapter.NativeToValue(&ask)})
 	switch {
+	case d == nil && waived && !r.Waive:
+		return denial.New(denial.NoEvidence, "the policy does not let the quorum waive attestation for this scope")
 	case d == nil:
-		return r.Waive, nil
+		return nil
 	case d.Reason == denial.PolicyError:
-		return false, d
+		return d
 	}
-	return false, denial.New(denial.BreakGlassInvalid, "%s", d.Detail)
+	return denial.New(denial.BreakGlassInvalid, "%s", d.Detail)
 }
 
 // refuses returns the first check that the ask fails, with how many it passed before, or nil if the rule allows it.

@@ -36,8 +36,11 @@ func glassAsk() Ask {
 // P21: what is beyond the declared rule is refused, whatever it is; a policy without one declares nothing.
 func TestP21_BreakGlassBeyondItsRule(t *testing.T) {
 	a := mustAuthorization(t, authorizationTOML+glassTOML)
-	if waivable, err := a.BreakGlass("restore", glassAsk()); err != nil || waivable {
-		t.Fatal(waivable, err)
+	if err := a.BreakGlass("restore", glassAsk(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.BreakGlass("restore", glassAsk(), true); !denial.Is(err, denial.NoEvidence) {
+		t.Errorf("waived where the rule does not say so: %v", err)
 	}
 	if _, err := a.Authorize(glassAsk()); err == nil {
 		t.Error("a break-glass rule authorizes a request")
@@ -65,17 +68,17 @@ func TestP21_BreakGlassBeyondItsRule(t *testing.T) {
 	} {
 		ask := glassAsk()
 		widen(&ask)
-		if _, err := a.BreakGlass("restore", ask); !denial.Is(err, denial.BreakGlassInvalid) {
+		if err := a.BreakGlass("restore", ask, false); !denial.Is(err, denial.BreakGlassInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := a.BreakGlass("other", glassAsk()); !denial.Is(err, denial.BreakGlassInvalid) {
+	if err := a.BreakGlass("other", glassAsk(), false); !denial.Is(err, denial.BreakGlassInvalid) {
 		t.Errorf("undeclared rule: %v", err)
 	}
-	if _, err := mustAuthorization(t, authorizationTOML).BreakGlass("restore", glassAsk()); !denial.Is(err, denial.BreakGlassInvalid) {
+	if err := mustAuthorization(t, authorizationTOML).BreakGlass("restore", glassAsk(), false); !denial.Is(err, denial.BreakGlassInvalid) {
 		t.Errorf("policy without break-glass: %v", err)
 	}
-	if _, err := (*Authorization)(nil).BreakGlass("restore", glassAsk()); !denial.Is(err, denial.NoActivePolicy) {
+	if err := (*Authorization)(nil).BreakGlass("restore", glassAsk(), false); !denial.Is(err, denial.NoActivePolicy) {
 		t.Errorf("no policy: %v", err)
 	}
 }
@@ -83,8 +86,8 @@ func TestP21_BreakGlassBeyondItsRule(t *testing.T) {
 // P22: attestation can be waived only where the rule says so.
 func TestP22_WaiverIsDeclared(t *testing.T) {
 	waivable := strings.Replace(glassTOML, `lifetime = "30m"`, "lifetime = \"30m\"\nwaive_attestation = true", 1)
-	if ok, err := mustAuthorization(t, authorizationTOML+waivable).BreakGlass("restore", glassAsk()); err != nil || !ok {
-		t.Fatal(ok, err)
+	if err := mustAuthorization(t, authorizationTOML+waivable).BreakGlass("restore", glassAsk(), true); err != nil {
+		t.Fatal(err)
 	}
 	d := mustParse(t, authorizationTOML+waivable)
 	if found := Lint(d, d.Expires()-365*24*3600); len(found) != 2 || !strings.Contains(found[1].Message, "waive attestation") {

@@ -30,6 +30,8 @@ type tomlCase struct {
 	Host         string            `toml:"host"`
 	Labels       map[string]string `toml:"labels"`
 	Ask          *Ask              `toml:"ask"`
+	BreakGlass   string            `toml:"break_glass"` // rule that a break-glass authorization names: the ask is what the quorum has signed
+	Waived       bool              `toml:"waived"`      // the quorum has waived attestation
 }
 
 // RunTests runs a test file of a policy: TOML with one or more [[case]], each with what is expected. The function read
@@ -97,11 +99,10 @@ func (c *tomlCase) evaluate(d *Document, read func(string) ([]byte, error)) (*de
 		if c.Ask == nil || c.Facts != "" || c.Change != nil || c.Host != "" || c.Labels != nil {
 			return nil, fmt.Errorf("a case for an authorization policy has [case.ask] and no facts, change, host or labels")
 		}
-		_, err := d.authorization.Authorize(*c.Ask)
-		return denial.Of(err), nil
+		return c.authorize(d.authorization)
 	}
-	if c.Facts == "" || c.Ask != nil {
-		return nil, fmt.Errorf("a case for an appraisal policy has facts, a file, and no ask")
+	if c.Facts == "" || c.Ask != nil || c.BreakGlass != "" || c.Waived {
+		return nil, fmt.Errorf("a case for an appraisal policy has facts, a file, and no ask, break_glass or waived")
 	}
 	data, err := read(c.Facts)
 	if err != nil {
@@ -123,6 +124,23 @@ func (c *tomlCase) evaluate(d *Document, read func(string) ([]byte, error)) (*de
 	}
 	_, err = d.appraisal.Appraise(claims, Host{ID: c.Host, Labels: c.Labels})
 	return denial.Of(err), nil
+}
+
+// authorize puts what is asked to the rules of the policy or, where the case names an authorization by people, to the break-glass rule
+// that this names. It is for one use, as every authorization is.
+func (c *tomlCase) authorize(a *Authorization) (*denial.Denial, error) {
+	if c.BreakGlass == "" {
+		if c.Waived {
+			return nil, fmt.Errorf("waived is for a case with break_glass: nothing else waives attestation")
+		}
+		_, err := a.Authorize(*c.Ask)
+		return denial.Of(err), nil
+	}
+	ask := *c.Ask
+	if ask.Uses == 0 {
+		ask.Uses = 1
+	}
+	return denial.Of(a.BreakGlass(c.BreakGlass, ask, c.Waived)), nil
 }
 
 func merge(into, change map[string]any) {

@@ -154,3 +154,53 @@ func TestFactsKeepThroughJSON(t *testing.T) {
 		}
 	}
 }
+
+// Cases of break-glass: what the quorum signs is put to the rule that it names, and to no other.
+func TestPolicyTestsOfBreakGlass(t *testing.T) {
+	const ask = `
+[case.ask]
+initiator = "https://people.example/ada"
+initiator_kind = "human"
+host = "spiffe://example/host/a"
+audience = "https://gate.example/build-1"
+lifetime = 1800
+[[case.ask.scope]]
+target = "file:/usr/bin/restore"
+operations = ["execute"]
+code = ["c263158fefdd304ee6fb29bf0aa5b8a5301b34f0d58f28ad5b4f473bd2a84e89"]
+parameters = "4ae81572f06e1b88fd5ced7a1a000945432e83e1551e6f721ee9c00b8cc33260"
+`
+	plain, waives := mustParse(t, authorizationTOML+glassTOML), mustParse(t, authorizationTOML+strings.Replace(glassTOML, `lifetime = "30m"`, "lifetime = \"30m\"\nwaive_attestation = true", 1))
+	for name, row := range map[string]struct {
+		policy     *Document
+		head, from string // replaced in ask
+		to, want   string
+	}{
+		"within the rule":              {plain, `break_glass = "restore"`, "", "", "allow"},
+		"another host":                 {plain, `break_glass = "restore"`, "host/a", "host/b", "BREAK_GLASS_INVALID"},
+		"a second longer":              {plain, `break_glass = "restore"`, "1800", "1801", "BREAK_GLASS_INVALID"},
+		"two uses":                     {plain, `break_glass = "restore"`, "lifetime = 1800", "lifetime = 1800\nuses = 2", "BREAK_GLASS_INVALID"},
+		"a rule that is none":          {plain, `break_glass = "other"`, "", "", "BREAK_GLASS_INVALID"},
+		"without an authorization":     {plain, "", "", "", "AUDIENCE_MISMATCH"},
+		"waived, which nothing allows": {plain, "break_glass = \"restore\"\nwaived = true", "", "", "NO_EVIDENCE"},
+		"waived, as the rule allows":   {waives, "break_glass = \"restore\"\nwaived = true", "", "", "allow"},
+	} {
+		file := "schema = 1\n[[case]]\nname = \"x\"\nexpect = \"allow\"\n" + row.head + strings.Replace(ask, row.from, row.to, 1)
+		got, err := RunTests(row.policy, []byte(file), readFacts(t))
+		if err != nil || len(got) != 1 || got[0].OK != (row.want == "allow") || !strings.HasPrefix(got[0].Got, row.want) {
+			t.Errorf("%s: got %+v, %v, want %s", name, got, err, row.want)
+		}
+	}
+	for name, c := range map[string]struct {
+		policy *Document
+		text   string
+	}{
+		"waived by nobody":       {plain, "waived = true" + ask},
+		"of an appraisal":        {mustParse(t, appraisalTOML), "break_glass = \"restore\"\nfacts = \"host-a.json\""},
+		"waived of an appraisal": {mustParse(t, appraisalTOML), "waived = true\nfacts = \"host-a.json\""},
+	} {
+		if _, err := RunTests(c.policy, []byte("schema = 1\n[[case]]\nname = \"x\"\nexpect = \"allow\"\n"+c.text), readFacts(t)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -33,7 +33,8 @@ type Hold struct {
 	Since  uint64 `cbor:"4,keyasint" json:"since"`
 }
 
-// PlaceHold places a legal hold, and logs that. A name that is empty or taken, and words that are long, are refused.
+// PlaceHold places a legal hold, and logs that. A name that is empty or taken, words that are long, and a hold that begins behind the
+// next entry are refused: nobody knows what a later one will be about, so that such an index is a slip.
 func (i *Issuer) PlaceHold(ctx context.Context, h Hold) error {
 	if h.Name == "" || len(h.Name) > 200 || len(h.Reason) > 2000 {
 		return denial.New(denial.RequestLimit, "a hold needs a name of at most 200 bytes, and a reason of at most 2000")
@@ -41,6 +42,10 @@ func (i *Issuer) PlaceHold(ctx context.Context, h Hold) error {
 	return i.retain(ctx, record.Retention{Act: record.Held, Index: h.From, Name: h.Name, Reason: h.Reason}, func(at uint64, entry *tlog.Entry) error {
 		if _, found, err := i.log.Value(ctx, bucketHold, []byte(h.Name)); err != nil || found {
 			return refusedHold(err, "there is a hold of this name")
+		}
+		if size := i.log.Head().Size; h.From > size {
+			return denial.New(denial.NotPermitted, "the log has %d entries, and the hold would begin at entry %d", size, h.From).
+				Try("Name an entry that is there, or the number of entries to hold what comes from now on.")
 		}
 		h.Since = at
 		row, err := put(bucketHold, []byte(h.Name), h)

@@ -1,6 +1,7 @@
 package issuer_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,16 @@ func TestT26_NothingUnderALegalHoldGoes(t *testing.T) {
 		if err := w.Issuer.PlaceHold(w.Ctx, bad); err == nil {
 			t.Errorf("%s: a hold was placed", name)
 		}
+	}
+	err := w.Issuer.PlaceHold(w.Ctx, issuer.Hold{Name: "a slip", From: w.Size() + 1})
+	if !denial.Is(err, denial.NotPermitted) || !strings.Contains(denial.Of(err).Hint(), "Name an entry that is there") {
+		t.Errorf("a hold from behind the next entry on: got %v", err)
+	}
+	if err := w.Issuer.PlaceHold(w.Ctx, issuer.Hold{Name: "from now on", From: w.Size()}); err != nil {
+		t.Errorf("a hold of what comes: got %v", err)
+	}
+	if err := w.Issuer.LiftHold(w.Ctx, "from now on"); err != nil {
+		t.Fatal(err)
 	}
 	w.Advance(2 * issuer.MinRetention)
 	purge := func() uint64 { return issuertest.Must(w.Issuer.Purge(w.Ctx, w.Now().Add(-issuer.MinRetention)))(t) }

@@ -40,7 +40,7 @@ hold keeps those of all entries from an index on. Placing and lifting one is log
 			return output(cmd, h, fmt.Sprintf("held: payloads of entries from %d on", h.From))
 		},
 	}
-	place.Flags().Uint64Var(&h.From, "from", 0, "first entry whose payloads are kept; 0 keeps all")
+	place.Flags().Uint64Var(&h.From, "from", 0, "first entry whose payloads are kept; 0 keeps all, the number of entries what comes from now on")
 	place.Flags().StringVar(&h.Reason, "reason", "", "why, for the log")
 	cmd.AddCommand(place, &cobra.Command{
 		Use:   "lift NAME",
