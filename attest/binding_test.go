@@ -1,6 +1,7 @@
 package attest_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -90,14 +91,25 @@ func TestF12_CNFKeyThatTheAKDidNotCertify(t *testing.T) {
 		facts, err := verify(encode(t, e), w.want)
 		refusedAt(t, facts, err, denial.QuoteType, denial.StageBinding)
 	})
-	t.Run("certified in answer to an older challenge", func(t *testing.T) {
-		old := w.want
-		old.Challenge = attest.NewNonce()
-		e, before := w.evidence(t), w.tpm.Evidence(t, old, w.pcrs, w.log)
+	t.Run("certified by the AK that was enrolled before", func(t *testing.T) {
+		w := newWorld(t, softtpm.Options{})
+		before := w.evidence(t)
+		w.tpm.NewAK(t, softtpm.P256)
+		w.want.AK = w.tpm.AK
+		e := w.evidence(t)
 		e.CNF, e.Certify = before.CNF, before.Certify
 		facts, err := verify(encode(t, e), w.want)
 		refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
 	})
+	quoted, gate := attest.QualifyingData(w.want.Challenge, w.want.Request, w.want.Exporter), attest.GateQualifyingData(w.tpm.EKDigest())
+	for name, extra := range map[string][]byte{"certified in answer to the challenge": quoted[:], "certified as a gate key": gate[:]} {
+		t.Run(name, func(t *testing.T) {
+			w.tpm.Edit.Certify = func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = extra }
+			defer func() { w.tpm.Edit.Certify = nil }()
+			facts, err := verify(encode(t, w.evidence(t)), w.want)
+			refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
+		})
+	}
 	for name, edit := range map[string]func(*tpm2.TPMSAttest){
 		"signed by another key in name":  func(a *tpm2.TPMSAttest) { a.QualifiedSigner.Buffer[5] ^= 1 },
 		"certified for another occasion": func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = a.ExtraData.Buffer[:31] },
@@ -111,6 +123,89 @@ func TestF12_CNFKeyThatTheAKDidNotCertify(t *testing.T) {
 			refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
 		})
 	}
+}
+
+// One certification serves every later request, while the PCRs that the key is bound to hold.
+func TestCNFKeyCertifiedOnceServesLaterRequests(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	first := w.evidence(t)
+	w.want.Challenge, w.want.Request, w.want.Exporter = attest.NewNonce(), statement.DigestOf([]byte("another request")), [32]byte{8}
+	w.tpm.Clock.ResetCount++
+	e := w.evidence(t)
+	e.CNF, e.Certify = first.CNF, first.Certify
+	facts, err := verify(encode(t, e), w.want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, name, _ := facts.CNF()
+	if want, err := attest.Name(first.CNF); err != nil || !bytes.Equal(name, want) {
+		t.Errorf("name %x, want %x (%v)", name, want, err)
+	}
+	if want, err := statement.NewKey(first.CNFKey.Public()); err != nil || !key.Equal(want) {
+		t.Errorf("another key than the one certified first (%v)", err)
+	}
+	again, err := verify(encode(t, first), w.want)
+	refusedAt(t, again, err, denial.ChallengeMismatch, denial.StageBinding)
+
+	w.pcrs[4] = bytes.Repeat([]byte{4}, 32)
+	e = w.evidence(t)
+	e.CNF, e.Certify = first.CNF, first.Certify
+	facts, err = verify(encode(t, e), w.want)
+	refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
+}
+
+// What is remembered of a certification saves the check of its signature, and nothing else.
+func TestKnownCertificationNeverChangesAVerdict(t *testing.T) {
+	w := newWorld(t, softtpm.Options{})
+	w.want.Known = attest.NewMemory(1 << 20)
+	good := w.evidence(t)
+	raw := encode(t, good)
+	for range 2 {
+		if _, err := verify(raw, w.want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if hits, misses := w.want.Known.Counts(); hits != 2 || misses != 2 { // of certification and log
+		t.Fatalf("%d hits and %d misses, want 2 and 2", hits, misses)
+	}
+	other := w.evidence(t)
+	for name, edit := range map[string]func(e *softtpm.Evidence){
+		"F12 another key":                 func(e *softtpm.Evidence) { e.CNF = other.CNF },
+		"F12 another key's certification": func(e *softtpm.Evidence) { e.Certify = other.Certify },
+		"F12 another signature":           func(e *softtpm.Evidence) { e.Certify.Signature = other.Certify.Signature },
+	} {
+		for range 2 { // a refusal is not remembered
+			e := good
+			edit(&e)
+			facts, err := verify(encode(t, e), w.want)
+			refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
+		}
+		if _, err := verify(raw, w.want); err != nil {
+			t.Errorf("%s: the good certification is refused afterwards: %v", name, err)
+		}
+	}
+	for i := range good.Certify.Attest {
+		e := good
+		e.Certify.Attest = bytes.Clone(e.Certify.Attest)
+		e.Certify.Attest[i] ^= 1
+		if facts, err := verify(encode(t, e), w.want); err == nil || facts != nil {
+			t.Errorf("accepted with another byte %d of the attestation", i)
+		}
+	}
+	for i := range good.Certify.Signature {
+		e := good
+		e.Certify.Signature = bytes.Clone(e.Certify.Signature)
+		e.Certify.Signature[i] ^= 1
+		if facts, err := verify(encode(t, e), w.want); err == nil || facts != nil {
+			t.Errorf("accepted with another byte %d of the signature", i)
+		}
+	}
+	w.tpm.NewAK(t, softtpm.P256)
+	w.want.AK = w.tpm.AK
+	e := w.evidence(t)
+	e.CNF, e.Certify = good.CNF, good.Certify
+	facts, err := verify(encode(t, e), w.want)
+	refusedAt(t, facts, err, denial.KeyBinding, denial.StageBinding)
 }
 
 // eccScheme gives an ECC key a scheme.

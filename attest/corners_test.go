@@ -239,12 +239,12 @@ func TestBanksThatCannotBeComputed(t *testing.T) {
 	}
 }
 
-// The cache tells apart what differs in the bank of the facts alone, and keeps what takes an eighth of it.
-func TestCornersOfTheLogCache(t *testing.T) {
+// The memory tells apart what differs in the bank of the facts alone, and keeps what takes an eighth of it.
+func TestCornersOfTheMemory(t *testing.T) {
 	t.Parallel()
 	b := bootlog.New(bootlog.Options{Banks: []string{"sha256", "sha384"}})
 	values := map[string]map[int64][]byte{"sha256": b.Select("sha256", bootPCRs...), "sha384": b.Select("sha384", bootPCRs...)}
-	c := NewLogCache(1 << 20)
+	c := NewMemory(1 << 20)
 	for _, bank := range []string{"sha256", "sha384"} {
 		f, err := c.replay([]byte("AK"), bootLogs{firmware: b.Log}, bank, values)
 		if err != nil || len(f.BootApps[0].Digest) != map[string]int{"sha256": 64, "sha384": 96}[bank] {
@@ -265,10 +265,10 @@ func TestCornersOfTheLogCache(t *testing.T) {
 	if _, err := c.replay([]byte("AK"), bootLogs{firmware: b.Log}, "sha256", map[string]map[int64][]byte{"sha256": more, "sha384": values["sha384"]}); err == nil {
 		t.Error("values with a PCR that does not exist are found")
 	}
-	small := NewLogCache(800)
-	small.add(&logEntry{key: logKey{1}, size: 100, facts: &bootFacts{}})
-	small.add(&logEntry{key: logKey{2}, size: 101, facts: &bootFacts{}})
-	if small.find(logKey{1}) == nil || small.find(logKey{2}) != nil {
+	small := NewMemory(800)
+	small.add(&memoryEntry{key: memoryKey{1}, size: 100, facts: &bootFacts{}})
+	small.add(&memoryEntry{key: memoryKey{2}, size: 101, facts: &bootFacts{}})
+	if small.find(memoryKey{1}) == nil || small.find(memoryKey{2}) != nil {
 		t.Error("an entry of an eighth is not kept, or a larger one is")
 	}
 }

@@ -145,7 +145,7 @@ func checkEnrolment(r *EnrolRequest, o EnrolOptions) (*Candidate, error) {
 		return nil, err
 	}
 	extra := GateQualifyingData(c.ekDigest)
-	return c, ak.certified(*r.Certify, c.gate.name, extra[:])
+	return c, ak.certified(*r.Certify, c.gate.name, extra[:], nil)
 }
 
 // checkEK checks the public area of an EK (TCG EK Credential Profile, annex B).

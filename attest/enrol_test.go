@@ -318,6 +318,13 @@ func TestGateKey(t *testing.T) {
 		_, err := attest.CheckEnrolment(&r, w.enrolOptions())
 		refusedAt(t, nil, err, denial.KeyBinding, denial.StageEnrolment)
 	})
+	t.Run("certified as a cnf key", func(t *testing.T) {
+		extra := attest.CNFQualifyingData()
+		w := newWorld(t, softtpm.Options{Edit: softtpm.Edit{Certify: func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = extra[:] }}})
+		r, _ := w.tpm.GateRequest(t)
+		_, err := attest.CheckEnrolment(&r, w.enrolOptions())
+		refusedAt(t, nil, err, denial.KeyBinding, denial.StageEnrolment)
+	})
 	t.Run("a cnf key's certification", func(t *testing.T) {
 		e := w.evidence(t)
 		r := good

@@ -53,7 +53,7 @@ func newFacts(ev *Evidence, want Want, q *quote, bound *binding) (*Facts, error)
 func (e *Evidence) replay(want Want, q *quote, others map[string]map[int64][]byte) (*bootFacts, error) {
 	values := map[string]map[int64][]byte{want.Selection.Bank: withoutIMA(q.pcrs)}
 	maps.Copy(values, others)
-	return want.Logs.replay(q.ak.name, bootLogs{firmware: e.log, os: e.os}, want.Selection.Bank, values)
+	return want.Known.replay(q.ak.name, bootLogs{firmware: e.log, os: e.os}, want.Selection.Bank, values)
 }
 
 // claims returns the facts of the logs alone.

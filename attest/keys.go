@@ -170,6 +170,7 @@ func signatureScheme(pub *tpm2.TPMTPublic) (scheme tpm2.TPMAlgID, hash tpm2.TPMI
 
 // attestationKey is an AK whose public area has been checked. That a TPM holds it is shown by activation alone.
 type attestationKey struct {
+	public    []byte // TPM2B_PUBLIC
 	name      []byte
 	qualified []byte // qualified name as a primary key of the endorsement hierarchy
 	pub       crypto.PublicKey
@@ -197,7 +198,7 @@ func checkAK(public []byte) (*attestationKey, error) {
 	if err != nil {
 		return nil, denial.New(denial.AKAttributes, "the AK is %v", err)
 	}
-	ak := &attestationKey{name: name, pub: key}
+	ak := &attestationKey{public: public, name: name, pub: key}
 	ak.scheme, ak.hashAlg = signatureScheme(pub)
 	var ok bool
 	if ak.hash, ok = strongHash(ak.hashAlg); !ok {

@@ -37,6 +37,11 @@ func QualifyingData(challenge Nonce, request statement.Digest, exporter [32]byte
 	return sha256.Sum256(b)
 }
 
+// CNFQualifyingData returns what the AK signs when it certifies a cnf key: the same for every cnf key, AK and occasion.
+// Whose AK it is stands in the attestation itself, as the signer's qualified name. That the key belongs to this occasion
+// is for the quote to say, whose own qualifying data binds a request that names the key: see Verify.
+func CNFQualifyingData() [32]byte { return sha256.Sum256([]byte("writ-cnf-key-v1")) }
+
 // GateQualifyingData returns what the AK signs when it certifies a gate key at the enrolment of the given EK.
 func GateQualifyingData(ek [32]byte) [32]byte {
 	return sha256.Sum256(append([]byte("writ-gate-key-v1"), ek[:]...))

@@ -98,7 +98,7 @@ func middle(times []time.Duration) time.Duration {
 // BenchmarkReplayCached is a renewed quote: the log is known.
 func BenchmarkReplayCached(b *testing.B) {
 	log, pcrs := largestLog(b)
-	c := NewLogCache(32 << 20)
+	c := NewMemory(32 << 20)
 	for b.Loop() {
 		if _, err := c.replay(nil, bootLogs{firmware: log}, "sha256", single("sha256", pcrs)); err != nil {
 			b.Fatal(err)

@@ -75,13 +75,13 @@ func (k *attestationKey) verifyDigest(digest []byte, rsaSig *tpm2.TPMSSignatureR
 
 // certified checks that this AK certified the object with the given name in answer to extra, in this order: structure
 // of the attestation (314, 315, 313, 317) and of its signature (317, 302); the signature (702); the signer's qualified
-// name, the qualifying data and the certified name (702).
-func (k *attestationKey) certified(c Certification, name, extra []byte) error {
+// name, the qualifying data and the certified name (702). A signature that is known to have verified is not verified again.
+func (k *attestationKey) certified(c Certification, name, extra []byte, known *Memory) error {
 	attest, err := parseAttest(c.Attest, tpm2.TPMSTAttestCertify)
 	if err != nil {
 		return err
 	}
-	if err := k.verify(c.Attest, c.Signature, denial.QuoteMalformed, denial.KeyBinding); err != nil {
+	if err := known.verify(k, c); err != nil {
 		return err
 	}
 	info, err := attest.Attested.Certify()
@@ -92,7 +92,7 @@ func (k *attestationKey) certified(c Certification, name, extra []byte) error {
 	case !bytes.Equal(attest.QualifiedSigner.Buffer, k.qualified):
 		return denial.New(denial.KeyBinding, "a key was certified by another AK")
 	case !bytes.Equal(attest.ExtraData.Buffer, extra):
-		return denial.New(denial.KeyBinding, "a key was certified on another occasion")
+		return denial.New(denial.KeyBinding, "a key was certified for another use or on another occasion")
 	case !bytes.Equal(info.Name.Buffer, name):
 		return denial.New(denial.KeyBinding, "the AK certified another key")
 	}

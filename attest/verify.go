@@ -18,7 +18,7 @@ type Want struct {
 	Bind      []int            // the PCRs among them that the cnf key's authPolicy must name, ascending
 	Audit     bool             // an audit session must show which banks the TPM keeps, and what firmware measured into each
 	IMA       IMAReference     // what the policy knows of measured files, where it selects PCR 10
-	Logs      *LogCache        // what is known of logs that were accepted before; nil: nothing
+	Known     *Memory          // what was verified before; nil: nothing
 }
 
 // check refuses a Want that would demand too little.
@@ -59,7 +59,8 @@ func (w Want) check() error {
 //     bind it to both and to this connection (703);
 //   - the cnf key is an unrestricted P-256 signing key made in its TPM and fixed to it, which neither a password nor an
 //     admin role can use (317, 702), and whose authPolicy is TPM2_PolicyPCR over the quoted values of want.Bind (702);
-//   - the AK certified that key in answer to the same qualifying data (314, 315, 313, 317, 302, 702);
+//   - the AK certified that key as a cnf key (314, 315, 313, 317, 302, 702); of its signature, want.Known can tell that it
+//     verified before;
 //   - there is an audit session if want.Audit demands one (620), and one that is there was signed by the AK in answer to
 //     the same qualifying data and is of the commands that AuditSession names (see audited: 314, 315, 313, 317, 302, 620).
 //
@@ -67,9 +68,19 @@ func (w Want) check() error {
 //   - the TPM's clock is safe (205);
 //   - the event log, and then the log of the system if there is one, replay to every quoted PCR (603 to 607, 609, 611, 612,
 //     908) but PCR 10, which the first does not extend (607), and to PCRs 0 to 7 of every other bank that an audit session
-//     shows, each of which firmware has logged (612); want.Logs can only tell that they did before;
+//     shows, each of which firmware has logged (612); want.Known can only tell that they did before;
 //   - there is an IMA list exactly if PCR 10 is quoted (604), and a beginning of it replays to that PCR (see newIMAFacts:
 //     603, 605, 606, 611, 614, 908).
+//
+// The certification of the cnf key may be older than the quote, so that one key serves several requests. Nothing is lost by it.
+// Quote and audit session are fresh, and the quote binds the digest of a request that names the key by its thumbprint, which
+// the decision compares. What is certified is the key's TPM Name, a digest of its attributes and its authPolicy among others,
+// and the TPM says it of no key but one that it had loaded, with its private part. Made in that TPM and fixed to it, the private
+// part has never been elsewhere since and can come to no other: what was true of the key stays true of it, whatever boots. Its
+// authPolicy is compared with the values quoted now, and it is the TPM that holds the key to them at each use. An AK that is
+// enrolled in place of an older one has certified nothing before: the signer's name would be the older one's. A key that
+// TPM2_Clear has ended can be presented still, by nobody who could prove possession of it. And what says that a proof of
+// possession is for one artifact is the proof, which names it, not the key.
 //
 // A denial names its stage; one of a stage after the first means that the enrolled AK did sign the quote. A panic in
 // any check is the denial 901.
@@ -123,7 +134,8 @@ func checkBinding(ev *Evidence, want Want, q *quote) (*binding, error) {
 	if !bytes.Equal(cnf.authPolicy, policy) {
 		return nil, denial.New(denial.KeyBinding, "the cnf key's policy does not bind it to the quoted PCRs")
 	}
-	if err := q.ak.certified(ev.tpm.Certify, cnf.name, bound[:]); err != nil {
+	certified := CNFQualifyingData()
+	if err := q.ak.certified(ev.tpm.Certify, cnf.name, certified[:], want.Known); err != nil {
 		return nil, err
 	}
 	if ev.tpm.Session == nil {

@@ -375,7 +375,7 @@ func (v *verifier) evidence(raw []byte, of evidenceOf) (*attest.Facts, error) {
 		return nil, denial.New(denial.NoChallenge, "challenge or exporter does not have 32 bytes")
 	}
 	return attest.Verify(ev, attest.Want{AK: of.host.ak, Challenge: nonce, Request: of.request,
-		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, Audit: of.audit, IMA: of.ima, Logs: v.logs})
+		Exporter: [32]byte(of.exporter), Selection: of.selection, Bind: of.bind, Audit: of.audit, IMA: of.ima, Known: v.verified})
 }
 
 func selectionOf(bank string, pcrs []int64) attest.Selection {

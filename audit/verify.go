@@ -67,11 +67,11 @@ func Verify(ctx context.Context, r io.Reader, trust *artifact.Trust, o Options) 
 	return newVerifier(ctx, trust, o).run(r)
 }
 
-// logCache is how many bytes of what boot logs showed are remembered: a host shows the same log until it boots again.
-const logCache = 32 << 20
+// memory is how many bytes of what was verified are remembered: a host shows the same log until it boots again.
+const memory = 32 << 20
 
 func newVerifier(ctx context.Context, trust *artifact.Trust, o Options) *verifier {
-	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), logs: attest.NewLogCache(logCache),
+	v := &verifier{ctx: ctx, trust: trust, o: o, world: newWorld(), verified: attest.NewMemory(memory),
 		permits: newRecent[uint64, *permit](), starts: newRecent[statement.Digest, *record.Record](),
 		counts: map[class]uint64{}, report: &Report{Statements: []Finding{}, Counts: []Count{}, Lacks: []Lack{}, Absent: []Absent{}, Limits: []string{}}}
 	v.report.Bundle = Finding{Kind: "bundle", Verdict: Proved}
@@ -118,7 +118,7 @@ type verifier struct {
 	pointRaw  []byte // of point
 	lastRaw   []byte // of lastInput
 	lastInput *decision.Input
-	logs      *attest.LogCache
+	verified  *attest.Memory
 	sealed    uint64 // logged time of the manifest
 	lacks     map[part]bool
 	heads     receipt.Head // the last that was shown to be of one history with that of the bundle

@@ -44,14 +44,14 @@ type Issuer struct {
 	indices   indices
 	lists     lists
 	policies  policies
-	logs      *attest.LogCache
+	known     *attest.Memory
 	acting    sync.Mutex // held while an act is decided and appended: the versions of acts that come at once are compared in turn
 	minted    atomic.Uint64
 	denied    sync.Map // code -> *atomic.Uint64
 }
 
-// logCacheSize bounds the memory for what boot logs showed: some 300 hosts with logs of 25 KiB.
-const logCacheSize = 32 << 20
+// memorySize bounds what is remembered of evidence that verified: some 300 hosts with boot logs of 25 KiB.
+const memorySize = 32 << 20
 
 // Bootstrap starts an empty log: the statements of the genesis act from leaf 0 on, then one birth record for each key.
 // The act must be signed by its own root quorum, and the log must be empty (402).
@@ -115,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Issuer, error) {
 	}
 	i := &Issuer{log: o.Log, keys: keys{token: o.Token},
 		genesis: g, roots: o.Roots, base: o.Base, now: o.Now, epoch: random(16),
-		logs: attest.NewLogCache(logCacheSize)}
+		known: attest.NewMemory(memorySize)}
 	if i.now == nil {
 		i.now = time.Now
 	}

@@ -241,7 +241,7 @@ func (m *minting) challenge(ctx context.Context) (err error) {
 func (m *minting) attest() (err error) {
 	m.facts, err = attest.Verify(m.decoded, attest.Want{AK: m.host.AK, Challenge: m.nonce, Request: m.verified.Digest(),
 		Exporter: m.exporter, Selection: m.force.evidence.Selection(), Bind: m.force.evidence.Bind(),
-		Audit: m.force.evidence.Audit(), IMA: m.force.evidence.IMA(), Logs: m.logs})
+		Audit: m.force.evidence.Audit(), IMA: m.force.evidence.IMA(), Known: m.known})
 	if m.quoted = err == nil || denial.Of(err).Stage > denial.StageQuote; m.quoted {
 		m.conn.spend(m.nonce)
 	}

@@ -1,6 +1,7 @@
 package attester
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -123,7 +125,7 @@ func TestAKeyOfAnotherTPMIsRefused(t *testing.T) {
 	k := must(tpm.NewCNF(t.Context(), bound))(t)
 	_, err := other.Signer(t.Context(), k)
 	wantDenial(t, err, denial.HostMismatch)
-	_, err = other.Certify(t.Context(), k, [32]byte{1})
+	_, err = other.Collect(t.Context(), CollectOptions{Selection: low, Bind: bound.PCRs, CNF: k, EventLog: []byte{}})
 	wantDenial(t, err, denial.HostMismatch)
 
 	altered := *k
@@ -131,6 +133,104 @@ func TestAKeyOfAnotherTPMIsRefused(t *testing.T) {
 	altered.Private[len(altered.Private)-1] ^= 1
 	_, err = tpm.Signer(t.Context(), &altered)
 	wantDenial(t, err, denial.HostMismatch)
+}
+
+// occasion collects evidence with a cnf key for a fresh challenge, and has it verified. It returns the key that it came with, and
+// how many keys the AK certified.
+func occasion(t *testing.T, tpm *TPM, machine *bootlog.Boot, cnf *Key) (*Key, int) {
+	t.Helper()
+	o := CollectOptions{Challenge: attest.NewNonce(), RequestDigest: statement.DigestOf([]byte("request")), Exporter: [32]byte{1},
+		Selection: low, Bind: []int{4, 7}, CNF: cnf, EventLog: machine.Log}
+	certified, plain := 0, tpm.link.rw
+	meddle(tpm, tpm2.TPMCCCertify, func(io.ReadWriter) []byte { certified++; return nil })
+	c, err := tpm.Collect(t.Context(), o)
+	tpm.link.rw = plain
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := must(attest.Verify(must(attest.DecodeEvidence(c.Evidence))(t), attest.Want{AK: must(tpm.AK(t.Context()))(t), Challenge: o.Challenge,
+		Request: o.RequestDigest, Exporter: o.Exporter, Selection: low, Bind: o.Bind}))(t)
+	if key, _, _ := facts.CNF(); !key.Equal(must(c.CNF.Verifier())(t)) {
+		t.Error("the verifier sees another cnf key")
+	}
+	return c.CNF, certified
+}
+
+// A cnf key is certified once: the TPM signs nothing but the quote for each further occasion, whoever keeps the key meanwhile.
+func TestAKeptCNFKeyIsNotCertifiedAgain(t *testing.T) {
+	emulator, machine := swtpm.New(t, swtpm.Options{}), bootlog.New(bootlog.Options{})
+	boots := func() *TPM {
+		var list []swtpm.Extend
+		for _, e := range machine.Extends {
+			list = append(list, swtpm.Extend(e))
+		}
+		if err := emulator.ExtendAll(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		return connect(t, emulator)
+	}
+	tpm := boots()
+	path := filepath.Join(t.TempDir(), "cnf")
+	key, certified := occasion(t, tpm, machine, must(tpm.NewCNF(t.Context(), attest.Selection{Bank: "sha256", PCRs: []int{4, 7}}))(t))
+	if certified != 1 {
+		t.Errorf("certified %d times at first, want 1", certified)
+	}
+	if err := key.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	disconnect(t, tpm)
+	if err := emulator.Reset(t.Context()); err != nil { // the same boot again
+		t.Fatal(err)
+	}
+	tpm = boots()
+	kept := must(ReadKey(path))(t)
+	again, certified := occasion(t, tpm, machine, kept)
+	if certified != 0 || !reflect.DeepEqual(again, key) {
+		t.Errorf("certified %d times, want 0; the key is kept as %+v", certified, again)
+	}
+	if err := sign(t, must(tpm.Signer(t.Context(), again))(t), statement.Possession); err != nil {
+		t.Errorf("signing: %v", err)
+	}
+	// One that another AK certified is certified by this one.
+	other := *kept
+	other.AK = append([]byte{}, kept.AK...)
+	other.AK[5] ^= 1
+	if again, certified = occasion(t, tpm, machine, &other); certified != 1 || !bytes.Equal(again.AK, kept.AK) {
+		t.Errorf("certified %d times for AK %x, want 1 for %x", certified, again.AK, kept.AK)
+	}
+	if bytes.Equal(other.AK, kept.AK) {
+		t.Error("the key of the caller was changed")
+	}
+}
+
+func TestAKeyThatIsBoundElsewhereIsNotCollectedWith(t *testing.T) {
+	emulator := swtpm.New(t, swtpm.Options{})
+	tpm := connect(t, emulator)
+	o := CollectOptions{Challenge: attest.NewNonce(), Selection: low, Bind: []int{4, 7}, EventLog: []byte{}}
+	o.CNF = must(tpm.Collect(t.Context(), o))(t).CNF
+	must(tpm.Collect(t.Context(), o))(t)
+	for name, edit := range map[string]func(*CollectOptions){
+		"other PCRs": func(o *CollectOptions) { o.Bind = []int{4} },
+		"another bank": func(o *CollectOptions) {
+			k := *o.CNF
+			k.Bank, o.CNF = "sha384", &k
+		},
+		"a gate key": func(o *CollectOptions) {
+			k, _, err := tpm.NewGateKey(t.Context(), must(tpm.EKs(t.Context()))(t)[0])
+			o.CNF = must(k, err)(t)
+		},
+	} {
+		other := o
+		edit(&other)
+		c, err := tpm.Collect(t.Context(), other)
+		if wantDenial(t, err, denial.KeyBinding); c != nil {
+			t.Errorf("%s: evidence beside an error", name)
+		}
+	}
+	disconnect(t, tpm)
+	boot(t, emulator, measure{7, "other keys"})
+	_, err := connect(t, emulator).Collect(t.Context(), o)
+	wantDenial(t, err, denial.KeyBinding)
 }
 
 func TestABusyHostStillSigns(t *testing.T) {
@@ -173,6 +273,10 @@ func TestKeyFilesThatAreNone(t *testing.T) {
 		"cnf without PCRs": func(k *Key) { k.PCRs = nil },
 		"no public area":   func(k *Key) { k.Public = nil },
 		"cut public area":  func(k *Key) { k.Public = k.Public[:20] },
+
+		"certified by nobody":     func(k *Key) { k.Certify = &attest.Certification{Attest: []byte{1}, Signature: []byte{1}} },
+		"an AK that says nothing": func(k *Key) { k.AK = []byte{1} },
+		"a certified gate key":    func(k *Key) { k.Role, k.AK, k.Certify = Gate, []byte{1}, &attest.Certification{} },
 	} {
 		bad := *good
 		edit(&bad)

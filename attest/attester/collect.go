@@ -34,7 +34,7 @@ type CollectOptions struct {
 	Selection     attest.Selection // the PCRs that the policy names
 	Audit         bool             // whether the policy wants an audit session: which banks the TPM keeps, and what stands in them
 	Bind          []int            // those of them that the cnf key is bound to
-	CNF           *Key             // made by NewCNF beforehand, since the request names it; nil: a new one
+	CNF           *Key             // made by NewCNF beforehand, or kept from a Collection before, since the request names it; nil: a new one
 	EventLog      []byte           // TCG boot log; nil means: read EventLogPath
 	EventLogPath  string           // default BootLogPath
 	OSLogPath     string           // default OSLogPath beside a boot log of BootLogPath, else none; a host without it has none
@@ -44,11 +44,13 @@ type CollectOptions struct {
 // Collection is evidence with the key that it is about.
 type Collection struct {
 	Evidence []byte // evidence collection, as attest.DecodeEvidence reads it
-	CNF      *Key   // the cnf key; save it, it proves possession of the artifact
+	CNF      *Key   // the cnf key with its certification; save it, it proves possession of the artifact
 }
 
-// Collect makes evidence: a quote, and a cnf key that is bound to quoted values and certified by the AK, both over
-// the qualifying data of this challenge, request and connection.
+// Collect makes evidence: a quote over the qualifying data of this challenge, request and connection, and a cnf key that is
+// bound to quoted values and certified by the AK. The AK certifies a key once: for one that it has certified already, the
+// quote is all that the TPM signs. KeyBinding means that a key made before is bound to other PCRs or values, HostMismatch that
+// another TPM made it.
 func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error) {
 	for _, p := range o.Bind {
 		if !slices.Contains(o.Selection.PCRs, p) {
@@ -76,14 +78,12 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 		if err != nil {
 			return err
 		}
-		if cnf = o.CNF; cnf == nil {
-			if cnf, err = c.createCNF(attest.Selection{Bank: o.Selection.Bank, PCRs: o.Bind}, q.PCRs); err != nil {
-				return fmt.Errorf("making cnf key: %w", err)
-			}
-		}
-		parts.Quote, parts.Signature, parts.PCRs, parts.AK, parts.CNF = q.Attest, q.Signature, q.PCRs, q.AK, cnf.Public
-		if parts.Certify, err = c.certify(ak, cnf, qualifying); err != nil || !o.Audit {
+		if cnf, err = c.confirmation(ak, o, q.PCRs); err != nil {
 			return err
+		}
+		parts.Quote, parts.Signature, parts.PCRs, parts.AK = q.Attest, q.Signature, q.PCRs, q.AK
+		if parts.CNF, parts.Certify = cnf.Public, *cnf.Certify; !o.Audit {
+			return nil
 		}
 		parts.Session, err = c.audit(ak, o.Selection.Bank, qualifying)
 		return err
@@ -106,6 +106,21 @@ func (t *TPM) Collect(ctx context.Context, o CollectOptions) (*Collection, error
 		return nil, fmt.Errorf("collecting evidence: %w", err)
 	}
 	return &Collection{Evidence: evidence, CNF: cnf}, nil
+}
+
+// confirmation returns the cnf key of a collection, bound to the quoted values and certified.
+func (c *call) confirmation(ak *key, o CollectOptions, values map[int64][]byte) (*Key, error) {
+	cnf, bind := o.CNF, attest.Selection{Bank: o.Selection.Bank, PCRs: o.Bind}
+	if cnf == nil {
+		made, err := c.createCNF(bind, values)
+		if err != nil {
+			return nil, fmt.Errorf("making cnf key: %w", err)
+		}
+		cnf = made
+	} else if err := cnf.checkBound(bind, values); err != nil {
+		return nil, err
+	}
+	return c.certifiedBy(ak, cnf)
 }
 
 func (o CollectOptions) bootLog() ([]byte, error) {

@@ -1,6 +1,7 @@
 package attester
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -128,6 +129,10 @@ type Key struct {
 	Private []byte `cbor:"3,keyasint"`           // TPM2B_PRIVATE
 	Bank    string `cbor:"4,keyasint,omitempty"` // bank of the PCRs that a cnf key is bound to
 	PCRs    []int  `cbor:"5,keyasint,omitempty"` // ascending
+
+	// What the AK said of a cnf key when evidence was first collected with it; absent before. It holds for good.
+	AK      []byte                `cbor:"6,keyasint,omitempty"` // TPM Name of that AK
+	Certify *attest.Certification `cbor:"7,keyasint,omitempty"`
 }
 
 // DecodeKey reads a Key as Encode wrote it.
@@ -138,6 +143,9 @@ func DecodeKey(raw []byte) (*Key, error) {
 	}
 	if k.Role != Gate && (k.Role != CNF || len(k.PCRs) == 0) {
 		return nil, fmt.Errorf("decoding TPM key: neither a gate key nor a cnf key with its PCRs")
+	}
+	if (k.Certify == nil) != (len(k.AK) == 0) || k.Role == Gate && k.Certify != nil {
+		return nil, fmt.Errorf("decoding TPM key: a certification without its AK, or of a gate key")
 	}
 	if _, err := k.Verifier(); err != nil {
 		return nil, fmt.Errorf("decoding TPM key: %w", err)
@@ -181,13 +189,9 @@ func (k *Key) Save(path string) error {
 
 // Verifier returns the public key.
 func (k *Key) Verifier() (statement.Key, error) {
-	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](k.Public)
+	area, err := k.area()
 	if err != nil {
-		return statement.Key{}, fmt.Errorf("reading public area: %w", err)
-	}
-	area, err := public.Contents()
-	if err != nil {
-		return statement.Key{}, fmt.Errorf("reading public area: %w", err)
+		return statement.Key{}, err
 	}
 	pub, err := tpm2.Pub(*area)
 	if err != nil {
@@ -197,6 +201,19 @@ func (k *Key) Verifier() (statement.Key, error) {
 		return statement.Key{}, fmt.Errorf("reading public area: not an ECDSA key")
 	}
 	return statement.NewKey(pub)
+}
+
+// area reads the public area.
+func (k *Key) area() (*tpm2.TPMTPublic, error) {
+	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](k.Public)
+	if err != nil {
+		return nil, fmt.Errorf("reading public area: %w", err)
+	}
+	area, err := public.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("reading public area: %w", err)
+	}
+	return area, nil
 }
 
 // NewCNF makes a confirmation key that the TPM lets sign only while the given PCRs have the values they have now. It
@@ -215,6 +232,39 @@ func (t *TPM) NewCNF(ctx context.Context, bind attest.Selection) (*Key, error) {
 		return nil, fmt.Errorf("making cnf key: %w", err)
 	}
 	return k, nil
+}
+
+// checkBound checks that a cnf key that was made before is bound to the wanted PCRs, and these still have the values that it
+// is bound to (KeyBinding): else the issuer would refuse it.
+func (k *Key) checkBound(bind attest.Selection, values map[int64][]byte) error {
+	if k.Role != CNF || k.Bank != bind.Bank || !slices.Equal(k.PCRs, bind.PCRs) {
+		return denial.New(denial.KeyBinding, "the %s key is bound to PCRs %v of bank %q, and the policy wants a cnf key bound to %v of %q",
+			k.Role, k.PCRs, k.Bank, bind.PCRs, bind.Bank)
+	}
+	area, err := k.area()
+	if err != nil {
+		return err
+	}
+	policy, err := attest.CNFPolicy(bind, values)
+	if err == nil && !bytes.Equal(policy, area.AuthPolicy.Buffer) {
+		return denial.New(denial.KeyBinding, "a PCR among %v has changed since the cnf key was made", k.PCRs)
+	}
+	return err
+}
+
+// certifiedBy returns the key with the AK's certification: the one that it has, or a new one if it has none or another
+// AK's. HostMismatch means that this TPM did not make it.
+func (c *call) certifiedBy(ak *key, k *Key) (*Key, error) {
+	if k.Certify != nil && bytes.Equal(k.AK, ak.name.Buffer) {
+		return k, nil
+	}
+	certify, err := c.certify(ak, k, attest.CNFQualifyingData())
+	if err != nil {
+		return nil, err
+	}
+	certified := *k
+	certified.AK, certified.Certify = ak.name.Buffer, &certify
+	return &certified, nil
 }
 
 func (c *call) createCNF(bind attest.Selection, values map[int64][]byte) (*Key, error) {

@@ -217,21 +217,7 @@ func covers(quoted *tpm2.TPM2BAttest, s attest.Selection, values map[int64][]byt
 	return bytes.Equal(info.PCRDigest.Buffer, h.Sum(nil)), nil
 }
 
-// Certify has the AK state that this TPM holds the key, over the qualifying data.
-func (t *TPM) Certify(ctx context.Context, k *Key, qualifying [32]byte) (attest.Certification, error) {
-	var cert attest.Certification
-	err := t.use(ctx, func(c *call) error {
-		ak, err := c.createAK()
-		if err != nil {
-			return err
-		}
-		defer ak.free()
-		cert, err = c.certify(ak, k, qualifying)
-		return err
-	})
-	return cert, err
-}
-
+// certify has the AK state that this TPM holds the key, over the qualifying data.
 func (c *call) certify(ak *key, k *Key, qualifying [32]byte) (attest.Certification, error) {
 	loaded, err := c.load(k)
 	if err != nil {

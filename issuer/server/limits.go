@@ -160,23 +160,23 @@ func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]
 func readBody(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
 	switch got := r.Header.Values("Content-Type"); {
 	case media == "" && len(got) > 0:
-		return nil, misform{denial.New(denial.RequestLimit, "this request takes no body"), http.StatusUnsupportedMediaType}
+		return nil, denial.New(denial.RequestLimit, "this request takes no body")
 	case media != "" && (len(got) != 1 || got[0] != media):
-		return nil, misform{denial.New(denial.RequestLimit, "the body must be of type %s", media), http.StatusUnsupportedMediaType}
+		return nil, denial.New(denial.RequestLimit, "the body must be of type %s", media)
 	case len(r.Header.Values("Content-Encoding")) > 0:
-		return nil, misform{denial.New(denial.RequestLimit, "encoded bodies are not taken"), http.StatusUnsupportedMediaType}
+		return nil, denial.New(denial.RequestLimit, "encoded bodies are not taken")
 	case r.ContentLength > limit:
-		return nil, misform{denial.New(denial.RequestLimit, "the body has more than %d bytes", limit), http.StatusRequestEntityTooLarge}
+		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.Is(err, errBodies):
-		return nil, misform{denial.New(denial.Overloaded, "too many large bodies arrive at once"), http.StatusServiceUnavailable}
+		return nil, denial.New(denial.Overloaded, "too many large bodies arrive at once")
 	case errors.As(err, &tooLong):
-		return nil, misform{denial.New(denial.RequestLimit, "the body has more than %d bytes", limit), http.StatusRequestEntityTooLarge}
+		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
 	case err != nil:
-		return nil, misform{denial.New(denial.RequestLimit, "the body did not arrive whole and in time"), http.StatusRequestTimeout}
+		return nil, denial.New(denial.RequestLimit, "the body did not arrive in time")
 	}
 	return data, nil
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -93,7 +92,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	raw, err := body(w, r, wire.MediaCOSE, statement.MaxStatement)
 	if err != nil {
 		s.issuer.CountStranger(denial.Of(err))
-		conciseProblem(w, cmp.Or(statusOf(err), http.StatusBadRequest), "Malformed request", "The request could not be parsed")
+		conciseProblem(w, http.StatusBadRequest, "Malformed request", "The request could not be parsed")
 		return
 	}
 	data, err := s.issuer.Take(r.Context(), raw)

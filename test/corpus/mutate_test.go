@@ -27,6 +27,7 @@ type world struct {
 	raw    []byte // of parts
 	facts  attest.Claims
 	donors []attest.EvidenceParts // valid, but for another challenge, connection, host or boot
+	keys   []string               // names of cnf keys in donors that this host's AK certified, with the policy of this boot
 }
 
 // newWorlds makes a host for each kind of AK.
@@ -95,6 +96,13 @@ func newWorld(tb testing.TB, o softtpm.Options) world {
 		make(tpm, off, func(a *attest.Want) { a.Request = statement.DigestOf([]byte("another request")) }),
 		make(stranger, boot, func(*attest.Want) {}),
 		make(stranger, off, func(*attest.Want) {}),
+	}
+	for _, d := range w.donors[:2] {
+		name, err := attest.Name(d.CNF)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		w.keys = append(w.keys, hex.EncodeToString(name))
 	}
 	var err error
 	if w.raw, err = w.parts.Encode(); err != nil {
@@ -241,15 +249,15 @@ func (w *world) lie(m mutator, p *attest.EvidenceParts, donor attest.EvidencePar
 
 // outcome counts what came of the mutations.
 type outcome struct {
-	refused                           map[denial.Reason]int
-	accepted, fewer, unchanged, empty int
-	wrong                             []string
+	refused                                map[denial.Reason]int
+	accepted, fewer, key, unchanged, empty int
+	wrong                                  []string
 }
 
 // try makes one case. Evidence that is accepted must show the facts of the valid evidence, all but those about the bytes of
 // the log itself. No digest covers the label that says what an event is, so a text or a partition table may be missing if it
-// is counted among the events that no fact tells of, and the version of the firmware and the SBAT level may be missing; nothing else may be
-// there.
+// is counted among the events that no fact tells of, and the version of the firmware and the SBAT level may be missing. It may
+// be about another cnf key that the AK certified, with the same policy: which one is meant, the request says. Nothing else may be there.
 func (o *outcome) try(worlds []world, number int) {
 	m := newMutator(number)
 	w := m.pick(worlds)
@@ -271,6 +279,10 @@ func (o *outcome) try(worlds []world, number int) {
 	got.Log, want.Log = attest.Log{}, attest.Log{}
 	if restored(&got, want) {
 		o.fewer++
+	}
+	if got.CNF.Name != want.CNF.Name && slices.Contains(w.keys, got.CNF.Name) {
+		got.CNF.Name = want.CNF.Name
+		o.key++
 	}
 	if o.accepted++; !reflect.DeepEqual(got, want) {
 		o.wrong = append(o.wrong, fmt.Sprintf("case %d: got %+v, want %+v from %s", number, got, want, hex.EncodeToString(raw)))
@@ -329,6 +341,7 @@ func (o *outcome) add(other outcome) {
 	}
 	o.accepted += other.accepted
 	o.fewer += other.fewer
+	o.key += other.key
 	o.unchanged += other.unchanged
 	o.empty += other.empty
 	o.wrong = append(o.wrong, other.wrong...)
@@ -363,8 +376,8 @@ func (o *outcome) report(t *testing.T, n int) {
 		t.Logf("%8d refused with %d %s", o.refused[reason], reason.Code(), reason)
 		refused += o.refused[reason]
 	}
-	t.Logf("%d mutations: %d refused; %d accepted: %d with other facts, %d without what they count as unexplained, all others with the same facts; "+
-		"%d changed nothing, %d could not be encoded", n, refused, o.accepted, len(o.wrong), o.fewer, o.unchanged, o.empty)
+	t.Logf("%d mutations: %d refused; %d accepted: %d with other facts, %d without what they count as unexplained, %d with another cnf key that the AK "+
+		"certified, all others with the same facts; %d changed nothing, %d could not be encoded", n, refused, o.accepted, len(o.wrong), o.fewer, o.key, o.unchanged, o.empty)
 	for _, w := range o.wrong[:min(len(o.wrong), 5)] {
 		t.Error(w)
 	}

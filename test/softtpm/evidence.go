@@ -22,7 +22,7 @@ type Evidence struct {
 // must hold each selected PCR.
 func (t *TPM) Evidence(tb testing.TB, want attest.Want, pcrs map[int64][]byte, log []byte) Evidence {
 	tb.Helper()
-	extra := attest.QualifyingData(want.Challenge, want.Request, want.Exporter)
+	extra, certified := attest.QualifyingData(want.Challenge, want.Request, want.Exporter), attest.CNFQualifyingData()
 	quoted := make(map[int64][]byte, len(want.Selection.PCRs))
 	for _, p := range want.Selection.PCRs {
 		quoted[int64(p)] = pcrs[int64(p)]
@@ -46,7 +46,7 @@ func (t *TPM) Evidence(tb testing.TB, want attest.Want, pcrs map[int64][]byte, l
 	return Evidence{
 		EvidenceParts: attest.EvidenceParts{
 			Quote: quote, Signature: t.Sign(tb, quote), Bank: want.Selection.Bank, PCRs: quoted, AK: t.AK,
-			Certify: t.certify(tb, cnf, extra[:]), CNF: encode(cnf),
+			Certify: t.certify(tb, cnf, certified[:]), CNF: encode(cnf),
 			Challenge: want.Challenge, Request: want.Request, Session: session, BootLog: log,
 		},
 		CNFKey: key,

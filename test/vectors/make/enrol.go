@@ -205,6 +205,8 @@ func (l *list) gates(s *setup) {
 		gate(what, softtpm.Edit{Gate: edits[what]})
 	}
 	gate("a gate key certified for another EK", softtpm.Edit{Certify: func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) }})
+	cnf := attest.CNFQualifyingData()
+	gate("a gate key certified as a cnf key", softtpm.Edit{Certify: func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = cnf[:] }})
 	h := newHost(s, softtpm.Options{})
 	r, _ := h.tpm.GateRequest(s)
 	second, _ := h.tpm.GateRequest(s)

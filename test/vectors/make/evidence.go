@@ -434,12 +434,15 @@ func cnfKeys(l *list, s *setup, h *host) {
 	swapped("Q17: bytes behind the signature of the certification", denial.QuoteMalformed, func(p *attest.EvidenceParts) {
 		p.Certify.Signature = append(slices.Clone(p.Certify.Signature), 0)
 	})
+	quoted, gate := attest.QualifyingData(h.want.Challenge, h.want.Request, h.want.Exporter), attest.GateQualifyingData(h.tpm.EKDigest())
 	for what, edit := range map[string]func(*tpm2.TPMSAttest){
 		"F12: certified by another key, as the certification says": func(a *tpm2.TPMSAttest) {
 			a.QualifiedSigner.Buffer = slices.Clone(a.QualifiedSigner.Buffer)
 			a.QualifiedSigner.Buffer[5] ^= 1
 		},
-		"F02: certified in answer to another challenge": func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) },
+		"F12: certified for another use":            func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 32) },
+		"F12: certified as a gate key":              func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = gate[:] },
+		"F12: certified in answer to the challenge": func(a *tpm2.TPMSAttest) { a.ExtraData.Buffer = quoted[:] },
 		"F12: the certification names another key": func(a *tpm2.TPMSAttest) {
 			info := must(a.Attested.Certify())
 			info.Name.Buffer = slices.Clone(info.Name.Buffer)
