@@ -96,9 +96,10 @@ func newRig(tb testing.TB, w *world, name string) *rig {
 type permit struct {
 	scope    artifact.Scope
 	uses     uint64
-	lifetime uint64 // seconds; 0: 300
-	session  uint64 // seconds
-	audience string // "": the rig's gate
+	lifetime uint64        // seconds; 0: 300
+	session  uint64        // seconds
+	audience string        // "": the rig's gate
+	cnf      *attester.Key // of an earlier artifact; nil: a new one
 }
 
 // file returns the permission to execute a file as it is now. Nil args are not pinned.

@@ -93,7 +93,10 @@ func (h *hardRig) mintHard(p permit) ([]byte, *attester.Key) {
 	h.allow(p.scope)
 	ch := must(h.issuer.Challenge(ctx, conn))(h.tb)
 	bind := []int{7, 11, 14}
-	cnf := must(h.tpm.NewCNF(ctx, attest.Selection{Bank: "sha256", PCRs: bind}))(h.tb)
+	cnf := p.cnf
+	if cnf == nil {
+		cnf = must(h.tpm.NewCNF(ctx, attest.Selection{Bank: "sha256", PCRs: bind}))(h.tb)
+	}
 	request := h.request(p, must(cnf.Verifier())(h.tb))
 	o := attester.CollectOptions{Challenge: attest.Nonce(ch.Challenge), RequestDigest: must(artifact.DecodeRequest(request))(h.tb).Digest(),
 		Exporter: [32]byte{1}, Selection: attest.Selection{Bank: "sha256", PCRs: []int{0, 4, 7, 11, 14}}, Bind: bind, CNF: cnf, EventLog: h.boot.Log}
@@ -102,7 +105,22 @@ func (h *hardRig) mintHard(p permit) ([]byte, *attester.Key) {
 	if err != nil {
 		h.tb.Fatalf("minting: %v", err)
 	}
-	return minted.Artifact, cnf
+	return minted.Artifact, collected.CNF
+}
+
+// Artifacts of one cnf key stay apart: each has its own uses.
+func TestOneKeyServesTwoArtifacts(t *testing.T) {
+	t.Parallel()
+	a := newHardWorld(t, "a")[0]
+	first := permit{scope: artifact.Scope{file(t, a.child, nil, nil)}, uses: 1}
+	one := a.commandFor(first, a.child, "exit", "6")
+	second := first
+	second.cnf = one.CNF
+	two := a.commandFor(second, a.child, "exit", "6")
+	a.runs(two, 6)
+	a.runs(one, 6)
+	a.refusesAt(two, denial.ArtifactReplayed, denial.StageUses)
+	a.refusesAt(one, denial.ArtifactReplayed, denial.StageUses)
 }
 
 func TestX11_ArtifactIsOfOneHostOneBootAndOneState(t *testing.T) {

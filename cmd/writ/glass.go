@@ -268,14 +268,14 @@ func (a *app) attestGlass(cmd *cobra.Command, f *requestFlags, path string) erro
 	if err != nil {
 		return err
 	}
-	evidence, err := collect(cmd, session, tpm, ch, request, cnf, f)
+	collected, err := collect(cmd, session, tpm, ch, request, cnf, f)
 	if err != nil {
 		return err
 	}
-	if file.Attestation, err = session.Attest(ctx, request, evidence); err != nil {
+	if file.Attestation, err = session.Attest(ctx, request, collected.Evidence); err != nil {
 		return err
 	}
-	if err := errors.Join(cnf.Save(f.cnf), writeGlass(file, path)); err != nil {
+	if err := errors.Join(collected.CNF.Save(f.cnf), writeGlass(file, path)); err != nil {
 		return err
 	}
 	return a.print(cmd, map[string]any{"file": path, "cnf": f.cnf}, fmt.Sprintf("the host has attested; %s holds the proof, and %s the key\nuse it: writ-gate exec --artifact %s", path, f.cnf, path))

@@ -16,6 +16,7 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/statement"
@@ -46,7 +47,7 @@ type requestFlags struct {
 	uses, depth                    uint64
 	delegations                    []string
 	eventLog, imaList              string
-	out, cnf                       string
+	out, cnf, reuse                string
 	save, resend                   string
 }
 
@@ -57,7 +58,12 @@ func (a *app) requestCommand() *cobra.Command {
 		Short: "Ask the issuer for an artifact that allows one execution, with this host's fresh evidence",
 		Long: `Request takes a challenge from the issuer, makes a confirmation key that the TPM binds to the present PCR values, signs
 the request as the initiator, has the TPM quote over challenge, request and connection, and sends it all on one
-connection. The artifact comes back with the receipt of its place in the log, or a denial does.`,
+connection. The artifact comes back with the receipt of its place in the log, or a denial does.
+
+With --reuse-cnf FILE the artifact gets the confirmation key of an earlier one, which the TPM need neither make nor certify
+again: it signs one quote and no more. That key must be of this TPM, and bound to the PCRs that the policy names now, which must
+have the values that they had then. Whoever sees both artifacts sees that they have one key, and either can be used only by
+who holds it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.args = args
 			return a.request(cmd, &f)
@@ -83,6 +89,7 @@ connection. The artifact comes back with the receipt of its place in the log, or
 	fl.StringVar(&f.imaList, "imalist", attester.IMALogPath, "list of files that Linux measured; read if the policy wants PCR 10")
 	fl.StringVarP(&f.out, "out", "o", "artifact.cose", "file of the artifact")
 	fl.StringVar(&f.cnf, "cnf", "", "file of the confirmation key; default: the artifact's with .cnf")
+	fl.StringVar(&f.reuse, "reuse-cnf", "", "file of a confirmation key of an earlier request, to use it again instead of a new one")
 	fl.StringVar(&f.save, "save-request", "", "also write the signed request to this file")
 	fl.StringVar(&f.resend, "resend-request", "", "send this signed request again, with the cnf key in --cnf, instead of a new one")
 	_ = cmd.MarkFlagRequired("exec")
@@ -98,6 +105,9 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 		if need[1] == "" {
 			return misuse("give --%s, or name it in the configuration file", need[0])
 		}
+	}
+	if f.reuse != "" && f.resend != "" {
+		return misuse("a request that is sent again names its key: --reuse-cnf is for a new one")
 	}
 	if f.cnf == "" {
 		f.cnf = f.out + ".cnf"
@@ -128,7 +138,7 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	if err != nil {
 		return err
 	}
-	raw, err := mint(cmd, session, tpm, ch, request, cnf, f)
+	raw, cnf, err := mint(cmd, session, tpm, ch, request, cnf, f)
 	if err != nil {
 		return err
 	}
@@ -141,7 +151,7 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	return a.showMinted(cmd, raw, f)
 }
 
-// sign makes the confirmation key and the request that names it.
+// sign makes the confirmation key, or takes the one to use again, and the request that names it.
 func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer, ch *wire.Challenge) ([]byte, *attester.Key, error) {
 	if f.resend != "" {
 		request, err := os.ReadFile(f.resend)
@@ -151,7 +161,7 @@ func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.S
 		cnf, err := attester.ReadKey(f.cnf)
 		return request, cnf, err
 	}
-	cnf, err := tpm.NewCNF(cmd.Context(), attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Bind)})
+	cnf, err := f.confirmation(cmd, tpm, ch)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,6 +180,13 @@ func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.S
 		}
 	}
 	return request, cnf, err
+}
+
+func (f *requestFlags) confirmation(cmd *cobra.Command, tpm *attester.TPM, ch *wire.Challenge) (*attester.Key, error) {
+	if f.reuse != "" {
+		return attester.ReadKey(f.reuse)
+	}
+	return tpm.NewCNF(cmd.Context(), attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Bind)})
 }
 
 func (f *requestFlags) claims(cnf statement.Key) (artifact.RequestClaims, error) {
@@ -257,21 +274,22 @@ func hashFile(path string) (d statement.Digest, err error) {
 	return d, nil
 }
 
-// mint makes the evidence for the request on this connection and sends both.
-func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, error) {
-	evidence, err := collect(cmd, s, tpm, ch, request, cnf, f)
+// mint makes the evidence for the request on this connection and sends both. It returns the artifact and its key.
+func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, *attester.Key, error) {
+	c, err := collect(cmd, s, tpm, ch, request, cnf, f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	delegations, _, err := readDelegations(f.delegations)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s.Mint(cmd.Context(), request, evidence, delegations...)
+	raw, err := s.Mint(cmd.Context(), request, c.Evidence, delegations...)
+	return raw, c.CNF, err
 }
 
 // collect makes the evidence for the request on this connection.
-func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, error) {
+func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) (*attester.Collection, error) {
 	unverified, err := artifact.DecodeRequest(request)
 	if err != nil {
 		return nil, err
@@ -280,12 +298,12 @@ func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.
 	if err != nil {
 		return nil, err
 	}
-	collected, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
+	c, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
 		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), Audit: ch.Audit, CNF: cnf, EventLogPath: f.eventLog, IMALogPath: f.imaList})
-	if err != nil {
-		return nil, err
+	if f.reuse != "" && (denial.Is(err, denial.KeyBinding) || denial.Is(err, denial.HostMismatch)) {
+		return nil, denial.Of(err).Try("Ask without --reuse-cnf: the request then gets a new key.")
 	}
-	return collected.Evidence, nil
+	return c, err
 }
 
 func ints(in []int64) []int {
