@@ -71,8 +71,8 @@ type fleet struct {
 	client *client.Client
 }
 
-// host is a machine whose TPM is made of software keys. Its cnf key and its evidence, but for what it answers and is
-// signed, are made before anything is measured.
+// host is a machine whose TPM is made of software keys. Its cnf key, which it uses for all requests, the AK's certification of
+// that key and its evidence, but for what it answers and the quote, are made before anything is measured.
 type host struct {
 	id       string
 	robot    statement.Signer
@@ -276,7 +276,7 @@ func (h *host) ask(ctx context.Context) error {
 	return err
 }
 
-// answer signs quote and certification for a challenge.
+// answer signs the quote for a challenge.
 func (h *host) answer(challenge attest.Nonce, request statement.Digest) []byte {
 	extra := attest.QualifyingData(challenge, request, h.session.Exporter())
 	return h.form.fill(challenge, request, extra, func(attested []byte) []byte { return h.tpm.Sign(setup{}, attested) })
