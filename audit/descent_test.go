@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/governed-execution/writ/artifact"
@@ -92,8 +93,10 @@ func TestX20_AuditorFollowsTheLineage(t *testing.T) {
 			t.Errorf("entry %d is %s: %s", m.Index, fi.Verdict, fi.Why)
 		}
 	}
-	if text := l.Text(); len(l.Origin) != 1 {
-		t.Errorf("got %d origins:\n%s", len(l.Origin), text)
+	for _, m := range []*issuer.Minted{f.root, f.child} {
+		if text, want := l.Text(), "delegated from artifact "+hex.EncodeToString(claimsOf(t, m).ID); len(l.Origin) != 1 || !strings.Contains(text, want) {
+			t.Errorf("%q is not in the lineage:\n%s", want, text)
+		}
 	}
 	// Of a bundle that begins after them nothing can be said about the parents.
 	r := f.verify(f.export(audit.Query{From: f.grandchild.Index}))

@@ -119,7 +119,7 @@ func Trace(items []*Item, people map[string]string, id string) (*Lineage, error)
 			l.Derived = append(l.Derived, w.event(it))
 			continue
 		}
-		l.Origin = append(l.Origin, w.origin(it, seen))
+		l.Origin = append(l.Origin, w.origin("permitted by", it, seen))
 		l.Derived = append(l.Derived, w.derived(it, map[string]bool{})...)
 	}
 	return l, nil
@@ -146,9 +146,9 @@ func worse(a, b Verdict) Verdict {
 	return ""
 }
 
-// origin leads back from an artifact.
-func (w *weave) origin(it *Item, seen map[string]bool) *Node {
-	n := node("artifact", "permitted by artifact "+it.Artifact, []string{"issued " + instant(it.Time) + ", until " + instant(it.Expires), strings.Join(it.Scope, "; "),
+// origin leads back from an artifact, which stands in it as what it was to what came of it.
+func (w *weave) origin(as string, it *Item, seen map[string]bool) *Node {
+	n := node("artifact", as+" artifact "+it.Artifact, []string{"issued " + instant(it.Time) + ", until " + instant(it.Expires), strings.Join(it.Scope, "; "),
 		"for gate " + it.Gate}, it)
 	if seen[it.Artifact] {
 		return n
@@ -157,7 +157,7 @@ func (w *weave) origin(it *Item, seen map[string]bool) *Node {
 	n.Next = append(n.Next, w.initiator(it), w.policy("authorization", it.Policy), w.policy("appraisal", it.Appraisal), w.host(it))
 	for _, id := range it.Parents {
 		if p := w.permits[id]; p != nil {
-			n.Next = append(n.Next, w.origin(p, seen))
+			n.Next = append(n.Next, w.origin("delegated from", p, seen))
 		} else {
 			n.Next = append(n.Next, node("artifact", "descends from artifact "+id, []string{"not among these statements"}))
 		}
