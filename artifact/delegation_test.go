@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"bytes"
 	"math"
 	"testing"
 	"time"
@@ -238,4 +239,32 @@ func TestVerifyAncestorRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, r.code)
 		}
 	}
+}
+
+func FuzzVerifyDelegation(f *testing.F) {
+	k := newKit(f)
+	parent := k.ancestor(nil)
+	c := k.delegation(parent)
+	raw, err := SignDelegation(f.Context(), k.holder, c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add(payload(f, &c))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := VerifyDelegation(data, parent, t0)
+		if (d == nil) == (err == nil) {
+			t.Fatalf("delegation %v with error %v", d, err)
+		}
+		if d != nil && !bytes.Equal(d.Leaf(), raw) {
+			t.Fatalf("a forged delegation is accepted: %x", data)
+		}
+		if _, err := InspectDelegation(data); err != nil && d != nil {
+			t.Fatalf("verified but not shown: %v", err)
+		}
+		var c DelegationClaims
+		if decodeStrict(data, &c) == nil && !bytes.Equal(payload(t, &c), data) {
+			t.Fatalf("decoded in a second encoding: %x", data)
+		}
+	})
 }
