@@ -16,8 +16,11 @@ import (
 	"time"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/monitor"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -115,4 +118,43 @@ func TestMonitorFollowsALogAndKeepsEvidence(t *testing.T) {
 	call(exitMisuse, base...)
 	call(exitMisuse, append(base, "--server", honest, "--max-age", "0s")...)
 	call(exitFault, "--trust", trust, "--dir", filepath.Join(dir, "else"), "--server", "http://127.0.0.1:1")
+}
+
+// T09: a checkpoint may be by any log key that was in use in the last minute, also one that came and went in it; by none that went before.
+func TestT09_LogKeysOfTheLastMinute(t *testing.T) {
+	w := issuertest.New(t)
+	watch := keyWatch{trust: w.Trust()}
+	name := func() string {
+		key, err := receipt.LogNoteKey(receipt.Origin(issuertest.Log), w.Keys[record.PurposeLog].Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.String()
+	}
+	keys := []string{name()}
+	w.Advance(10 * time.Minute)
+	for range 2 {
+		w.Rotate(record.PurposeLog)
+		keys = append(keys, name())
+		w.Advance(10 * time.Second)
+	}
+	followed, err := watch.trust.Follow(w.History())
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch.trust = followed
+	for after, want := range map[time.Duration][]string{0: keys, 45 * time.Second: keys[1:], 55 * time.Second: keys[2:]} {
+		got := map[string]bool{}
+		for _, k := range watch.options(monitor.Options{}, w.Seconds()+uint64(after.Seconds())).Keys {
+			got[k.String()] = true
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s later: got %d keys, want %d", after, len(got), len(want))
+		}
+		for _, k := range want {
+			if !got[k] {
+				t.Errorf("%s later: a log key of the last minute is not one", after)
+			}
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/monitor"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/record"
 )
 
 // The files that a monitor keeps of the history of the issuer's keys: the longest that it has followed, and one that it refused.
@@ -126,6 +127,13 @@ func (w *keyWatch) look(ctx context.Context, o monitor.Options) (*monitor.Report
 // options are those for a look at a time, in seconds since 1970 UTC.
 func (w *keyWatch) options(o monitor.Options, at uint64) monitor.Options {
 	o.Keys, o.Earlier, o.Witnesses = append(w.trust.NoteKeys(at), w.trust.NoteKeys(at-keyGrace)...), w.trust.NoteKeys(0), w.trust.Witnesses
+	if ring := w.trust.KeyRing(); ring != nil {
+		for _, k := range ring.Keys() { // one that came and went meanwhile
+			if k.Purpose == record.PurposeLog && at-keyGrace < k.From && k.From < at {
+				o.Keys = append(o.Keys, w.trust.NoteKeys(k.From)...)
+			}
+		}
+	}
 	for _, e := range w.trust.Epochs() {
 		o.Epochs = append(o.Epochs, monitor.Epoch{Number: e.Number, Size: e.Size, Root: receipt.Hash(e.Root), Covers: e.Covers, Words: e.Words()})
 	}
