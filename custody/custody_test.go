@@ -119,7 +119,7 @@ func (p *Process) pid(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l.conn.(*child).cmd.Process.Pid
+	return l.conn.cmd.Process.Pid
 }
 
 func TestKeysAreMadeAndUsedInTheProcess(t *testing.T) {

@@ -3,7 +3,7 @@ package custody
 import (
 	"bufio"
 	"context"
-	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +15,8 @@ import (
 
 // link is one signer process, seen from outside: requests go out in any number, answers come back in any order.
 type link struct {
-	conn    io.ReadWriteCloser
-	out     chan frame
+	conn    *child
+	out     outlet
 	dead    chan struct{} // closed when the process can no longer answer
 	orphans *atomic.Uint64
 
@@ -32,37 +32,31 @@ type waiter struct {
 }
 
 // newLink speaks over the connection until it ends.
-func newLink(conn io.ReadWriteCloser, orphans *atomic.Uint64) *link {
-	l := &link{conn: conn, out: make(chan frame, 256), dead: make(chan struct{}), orphans: orphans, waiting: map[uint64]waiter{}}
-	go func() {
-		_ = writeFrames(conn, l.out, l.dead)
-		l.close()
-	}()
+func newLink(conn *child, orphans *atomic.Uint64) *link {
+	l := &link{conn: conn, out: outlet{conn: conn}, dead: make(chan struct{}), orphans: orphans, waiting: map[uint64]waiter{}}
 	go l.read()
 	return l
 }
 
-// writeFrames writes what comes, several frames at once where they have queued up.
-func writeFrames(w io.Writer, frames <-chan frame, end <-chan struct{}) error {
-	var b []byte
-	for {
-		select {
-		case <-end:
-			return nil
-		case f := <-frames:
-			b = f.append(b[:0])
-		}
-		for more := true; more && len(b) < 64<<10; {
-			select {
-			case f := <-frames:
-				b = f.append(b)
-			default:
-				more = false
-			}
-		}
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
+// outlet writes frames to a socket, each in the goroutine that brings it.
+type outlet struct {
+	mu   sync.Mutex
+	conn net.Conn
+	buf  []byte
+}
+
+// send writes a frame. Where it cannot it closes the connection, which who reads from that notices. The other end reads at all times, so
+// one that does not for as long as the watchdog waits is dead.
+func (o *outlet) send(f frame) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf = f.append(o.buf[:0])
+	err := o.conn.SetWriteDeadline(time.Now().Add(illness * (pulse + grace)))
+	if err == nil {
+		_, err = o.conn.Write(o.buf)
+	}
+	if err != nil {
+		_ = o.conn.Close()
 	}
 }
 
@@ -102,14 +96,7 @@ func (l *link) ask(ctx context.Context, op op, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case l.out <- frame{number, op, body}:
-	case <-l.dead:
-		return nil, unavailable("the signer process has ended")
-	case <-ctx.Done():
-		l.abandon(number, w)
-		return nil, unavailable("the signer process did not answer in time")
-	}
+	l.out.send(frame{number, op, body})
 	select {
 	case f := <-w.answer:
 		return f.result()

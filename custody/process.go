@@ -77,7 +77,7 @@ func (p *Process) prepare(ctx context.Context, l *link) error {
 
 // child is the socket to a signer process; closing it ends the process.
 type child struct {
-	net.Conn
+	*net.UnixConn
 	cmd   *exec.Cmd
 	ended chan struct{}
 	why   error // how it ended, once it has
@@ -106,7 +106,7 @@ func (p *Process) spawn() (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting signer process: %w", err), conn.Close())
 	}
-	c := &child{Conn: conn, cmd: cmd, ended: make(chan struct{})}
+	c := &child{UnixConn: conn.(*net.UnixConn), cmd: cmd, ended: make(chan struct{})}
 	go func() {
 		c.why = cmd.Wait()
 		close(c.ended)
@@ -116,7 +116,7 @@ func (p *Process) spawn() (*child, error) {
 
 // Close ends the process: by itself, when it sees that the socket is closed, or after endTime by force. It returns at once.
 func (c *child) Close() error {
-	err := c.Conn.Close()
+	err := c.UnixConn.Close()
 	go func() {
 		select {
 		case <-c.ended:
@@ -144,12 +144,8 @@ func (p *Process) watch(l *link) {
 // returns how the process ended.
 func end(l *link) error {
 	l.close()
-	c, ok := l.conn.(*child)
-	if !ok {
-		return nil
-	}
-	<-c.ended
-	return c.why
+	<-l.conn.ended
+	return l.conn.why
 }
 
 // attend returns when the process must be replaced: because it has ended, gives no answer, or is ill for too long although

@@ -22,8 +22,8 @@ import (
 
 // vault is the signer process, seen from inside.
 type vault struct {
-	out chan frame
-	end chan struct{}
+	out  outlet
+	idle chan frame // to a goroutine that has answered and waits for more
 
 	mu    sync.RWMutex
 	token *hsm.Token
@@ -48,10 +48,8 @@ func Serve() error {
 	// The signals of a terminal or a service manager go to every process; this one ends when the socket does.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	debug.SetGCPercent(400) // what lives is little: it would be collected for each few signatures
-	v := &vault{out: make(chan frame, 256), end: make(chan struct{}), keys: map[statement.Thumbprint]boundKey{}}
-	go func() { _ = writeFrames(conn, v.out, v.end) }()
+	v := &vault{out: outlet{conn: conn}, idle: make(chan frame), keys: map[statement.Thumbprint]boundKey{}}
 	err = v.read(bufio.NewReaderSize(conn, 64<<10))
-	close(v.end)
 	if v.token != nil {
 		_ = v.token.Close() // a call that hangs ends with the process
 	}
@@ -70,19 +68,23 @@ func (v *vault) read(r *bufio.Reader) error {
 		}
 		if first {
 			body, err := v.open(f.body)
-			v.out <- answerOf(f.number, body, err)
+			v.out.send(answerOf(f.number, body, err))
 			continue
 		}
-		go v.answer(f)
+		select {
+		case v.idle <- f:
+		default:
+			go v.answer(f)
+		}
 	}
 }
 
-// answer answers one request. A panic is a fault of this process, which then ends: what follows it is clean.
+// answer answers a request, then others: the stack of a goroutine that has answered one is large enough. A panic is a fault of this
+// process, which then ends: what follows it is clean.
 func (v *vault) answer(f frame) {
-	body, err := v.do(f)
-	select {
-	case v.out <- answerOf(f.number, body, err):
-	case <-v.end:
+	for ; ; f = <-v.idle {
+		body, err := v.do(f)
+		v.out.send(answerOf(f.number, body, err))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"testing"
 
+	"github.com/miekg/pkcs11"
+
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -52,8 +54,12 @@ func BenchmarkModule(b *testing.B) {
 	b.Run("parallel", func(b *testing.B) {
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {
-			session := <-tk.conn.sessions
-			defer func() { tk.conn.sessions <- session }()
+			session, err := tk.mod.OpenSession(tk.conn.slot, pkcs11.CKF_SERIAL_SESSION)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer tk.mod.CloseSession(session)
 			for pb.Next() {
 				if _, err := tk.signECDSA(session, key, digest[:]); err != nil {
 					b.Error(err)

@@ -51,7 +51,8 @@ func (t *Token) connect(first bool) (c *conn, err error) {
 	}()
 	c = &conn{
 		handles: map[statement.Thumbprint]pkcs11.ObjectHandle{},
-		lost:    make(chan struct{}), diagnosed: make(chan struct{}),
+		jobs:    make(chan func(pkcs11.SessionHandle)), headJobs: make(chan func(pkcs11.SessionHandle)),
+		lost: make(chan struct{}), diagnosed: make(chan struct{}),
 	}
 	info, err := t.findToken(c)
 	if err != nil {
@@ -189,20 +190,20 @@ func (t *Token) login(session pkcs11.SessionHandle) error {
 	return nil
 }
 
-// openSessions fills the pool with read-only sessions, as many as configured or as the token has, but at least one. The one for
+// openSessions opens read-only sessions, as many as configured or as the token has, but at least one. The one for
 // tree heads comes last: a token that has no more does without.
 func (t *Token) openSessions(c *conn) error {
-	c.sessions, c.heads = make(chan pkcs11.SessionHandle, t.cfg.MaxSessions), make(chan pkcs11.SessionHandle, 1)
-	for _, pool := range []chan pkcs11.SessionHandle{c.sessions, c.heads} {
-		for range cap(pool) {
-			session, err := t.mod.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION)
-			if errors.Is(err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)) && len(c.sessions) > 0 {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("opening session: %w", err)
-			}
-			pool <- session
+	for len(c.sessions)+len(c.head) <= t.cfg.MaxSessions {
+		session, err := t.mod.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION)
+		switch {
+		case errors.Is(err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)) && len(c.sessions) > 0:
+			return nil
+		case err != nil:
+			return fmt.Errorf("opening session: %w", err)
+		case len(c.sessions) < t.cfg.MaxSessions:
+			c.sessions = append(c.sessions, session)
+		default:
+			c.head = append(c.head, session)
 		}
 	}
 	return nil

@@ -92,6 +92,8 @@ func (t *Token) install(c *conn, err error) {
 	select {
 	case <-t.closed:
 	default:
-		t.conn, t.state = c, unavailable(err)
+		if t.conn, t.state = c, unavailable(err); c != nil {
+			c.work()
+		}
 	}
 }

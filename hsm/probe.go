@@ -65,7 +65,7 @@ func (t *Token) Probe(ctx context.Context) (Probe, error) {
 		if err != nil {
 			return p, fmt.Errorf("reading module information: %w", err)
 		}
-		p = Probe{Info: c.info, Cryptoki: fmt.Sprintf("%d.%02d", lib.CryptokiVersion.Major, lib.CryptokiVersion.Minor), Sessions: cap(c.sessions)}
+		p = Probe{Info: c.info, Cryptoki: fmt.Sprintf("%d.%02d", lib.CryptokiVersion.Major, lib.CryptokiVersion.Minor), Sessions: len(c.sessions)}
 		if p.Info.Validations, err = t.validations(session); err != nil {
 			return p, err
 		}

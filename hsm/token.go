@@ -83,9 +83,11 @@ type Token struct {
 type conn struct {
 	slot      uint
 	info      Info
-	keeper    pkcs11.SessionHandle // holds the login and is never used
-	sessions  chan pkcs11.SessionHandle
-	heads     chan pkcs11.SessionHandle                    // one more, for the log key alone: all that was signed waits for a tree head
+	keeper    pkcs11.SessionHandle   // holds the login and is never used
+	sessions  []pkcs11.SessionHandle // each with a goroutine that takes jobs
+	head      []pkcs11.SessionHandle // one more or none, for the log key alone: all that was signed waits for a tree head
+	jobs      chan func(pkcs11.SessionHandle)
+	headJobs  chan func(pkcs11.SessionHandle)
 	handles   map[statement.Thumbprint]pkcs11.ObjectHandle // guarded by Token.mu
 	calls     sync.WaitGroup                               // calls that may be in the module
 	lost      chan struct{}                                // closed when the conn is given up
@@ -184,26 +186,21 @@ func callFor[T any](ctx context.Context, t *Token, p Purpose, f func(*conn, pkcs
 		err   error
 	}
 	var none T
-	c, session, free, err := t.acquire(ctx, p)
+	c, err := t.enter(ctx)
 	if err != nil {
+		return none, err
+	}
+	done := make(chan result, 1)
+	if err := t.dispatch(ctx, c, p, func(session pkcs11.SessionHandle) {
+		value, err := f(c, session)
+		c.calls.Done()
+		done <- result{value, err}
+	}); err != nil {
+		c.calls.Done()
 		return none, err
 	}
 	limit := time.NewTimer(t.cfg.Timeout)
 	defer limit.Stop()
-	done, gone := make(chan result), make(chan struct{})
-	defer close(gone)
-	go func() {
-		value, err := f(c, session)
-		free <- session
-		c.calls.Done()
-		select {
-		case done <- result{value, err}:
-		case <-gone:
-			if err == nil {
-				t.orphans.Add(1)
-			}
-		}
-	}()
 	select {
 	case r := <-done:
 		if isFault(r.err) {
@@ -214,48 +211,75 @@ func callFor[T any](ctx context.Context, t *Token, p Purpose, f func(*conn, pkcs
 	case <-limit.C:
 		t.giveUp(c, errors.New("a call into the module took too long"))
 	}
+	go func() {
+		if late := <-done; late.err == nil {
+			t.orphans.Add(1)
+		}
+	}()
 	return none, denial.New(denial.HSMUnavailable, "the token did not answer in time")
 }
 
-// acquire waits for a free session. Whoever gets one puts it back into the channel that comes with it and calls c.calls.Done.
-func (t *Token) acquire(ctx context.Context, p Purpose) (c *conn, session pkcs11.SessionHandle, free chan<- pkcs11.SessionHandle, err error) {
+// enter returns the conn that there is, and counts a call in it: whoever gets it calls c.calls.Done.
+func (t *Token) enter(ctx context.Context) (*conn, error) {
 	if ctx.Err() != nil {
-		return nil, 0, nil, denial.New(denial.HSMUnavailable, "the time for a signature is up")
+		return nil, denial.New(denial.HSMUnavailable, "the time for a signature is up")
 	}
 	t.mu.RLock()
-	c, state := t.conn, t.state
-	if c != nil {
-		c.calls.Add(1)
+	defer t.mu.RUnlock()
+	if t.conn == nil {
+		return nil, t.state
 	}
-	t.mu.RUnlock()
-	if c == nil {
-		return nil, 0, nil, state
-	}
-	var heads chan pkcs11.SessionHandle // of which nothing comes
+	t.conn.calls.Add(1)
+	return t.conn, nil
+}
+
+// dispatch waits for a free session and gives it the job.
+func (t *Token) dispatch(ctx context.Context, c *conn, p Purpose, job func(pkcs11.SessionHandle)) error {
+	var headJobs chan func(pkcs11.SessionHandle) // which nobody takes
 	if p == Log {
-		heads = c.heads
+		headJobs = c.headJobs
 	}
 	select {
-	case session = <-c.sessions:
-		return c, session, c.sessions, nil
-	case session = <-heads:
-		return c, session, heads, nil
+	case c.jobs <- job:
+		return nil
+	case headJobs <- job:
+		return nil
 	default:
 	}
 	wait := time.NewTimer(t.cfg.Wait)
 	defer wait.Stop()
 	select {
-	case session = <-c.sessions:
-		return c, session, c.sessions, nil
-	case session = <-heads:
-		return c, session, heads, nil
+	case c.jobs <- job:
+		return nil
+	case headJobs <- job:
+		return nil
 	case <-c.lost:
-		err = denial.New(denial.HSMUnavailable, "the connection to the token was lost")
+		return denial.New(denial.HSMUnavailable, "the connection to the token was lost")
 	case <-wait.C:
-		err = denial.New(denial.Overloaded, "every session of the token is busy")
 	case <-ctx.Done():
-		err = denial.New(denial.Overloaded, "every session of the token is busy")
 	}
-	c.calls.Done()
-	return nil, 0, nil, err
+	return denial.New(denial.Overloaded, "every session of the token is busy")
+}
+
+// work begins to take jobs.
+func (c *conn) work() {
+	for _, session := range c.sessions {
+		go c.serve(session, c.jobs)
+	}
+	for _, session := range c.head {
+		go c.serve(session, c.headJobs)
+	}
+}
+
+// serve does jobs in a session until the conn is given up. That one goroutine does them all, whose stack has grown, saves each
+// call the growing of another.
+func (c *conn) serve(session pkcs11.SessionHandle, jobs <-chan func(pkcs11.SessionHandle)) {
+	for {
+		select {
+		case job := <-jobs:
+			job(session)
+		case <-c.lost:
+			return
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (t *Token) Try(ctx context.Context, each time.Duration) (trial Trial, err e
 		})
 		err = errors.Join(err, gone)
 	}()
-	trial.Sessions = cap(on.sessions)
+	trial.Sessions = len(on.sessions)
 	if trial.One, err = t.rate(ctx, on, made, 1, each); err != nil {
 		return trial, err
 	}
