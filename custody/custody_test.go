@@ -262,6 +262,32 @@ func TestFaultsThatOnlyAnotherProcessMends(t *testing.T) {
 	}
 }
 
+// TestH15_StoppedProcessIsReplaced: a process that takes nothing more from its socket holds up nobody, however much it is asked.
+func TestH15_StoppedProcessIsReplaced(t *testing.T) {
+	p := open(t, config(softhsm.New(t)))
+	s := newSigner(t, p, hsm.Record)
+	if err := syscall.Kill(p.pid(t), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	capsule, err := statement.Marshal(make([]byte, 1<<20)) // more than the socket holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts := p.Starts()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			_, err := statement.Sign(t.Context(), s, statement.Capsule, statement.Claims{Issuer: "https://issuer.example", Subject: "urn:example:subject", IssuedAt: 1}, capsule)
+			if !denial.Is(err, denial.HSMUnavailable) {
+				t.Errorf("got %v, want 903", err)
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, func() bool { return p.Starts() > starts })
+	healed(t, s, statement.Record)
+}
+
 // TestLeakStaysInTheProcess: a module that takes memory without end gets no more than the limit, and what waits for it is
 // served or refused.
 func TestLeakStaysInTheProcess(t *testing.T) {

@@ -45,13 +45,13 @@ type outlet struct {
 	buf  []byte
 }
 
-// send writes a frame. Where it cannot it closes the connection, which who reads from that notices. The other end reads at all times, so
-// one that does not for as long as the watchdog waits is dead.
+// send writes a frame. Where it cannot it closes the connection, which who reads from that notices. The other end reads at all times: one
+// that does not, although its buffer is full, is given up.
 func (o *outlet) send(f frame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.buf = f.append(o.buf[:0])
-	err := o.conn.SetWriteDeadline(time.Now().Add(illness * (pulse + grace)))
+	err := o.conn.SetWriteDeadline(time.Now().Add(illness * grace))
 	if err == nil {
 		_, err = o.conn.Write(o.buf)
 	}
