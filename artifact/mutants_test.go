@@ -256,6 +256,8 @@ func TestTrustBounds(t *testing.T) {
 		{"least ages", func(t *Trust) { t.RevocationAge, t.Lifetime = time.Second, time.Second }, true},
 		{"greatest ages", func(t *Trust) { t.RevocationAge, t.Lifetime = MaxRevocationAge, MaxLifetime }, true},
 		{"revocation age below a second", func(t *Trust) { t.RevocationAge = time.Second - 1 }, false},
+		{"least age of what runs", func(t *Trust) { t.RunningAge = t.RevocationAge }, true},
+		{"age of what runs below that of a start", func(t *Trust) { t.RunningAge = t.RevocationAge - time.Second }, false},
 		{"revocation age too great", func(t *Trust) { t.RevocationAge = MaxRevocationAge + time.Second }, false},
 		{"lifetime below a second", func(t *Trust) { t.Lifetime = time.Second - 1 }, false},
 		{"lifetime too great", func(t *Trust) { t.Lifetime = MaxLifetime + time.Second }, false},

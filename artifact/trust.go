@@ -41,6 +41,7 @@ type Trust struct {
 	OnePerson     bool             // one person alone is all the authorities: whoever trusts this issuer knows that there is no dual control
 	Audience      string           // of this gate; empty where one file serves many
 	RevocationAge time.Duration    // greatest age of a status list, at most MaxRevocationAge
+	RunningAge    time.Duration    // what runs is ended when no revocation data can be had for so long; 0: it runs while its lease lasts
 	Lifetime      time.Duration    // greatest exp-iat of an artifact
 	Keys          []TrustKey
 	KeyPin        *KeyPin // no key history that ends before it is accepted; nil: any

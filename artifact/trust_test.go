@@ -50,7 +50,7 @@ func TestTrustFileIsRead(t *testing.T) {
 
 func TestTrustFileRoundTrip(t *testing.T) {
 	k := newKit(t)
-	k.trust.Expires, k.trust.Audience = k.trust.Expires.UTC(), gateURI
+	k.trust.Expires, k.trust.Audience, k.trust.RunningAge = k.trust.Expires.UTC(), gateURI, 10*time.Minute
 	k.trust.Keys[0].NotBefore, k.trust.Keys[0].NotAfter = t0.UTC(), t0.Add(time.Hour).UTC()
 	k.trust.TPMRoots = []TPMRoot{{File: "infineon.pem"}, {PEM: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}}
 	text, err := k.trust.Marshal()

@@ -32,6 +32,7 @@ type trustFile struct {
 	OnePerson     bool        `toml:"one_person,omitempty" comment:"one person is all the authorities of this issuer: there is no dual control"`
 	Audience      string      `toml:"audience,omitempty"`
 	RevocationAge duration    `toml:"max_revocation_age,omitempty" comment:"greatest age of revocation data; default 60s, at most 15m"`
+	RunningAge    duration    `toml:"max_running_revocation_age,omitempty" comment:"end what runs when no revocation data can be had for so long; default: let it run while its lease lasts"`
 	Lifetime      duration    `toml:"max_lifetime,omitempty" comment:"greatest lifetime of an artifact; default 1h, at most 24h"`
 	KeyChange     int64       `toml:"key_change,omitempty" comment:"number of the newest key change; no older state of the keys is accepted"`
 	KeyDigest     hexBytes    `toml:"key_change_sha256,omitempty" comment:"SHA-256 of its payload"`
@@ -151,7 +152,7 @@ func (f *trustFile) trust() (*Trust, error) {
 		return nil, err
 	}
 	t := &Trust{Version: uint64(f.Version), Expires: expires, Genesis: statement.Digest(f.Genesis), Issuer: f.Issuer,
-		Log: f.Log, OnePerson: f.OnePerson, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), Lifetime: time.Duration(f.Lifetime)}
+		Log: f.Log, OnePerson: f.OnePerson, Audience: f.Audience, RevocationAge: time.Duration(f.RevocationAge), RunningAge: time.Duration(f.RunningAge), Lifetime: time.Duration(f.Lifetime)}
 	if t.RevocationAge == 0 {
 		t.RevocationAge = DefaultRevocationAge
 	}
@@ -263,6 +264,8 @@ func (t *Trust) check() error {
 		return errors.New("issuer and log must be URIs, log without a fragment, and audience one if it is given")
 	case t.RevocationAge < time.Second || t.RevocationAge > MaxRevocationAge:
 		return fmt.Errorf("max_revocation_age must be within 1s and %s", MaxRevocationAge)
+	case t.RunningAge != 0 && t.RunningAge < t.RevocationAge:
+		return errors.New("max_running_revocation_age must not be less than max_revocation_age")
 	case t.Lifetime < time.Second || t.Lifetime > MaxLifetime:
 		return fmt.Errorf("max_lifetime must be within 1s and %s", MaxLifetime)
 	case len(t.Keys) == 0 || len(t.Policies) == 0:
@@ -326,7 +329,7 @@ func (t *Trust) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("writing trust file: %w", err)
 	}
 	f := trustFile{Schema: trustSchema, Version: int64(t.Version), Expires: t.Expires.UTC(), Genesis: t.Genesis[:],
-		Issuer: t.Issuer, Log: t.Log, OnePerson: t.OnePerson, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), Lifetime: duration(t.Lifetime)}
+		Issuer: t.Issuer, Log: t.Log, OnePerson: t.OnePerson, Audience: t.Audience, RevocationAge: duration(t.RevocationAge), RunningAge: duration(t.RunningAge), Lifetime: duration(t.Lifetime)}
 	if t.KeyPin != nil {
 		f.KeyChange, f.KeyDigest = int64(t.KeyPin.Change), t.KeyPin.Digest
 	}

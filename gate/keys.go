@@ -44,13 +44,18 @@ func (g *Gate) trust() (*artifact.Trust, error) {
 // one (325). An issuer that cannot be reached, or whose answer does not follow from the pinned genesis, teaches nothing: the status list says
 // then whether anything is missing.
 func (g *Gate) learn(ctx context.Context) (*artifact.Trust, error) {
+	raw, err := g.o.Issuer.Keys(ctx)
+	if err != nil {
+		return g.trust()
+	}
+	return g.follow(raw)
+}
+
+// follow is learn with the issuer's answer.
+func (g *Gate) follow(raw []byte) (*artifact.Trust, error) {
 	known, err := g.trust()
 	if err != nil {
 		return nil, err
-	}
-	raw, err := g.o.Issuer.Keys(ctx)
-	if err != nil {
-		return known, nil
 	}
 	followed, err := known.Follow(raw)
 	switch {

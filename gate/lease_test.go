@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/record"
 )
 
 // stopwatch is the time that has passed on a host, and tells when it is looked at.
@@ -154,5 +156,82 @@ func TestX16_ArtifactThatExpiresDuringTheChecksRunsNothing(t *testing.T) {
 	}
 	if got, want := r.story(gateURI+"a"), []string{"start 1", "201"}; !slices.Equal(got, want) {
 		t.Errorf("the log tells %q, want %q", got, want)
+	}
+}
+
+func TestX16_RevokedArtifactEndsItsProgram(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		revoke func(r *rig, cmd Command)
+		want   denial.Reason
+	}{
+		"artifact": {func(r *rig, cmd Command) {
+			c, _, err := artifact.Inspect(cmd.Artifact)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.revoke(record.CauseArtifact, hex.EncodeToString(c.ID))
+		}, denial.ArtifactRevoked},
+		"host":      {func(r *rig, _ Command) { r.revoke(record.CauseHost, hostURI+"a") }, denial.HostRevoked},
+		"initiator": {func(r *rig, _ Command) { r.revoke(record.CauseInitiator, robotURI) }, denial.InitiatorRevoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, newWorld(t), "a")
+			cmd := r.waiting(permit{lifetime: 300})
+			wait := r.begin(t.Context(), cmd)
+			r.uptime.advance(31 * time.Second)
+			r.uptime.await() // not revoked yet: it runs on
+			row.revoke(r, cmd)
+			r.uptime.advance(31 * time.Second)
+			if out := wait(); row.want == denial.HostRevoked { // whose end the log does not take
+				if !denial.Is(out.Ended, row.want) || out.Status != 7 {
+					t.Errorf("got %+v", out)
+				}
+			} else {
+				r.ended(out, row.want)
+			}
+		})
+	}
+}
+
+// A revocation that cannot be asked for ends nothing, unless the trust file says after which time.
+func TestX16_X24_OutageEndsWhatRunsOnlyIfTheGateIsToldTo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newWorld(t), "a")
+	stale := must(r.issuer.Status(t.Context(), 0))(t)
+	r.clock.advance(time.Minute)
+	for _, answer := range []func(string, func() ([]byte, error)) ([]byte, error){
+		func(string, func() ([]byte, error)) ([]byte, error) { return nil, errDown },
+		func(string, func() ([]byte, error)) ([]byte, error) { return []byte("no token"), nil },
+		func(string, func() ([]byte, error)) ([]byte, error) { return stale, nil },
+	} {
+		for _, most := range []time.Duration{0, 2 * time.Minute} {
+			trust := *r.trusted
+			trust.RunningAge = most
+			o := r.options()
+			o.Trust = &trust
+			r.gate = must(Open(t.Context(), o))(t)
+			asked := make(chan bool, 100)
+			wait := r.begin(t.Context(), r.waiting(permit{lifetime: 3600}))
+			r.line.onStatus(func(uri string, pass func() ([]byte, error)) ([]byte, error) {
+				asked <- true
+				return answer(uri, pass)
+			})
+			r.uptime.advance(110 * time.Second)
+			<-asked
+			r.uptime.await() // the answer has been judged, and the program runs
+			r.uptime.advance(40 * time.Second)
+			want := denial.RevocationUnknown
+			if most == 0 {
+				<-asked
+				r.uptime.await()
+				r.uptime.advance(time.Hour)
+				want = denial.Expired
+			}
+			out := wait()
+			r.line.onStatus(nil)
+			r.ended(out, want)
+		}
 	}
 }

@@ -28,14 +28,12 @@ type session struct {
 	use        uint64
 	startLeaf  statement.Digest
 	index      uint64
-	lease      lease
+	lease      *lease // from the start record on
 }
 
 func (s *session) close() {
 	s.launch.close()
-	if s.lease.cancel != nil {
-		s.lease.cancel(nil)
-	}
+	s.lease.over()
 }
 
 // start makes all checks and starts the program, under its lease.
@@ -60,8 +58,7 @@ func (s *session) start(ctx context.Context) (wait func() exitStatus, err error)
 	if err := s.run.Allowed(); err != nil {
 		return nil, err
 	}
-	leased := s.lease.begin(ctx)
-	wait, err = s.launch.start(leased, s.cmd, s.environment(), s.directory())
+	wait, err = s.launch.start(s.lease.begin(ctx, s.artifact), s.cmd, s.environment(), s.directory())
 	if err != nil {
 		return nil, denial.New(denial.Internal, "the program could not be started: %v", err).At(denial.StageRun)
 	}
@@ -157,13 +154,18 @@ func (s *session) verifyArtifact(ctx context.Context) error {
 
 // status fetches and verifies the status list at uri.
 func (s *session) status(ctx context.Context, trust *artifact.Trust, uri string) (*artifact.Status, error) {
-	c, err := s.state.loadChain()
-	if err != nil {
-		return nil, err
-	}
 	token, err := s.o.Issuer.Status(ctx, uri)
 	if err != nil {
 		return nil, denial.New(denial.RevocationUnknown, "the issuer's status list cannot be had")
+	}
+	return s.readStatus(trust, uri, token)
+}
+
+// readStatus verifies a status list that was fetched from uri, and remembers that it was seen.
+func (s *session) readStatus(trust *artifact.Trust, uri string, token []byte) (*artifact.Status, error) {
+	c, err := s.state.loadChain()
+	if err != nil {
+		return nil, err
 	}
 	status, err := artifact.VerifyStatus(token, trust, s.o.Now(), c.Seen[uri])
 	if err != nil || status.URI() != uri { // another list than asked for is for the check of revocation to refuse
