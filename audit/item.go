@@ -43,6 +43,7 @@ type Item struct {
 	Program   string     `json:"program,omitempty"` // SHA-256 of what ran
 	Exit      *int64     `json:"exit,omitempty"`
 	Ended     uint64     `json:"ended_by_gate,omitempty"` // code for which the gate ended it
+	Left      uint64     `json:"left_behind,omitempty"`   // processes that the gate killed at its end
 	Refusal   *Refusal   `json:"refusal,omitempty"`
 	Held      bool       `json:"held,omitempty"` // the host gets nothing more until authorities approve it anew
 	Machine   *Machine   `json:"machine,omitempty"`
@@ -244,7 +245,7 @@ func (it *Item) tell(r *record.Record) {
 	if x := r.Execution; x != nil {
 		it.Execution, it.Uses, it.Program = hex.EncodeToString(x.ID), x.Use, hex.EncodeToString(x.Code)
 		if r.Event == record.EventEnd {
-			it.Exit, it.Ended, it.started = &x.Status, x.Ended, hex.EncodeToString(x.Start)
+			it.Exit, it.Ended, it.Left, it.started = &x.Status, x.Ended, x.Left, hex.EncodeToString(x.Start)
 		}
 	}
 	if len(r.Reasons) > 0 {

@@ -317,6 +317,9 @@ func (w *weave) event(it *Item) *Node {
 		if it.Ended != 0 {
 			detail = append(detail, record.EndedWords(it.Ended))
 		}
+		if it.Left != 0 {
+			detail = append(detail, fmt.Sprintf("processes that it left behind, killed by the gate: %d", it.Left))
+		}
 		return node("end", fmt.Sprintf("ended with status %d", *it.Exit), detail, it)
 	}
 	return node("record", it.Name(), []string{instant(it.Time)}, it)

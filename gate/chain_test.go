@@ -263,7 +263,7 @@ func TestFullSpoolOpensAgain(t *testing.T) {
 	// There is room for the end of what runs, always.
 	s := &session{Gate: r.gate, run: denial.GateOrder().Begin()}
 	s.claims.Execution.ID = nonce(t)
-	s.ended(t.Context(), exitStatus{exit: 5}, nil)
+	s.ended(t.Context(), exitStatus{Exit: 5}, nil)
 	if n := r.gate.state.pending(); n != MaxWaiting+2 {
 		t.Errorf("%d records wait, want %d", n, MaxWaiting+2)
 	}

@@ -55,9 +55,11 @@ type Options struct {
 	TPM      TPM
 	State    string           // directory made by Init
 	Now      func() time.Time // default time.Now
+	Cgroup   string           // directory of a control group (v2) that is delegated to the gate's user, or OwnCgroup: each program gets one below it; "": none
 
 	uptime func() time.Duration // what clocks that are set cannot change; default the kernel's, which counts while the host sleeps
 	tick   time.Duration        // how often a lease is looked at; default one second
+	keep   keeping              // default this executable, and grace
 }
 
 // Gate is an enforcement point. It is safe for concurrent use, also by several processes on one state directory.
@@ -80,6 +82,10 @@ func Open(ctx context.Context, o Options) (*Gate, error) {
 	if o.uptime == nil {
 		o.uptime, o.tick = uptime, time.Second
 	}
+	if o.keep.executable == "" {
+		o.keep = keeping{executable: "/proc/self/exe", grace: grace}
+	}
+	o.keep.cgroup = o.Cgroup
 	s, err := openState(o.State)
 	if err != nil {
 		return nil, err
@@ -115,6 +121,7 @@ type Outcome struct {
 	Started bool
 	Status  int            // exit status of the program, 128 plus the signal that ended it
 	Denied  *denial.Denial // nil if it ran
+	Left    int            // processes that it left behind, and that were killed
 	Ended   *denial.Denial // why the gate ended it; nil if it ended by itself, or with ctx
 	Logged  bool           // the start, or the denial, has a receipt
 	Index   uint64         // of that record in the log
@@ -138,8 +145,8 @@ type Outcome struct {
 //     one of the pinned log (902);
 //  6. run: memory is still sealed and holds the admitted bytes (617).
 //
-// When its lease ends (201), or when ctx does, a program that runs is sent SIGTERM, and ten seconds later SIGKILL. It does not
-// outlive the process of the gate. The error is a fault of the gate itself; a refusal is in the outcome.
+// When its lease ends (201, 801 to 807), or when ctx does, all that runs is sent SIGTERM, and ten seconds later SIGKILL. When the
+// program ends, or the process of the gate does, what is left of it is killed. The main function of the gate calls Keep first. The error is a fault of the gate itself; a refusal is in the outcome.
 func (g *Gate) Exec(ctx context.Context, cmd Command) (Outcome, error) {
 	unlock, err := g.state.lock(ctx)
 	if err != nil {
@@ -155,7 +162,7 @@ func (g *Gate) Exec(ctx context.Context, cmd Command) (Outcome, error) {
 	unlock() // others may start while this one runs
 	status := wait()
 	ended := s.lease.over()
-	out := Outcome{Started: true, Status: status.code(), Ended: ended, Logged: true, Index: s.index}
+	out := Outcome{Started: true, Status: status.code(), Left: status.Left, Ended: ended, Logged: true, Index: s.index}
 	relock, err := g.state.lock(context.WithoutCancel(ctx))
 	if err != nil {
 		return out, err

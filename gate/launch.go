@@ -2,17 +2,14 @@ package gate
 
 import (
 	"context"
+	"encoding/gob"
+	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
@@ -55,108 +52,114 @@ func (l *launch) argv(interpreter, script string, argv []string) []string {
 	return append(append(out, script), argv[1:]...)
 }
 
-// scriptFD is the descriptor by which an interpreter reads its script.
-const scriptFD = 3
-
-// start runs the sealed bytes. The program gets the environment and directory given, nothing on standard input, no
-// descriptor but standard output and error (and its script); it gains no privileges from files that it executes
-// (no_new_privs), and is killed when the gate dies. wait returns when the program has ended.
-func (l *launch) start(ctx context.Context, cmd Command, env []string, dir string) (wait func() exitStatus, err error) {
-	c, program, err := l.command(ctx, cmd, env, dir)
+// start has a keeper run the sealed bytes. The program gets the environment and directory given, nothing on standard input, no
+// descriptor but standard output and error (and its script), and what become confines it to. When ctx ends, it is told to. wait
+// returns when nothing of it is left.
+func (l *launch) start(ctx context.Context, how keeping, cmd Command, env []string, dir string) (wait func() exitStatus, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	ours, theirs, err := connection()
 	if err != nil {
 		return nil, err
 	}
-	defer program.Close()
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		// Never unlocked. The thread lives as long as the program, which is bound to it (PR_SET_PDEATHSIG), and ends
-		// with this goroutine, so that no_new_privs stays its own.
-		runtime.LockOSThread()
-		defer close(ended)
-		err := confine()
-		if err == nil {
-			err = c.Start()
-		}
-		started <- err
-		if err == nil {
-			_ = c.Wait() // the state of the process tells how it ended
-		}
-	}()
-	if err := <-started; err != nil {
+	group, err := how.group()
+	if err != nil {
+		ours.Close()
+		theirs.Close()
 		return nil, err
 	}
+	c := l.keeper(how, cmd, theirs, group.file())
+	if err = closeOnExec(scriptFD); err == nil { // also what this process was itself started with
+		err = c.Start()
+	}
+	theirs.Close()
+	if err != nil {
+		ours.Close()
+		group.end()
+		return nil, err
+	}
+	to, from := gob.NewEncoder(ours), gob.NewDecoder(ours)
+	if err := l.brief(to, from, how, cmd, env, dir); err != nil {
+		ours.Close() // which ends the keeper
+		_ = c.Wait()
+		group.end()
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = to.Encode(true) }) // a keeper that is gone needs no telling
 	return func() exitStatus {
-		<-ended
-		return statusOf(c.ProcessState)
+		defer ours.Close()
+		defer stop()
+		var end exitStatus
+		if from.Decode(&end) != nil {
+			end = exitStatus{Exit: 255} // the keeper was killed, and with it the program: how it ended cannot be known
+		}
+		_ = c.Wait() // it has said what it had to say
+		group.end()
+		return end
 	}, nil
 }
 
-// command returns what start starts, and the descriptor of the program, which must be open until then.
-func (l *launch) command(ctx context.Context, cmd Command, env []string, dir string) (*exec.Cmd, *os.File, error) {
-	argv, passed, top := cmd.argv(), []*os.File(nil), uintptr(scriptFD)
+// keeping is how programs are kept.
+type keeping struct {
+	executable string        // which calls Keep
+	grace      time.Duration // how long a program may take to end after SIGTERM
+	cgroup     string        // below which each run has a control group of its own; "": none has
+}
+
+func (k keeping) group() (*cgroup, error) {
+	if k.cgroup == "" {
+		return nil, nil
+	}
+	return newCgroup(k.cgroup)
+}
+
+// keeper returns the process of the keeper, before its start.
+func (l *launch) keeper(how keeping, cmd Command, conn, group *os.File) *exec.Cmd {
+	c := exec.Command(how.executable)
+	c.Args, c.Env, c.Dir = []string{os.Args[0], modeKeep}, []string{}, "/"
+	c.ExtraFiles = []*os.File{nil, conn, l.program.file, group}
 	if l.script != nil {
-		argv = l.argv(l.program.path, fmt.Sprintf("/proc/self/fd/%d", scriptFD), argv)
-		passed = []*os.File{l.script.file} // becomes scriptFD
+		c.ExtraFiles[0] = l.script.file
 	}
-	for _, f := range append([]*os.File{cmd.Stdout, cmd.Stderr}, passed...) {
-		if f != nil {
-			top = max(top, f.Fd())
-		}
-	}
-	// Between fork and exec, os/exec moves descriptors to numbers just above the greatest that it passes on. The
-	// program must not be there.
-	fd, err := unix.FcntlInt(l.program.file.Fd(), unix.F_DUPFD_CLOEXEC, int(top)+64)
-	if err != nil {
-		return nil, nil, fmt.Errorf("moving the program's descriptor: %w", err)
-	}
-	c := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", fd))
-	c.Args, c.Env, c.Dir, c.ExtraFiles = argv, env, dir, passed
-	c.Cancel, c.WaitDelay = func() error { return c.Process.Signal(syscall.SIGTERM) }, grace
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if cmd.Stdout != nil { // a nil *os.File in the interface would leave descriptor 1 closed
 		c.Stdout = cmd.Stdout
 	}
 	if cmd.Stderr != nil {
 		c.Stderr = cmd.Stderr
 	}
-	return c, os.NewFile(uintptr(fd), l.program.path), nil
+	return c
 }
 
-// confine prepares this thread, which must be locked, and this process for a start: no privileges through files, and no
-// descriptor that this process was itself started with reaches the program.
-func confine() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("giving up new privileges: %w", err)
+// brief tells the keeper what to do, and returns when the program has been started.
+func (l *launch) brief(to *gob.Encoder, from *gob.Decoder, how keeping, cmd Command, env []string, dir string) error {
+	e := errand{Argv: cmd.argv(), Env: env, Dir: dir, Script: l.script != nil, Cgroup: how.cgroup != "", Grace: how.grace}
+	if l.script != nil {
+		e.Argv = l.argv(l.program.path, fmt.Sprintf("/proc/self/fd/%d", scriptFD), e.Argv)
 	}
-	if err := unix.CloseRange(scriptFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("keeping descriptors: %w", err)
+	if err := to.Encode(e); err != nil {
+		return fmt.Errorf("briefing the keeper: %w", err)
+	}
+	var s started
+	if err := from.Decode(&s); err != nil {
+		return fmt.Errorf("starting the keeper: %w", err)
+	}
+	if s.Fault != "" {
+		return errors.New(s.Fault)
 	}
 	return nil
 }
 
-// exitStatus is how a program ended.
-type exitStatus struct{ exit, signal int }
-
-func statusOf(p *os.ProcessState) exitStatus {
-	if p == nil {
-		return exitStatus{exit: 255} // it cannot be known
-	}
-	if ws, ok := p.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return exitStatus{signal: int(ws.Signal())}
-	}
-	return exitStatus{exit: p.ExitCode()}
-}
-
 // code returns the status as a shell tells it.
 func (s exitStatus) code() int {
-	if s.signal != 0 {
-		return 128 + s.signal
+	if s.Signal != 0 {
+		return 128 + s.Signal
 	}
-	return s.exit
+	return s.Exit
 }
 
 // recorded returns the status as the end record tells it.
-func (s exitStatus) recorded() int64 { return int64(s.exit - s.signal) }
+func (s exitStatus) recorded() int64 { return int64(s.Exit - s.Signal) }
 
 // allowed returns the variables of env whose names are in names; never one that can inject code.
 func allowed(env, names []string) []string {

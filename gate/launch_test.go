@@ -50,7 +50,7 @@ func TestX02_LoadedBytesAreThoseThatRun(t *testing.T) {
 		}
 		l := &launch{program: p}
 		if want.Equal(artifact.SHA256Digest(p.digest)) {
-			wait := must(l.start(t.Context(), Command{Path: path, Args: []string{"who"}, Stdout: out}, []string{}, "/"))(t)
+			wait := must(l.start(t.Context(), kept(t), Command{Path: path, Args: []string{"who"}, Stdout: out}, []string{}, "/"))(t)
 			if s := wait(); s.code() != 0 {
 				t.Fatalf("the program ended with %d", s.code())
 			}
@@ -122,7 +122,7 @@ func TestProgramIsNotOverlaidByAnotherDescriptor(t *testing.T) {
 			if err := out.Truncate(0); err != nil {
 				t.Fatal(err)
 			}
-			wait, err := l.start(t.Context(), Command{Path: "/child", Args: []string{"who"}, Stdout: high, Stderr: high}, []string{}, "/")
+			wait, err := l.start(t.Context(), kept(t), Command{Path: "/child", Args: []string{"who"}, Stdout: high, Stderr: high}, []string{}, "/")
 			if err != nil {
 				t.Fatalf("standard output is %d: %v", fd, err)
 			}
@@ -256,10 +256,11 @@ func TestHelperGate(t *testing.T) {
 		return // run by TestX18_ProgramDiesWithTheGate only
 	}
 	p := must(load(path))(t)
-	wait := must((&launch{program: p}).start(context.Background(), Command{Path: path, Args: []string{"wait"}, Stdout: os.Stdout}, []string{}, "/"))(t)
+	wait := must((&launch{program: p}).start(context.Background(), keeping{executable: os.Getenv(helper + "_KEEPER"), grace: grace}, Command{Path: path, Args: []string{"wait", "leaving"}, Stdout: os.Stdout}, []string{}, "/"))(t)
 	wait()
 }
 
+// With all that it has started, whatever session that is in.
 func TestX18_ProgramDiesWithTheGate(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(must(filepath.EvalSymlinks(t.TempDir()))(t), "child")
@@ -268,20 +269,18 @@ func TestX18_ProgramDiesWithTheGate(t *testing.T) {
 	}
 	read, write := pipe(t)
 	gate := exec.Command(os.Args[0], "-test.run=^TestHelperGate$")
-	gate.Env, gate.Stdout = append(os.Environ(), helper+"="+path), write
+	gate.Env, gate.Stdout = append(os.Environ(), helper+"="+path, helper+"_KEEPER="+kept(t).executable), write
 	if err := gate.Start(); err != nil {
 		t.Fatal(err)
 	}
 	write.Close()
 	buf := make([]byte, 64)
-	if n := must(read.Read(buf))(t); string(buf[:n]) != "ready\n" {
+	if n := must(read.Read(buf))(t); !strings.HasPrefix(string(buf[:n]), "ready") {
 		t.Fatalf("the program wrote %q", buf[:n])
 	}
 	if err := gate.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = gate.Wait() // it was killed
-	if n, err := read.Read(buf); n != 0 || err == nil {
-		t.Errorf("the program lives on, or ended in its own time: it wrote %q", buf[:n])
-	}
+	gone(t, read)
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +37,13 @@ func (s *stopwatch) await() { <-s.looked; <-s.looked }
 // begin runs a command that says when it is ready, and returns once it has, with a function that waits for its end.
 func (r *rig) begin(ctx context.Context, cmd Command) (wait func() Outcome) {
 	r.tb.Helper()
+	wait, _ = r.beginReading(ctx, cmd)
+	return wait
+}
+
+// beginReading is begin, with what the program writes once it is ready.
+func (r *rig) beginReading(ctx context.Context, cmd Command) (wait func() Outcome, read *os.File) {
+	r.tb.Helper()
 	read, write := pipe(r.tb)
 	cmd.Stdout = write
 	type result struct {
@@ -50,7 +57,8 @@ func (r *rig) begin(ctx context.Context, cmd Command) (wait func() Outcome) {
 		done <- result{out, err}
 	}()
 	buf := make([]byte, 256)
-	if n, _ := read.Read(buf); !strings.HasPrefix(string(buf[:n]), "ready") {
+	n, _ := read.Read(buf)
+	if _, err := fmt.Sscanf(string(buf[:n]), "ready %d\n", &r.keeper); err != nil {
 		r.tb.Fatalf("the program wrote %q: %+v", buf[:n], <-done)
 	}
 	return func() Outcome {
@@ -60,7 +68,7 @@ func (r *rig) begin(ctx context.Context, cmd Command) (wait func() Outcome) {
 			r.tb.Fatalf("got %+v, want a program that ran", got)
 		}
 		return got.out
-	}
+	}, read
 }
 
 // ended checks that the gate has ended a program that heeds SIGTERM, for the reason, and that the log says so.

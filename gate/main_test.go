@@ -9,33 +9,58 @@ import (
 	"testing"
 )
 
-var child struct {
-	once sync.Once
-	data []byte
-	err  error
+// built is a static program that tests need, built once.
+type built struct {
+	source string
+	once   sync.Once
+	path   string // in a directory that TestMain removes
+	data   []byte
+	err    error
 }
 
-// childProgram returns the static program that testdata/child is the source of, built once.
+var (
+	child         = built{source: "./testdata/child"}
+	keeperProgram = built{source: "./testdata/keeper"}
+	builds        string
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	if builds, err = os.MkdirTemp("", "gate-test"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(builds)
+	os.Exit(status)
+}
+
+func (b *built) get(tb testing.TB) *built {
+	tb.Helper()
+	b.once.Do(func() {
+		b.path = filepath.Join(builds, filepath.Base(b.source))
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.path, b.source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if text, err := build.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("building the test program: %w: %s", err, text)
+			return
+		}
+		b.data, b.err = os.ReadFile(b.path)
+	})
+	if b.err != nil {
+		tb.Fatal(b.err)
+	}
+	return b
+}
+
+// childProgram returns the static program that testdata/child is the source of.
 func childProgram(tb testing.TB) []byte {
 	tb.Helper()
-	child.once.Do(func() { child.data, child.err = buildChild() })
-	if child.err != nil {
-		tb.Fatal(child.err)
-	}
-	return child.data
+	return child.get(tb).data
 }
 
-func buildChild() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "gate-child")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "child")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "./testdata/child")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if text, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the test program: %w: %s", err, text)
-	}
-	return os.ReadFile(out)
+// kept is how tests have programs kept.
+func kept(tb testing.TB) keeping {
+	tb.Helper()
+	return keeping{executable: keeperProgram.get(tb).path, grace: grace}
 }

@@ -71,6 +71,7 @@ type rig struct {
 	state   string
 	trusted *artifact.Trust
 	gate    *Gate
+	keeper  int    // process number of the one of the program that was begun last
 	child   string // path of the test program
 }
 
@@ -123,7 +124,7 @@ func (r *rig) approve(ek [32]byte) {
 
 // options are those of the rig's gate.
 func (r *rig) options() Options {
-	return Options{Trust: r.trusted, Audience: gateURI + r.name, Issuer: r.line, TPM: r.tpm, State: r.state, Now: r.clock.now, uptime: r.uptime.passed, tick: time.Millisecond}
+	return Options{Trust: r.trusted, Audience: gateURI + r.name, Issuer: r.line, TPM: r.tpm, State: r.state, Now: r.clock.now, uptime: r.uptime.passed, tick: time.Millisecond, keep: kept(r.tb)}
 }
 
 // reopen opens the gate anew, as the next process does.

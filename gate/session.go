@@ -58,7 +58,7 @@ func (s *session) start(ctx context.Context) (wait func() exitStatus, err error)
 	if err := s.run.Allowed(); err != nil {
 		return nil, err
 	}
-	wait, err = s.launch.start(s.lease.begin(ctx, s.artifact), s.cmd, s.environment(), s.directory())
+	wait, err = s.launch.start(s.lease.begin(ctx, s.artifact), s.o.keep, s.cmd, s.environment(), s.directory())
 	if err != nil {
 		return nil, denial.New(denial.Internal, "the program could not be started: %v", err).At(denial.StageRun)
 	}
@@ -316,7 +316,7 @@ func (s *session) startRecord(ctx context.Context) error {
 // ended has the end logged, or spooled, and why the gate ended the program if it did.
 func (s *session) ended(ctx context.Context, status exitStatus, why *denial.Denial) {
 	r := s.newRecord(record.EventEnd)
-	r.Execution = &record.Execution{ID: s.claims.Execution.ID, Use: s.use, Start: s.startLeaf[:], Status: status.recorded()}
+	r.Execution = &record.Execution{ID: s.claims.Execution.ID, Use: s.use, Start: s.startLeaf[:], Status: status.recorded(), Left: uint64(status.Left)}
 	if why != nil {
 		r.Execution.Ended = uint64(why.Reason.Code())
 	}

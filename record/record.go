@@ -160,6 +160,7 @@ type Execution struct {
 	Script []byte `cbor:"7,keyasint,omitempty"` // SHA-256 of a script that Code interpreted
 	Start  []byte `cbor:"5,keyasint,omitempty"` // at the end: digest of the start record
 	Status int64  `cbor:"6,keyasint,omitempty"` // at the end: exit status, or less than 0: the signal that ended it
+	Left   uint64 `cbor:"9,keyasint,omitempty"` // at the end: how many processes it left behind, which the gate killed
 	Ended  uint64 `cbor:"8,keyasint,omitempty"` // at the end: denial code of why the gate ended it; 0: it ended by itself, or with the gate
 }
 
@@ -251,8 +252,10 @@ func (r *Record) Check() error {
 		return denial.New(denial.PayloadForm, "a host is held by a denial only")
 	case (r.Event == EventStart || r.Event == EventEnd) != (r.Execution != nil):
 		return denial.New(denial.PayloadForm, "an execution stands in start and end records only")
-	case r.Execution != nil && r.Execution.Ended != 0 && (r.Event != EventEnd || uint64(denial.Reason(min(r.Execution.Ended, 999)).Code()) != r.Execution.Ended):
-		return denial.New(denial.PayloadForm, "only an end record says why the gate ended the execution, by a code that is known")
+	case r.Execution != nil && (r.Execution.Ended != 0 || r.Execution.Left != 0) && r.Event != EventEnd:
+		return denial.New(denial.PayloadForm, "only an end record says why the gate ended the execution, and what that left behind")
+	case r.Execution != nil && r.Execution.Ended != 0 && uint64(denial.Reason(min(r.Execution.Ended, 999)).Code()) != r.Execution.Ended:
+		return denial.New(denial.PayloadForm, "the gate ended the execution for a reason that is not known")
 	case (r.Event == EventEnrol) != (r.Enrolled != nil) || (r.Event == EventKey) != (r.Birth != nil):
 		return denial.New(denial.PayloadForm, "the record's details do not fit its event")
 	case r.Glass != nil && (r.Event != EventStart || (r.Glass.Attestation != nil) == (r.Glass.Waived != nil) ||

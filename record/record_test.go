@@ -227,6 +227,7 @@ func TestContradictoryRecordIsRefused(t *testing.T) {
 		"start without run":   func(r *Record) { r.Event = EventStart },
 		"summary with a run":  func(r *Record) { r.Execution = &Execution{} },
 		"start that ended":    func(r *Record) { r.Event, r.Execution = EventStart, &Execution{Ended: 201} },
+		"start that left":     func(r *Record) { r.Event, r.Execution = EventStart, &Execution{Left: 1} },
 		"end for no reason":   func(r *Record) { r.Event, r.Execution = EventEnd, &Execution{Ended: 200} },
 		"end, code too great": func(r *Record) { r.Event, r.Execution = EventEnd, &Execution{Ended: 1<<16 + 201} },
 		"enrolment, no facts": func(r *Record) { r.Event = EventEnrol },

@@ -24,6 +24,9 @@ import (
 )
 
 func main() {
+	if status, kept := gate.Keep(os.Args); kept { // this process was started by a gate, for a program
+		os.Exit(status)
+	}
 	// An interrupt from the terminal reaches the program too; the gate waits for it, to record its end. The signals are
 	// caught, not ignored: a program would inherit that.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
@@ -51,7 +54,7 @@ var errMisuse = command.ErrMisuse
 type execFlags struct {
 	config                                string
 	trust, artifact, cnf, state, audience string
-	server, ca, tpm                       string
+	server, ca, tpm, cgroup               string
 	statusFD                              int
 	json, verbose                         bool
 }
@@ -134,6 +137,7 @@ ran; 126 if it was denied, 125 for misuse or a fault. --status-fd tells them apa
 	fl.StringVar(&f.server, "server", "", "https address of the issuer")
 	fl.StringVar(&f.ca, "ca", "", "PEM file with the roots of the issuer's TLS certificate")
 	fl.StringVar(&f.tpm, "tpm", "/dev/tpmrm0", "TPM device, or Unix socket of a software TPM")
+	fl.StringVar(&f.cgroup, "cgroup", "", "directory of a control group (v2) that is delegated to the gate, or own: the program gets one below it")
 	fl.IntVar(&f.statusFD, "status-fd", 0, "write one line of JSON about the outcome to this descriptor")
 	fl.BoolVar(&f.json, "json", false, "write a denial as JSON")
 	fl.BoolVar(&f.verbose, "checks", false, "after a denial, show the state of every check")
@@ -166,6 +170,9 @@ func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
 	if out.Ended != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program was ended: %v\nhint: %s\n", out.Ended, out.Ended.Reason.Hint())
 	}
+	if out.Left > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program left %d process(es) behind, which were killed\n", out.Left)
+	}
 	if out.Spooled {
 		fmt.Fprintln(cmd.ErrOrStderr(), "writ-gate: the end record waits in the state directory until the issuer can be reached")
 	}
@@ -178,7 +185,7 @@ func (f *execFlags) configure(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMisuse, err)
 	}
-	for name, value := range map[string]string{"server": c.Server, "ca": c.CA, "tpm": c.TPM, "trust": c.Trust, "state": c.State, "audience": c.Audience} {
+	for name, value := range map[string]string{"server": c.Server, "ca": c.CA, "tpm": c.TPM, "trust": c.Trust, "state": c.State, "audience": c.Audience, "cgroup": c.Cgroup} {
 		if flag := cmd.Flags().Lookup(name); value != "" && !flag.Changed {
 			if err := flag.Value.Set(value); err != nil {
 				return fmt.Errorf("%w: %s: %w", errMisuse, f.config, err)
@@ -211,7 +218,7 @@ func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: gate.Host(tpm), State: f.state})
+	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: gate.Host(tpm), State: f.state, Cgroup: f.cgroup})
 	if err != nil {
 		return nil, nil, errors.Join(err, tpm.Close())
 	}
@@ -254,10 +261,11 @@ type view struct {
 	Index   uint64          `json:"log_index,omitempty"`
 	Denial  *denial.Problem `json:"denial,omitempty"`
 	Ended   *denial.Problem `json:"ended,omitempty"` // why the gate ended it
+	Left    int             `json:"left,omitempty"`  // processes that it left behind, and that were killed
 }
 
 func viewOf(o gate.Outcome) view {
-	v := view{Started: o.Started, Status: o.Status, Logged: o.Logged, Index: o.Index}
+	v := view{Started: o.Started, Status: o.Status, Logged: o.Logged, Index: o.Index, Left: o.Left}
 	if o.Denied != nil {
 		v.Denial = denial.Known(o.Denied)
 		v.Denial.Logged, v.Denial.LogIndex = o.Logged, o.Index

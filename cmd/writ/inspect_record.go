@@ -198,6 +198,9 @@ func explainExecution(e *record.Execution, event record.Event) *sheet {
 		if e.Ended != 0 {
 			s.say("ended_by_gate", e.Ended, record.EndedWords(e.Ended))
 		}
+		if e.Left != 0 {
+			s.say("left_behind", e.Left, fmt.Sprintf("%d process(es), which the gate killed", e.Left))
+		}
 	}
 	return s
 }

@@ -28,6 +28,7 @@ type Config struct {
 	Audience  string `toml:"audience"`  // URI of the gate on this host
 	Trust     string `toml:"trust"`     // trust file
 	State     string `toml:"state"`     // state directory of the gate
+	Cgroup    string `toml:"cgroup"`    // control group that is delegated to the gate, or "own"
 }
 
 // DefaultConfig is where Config is looked for; it need not exist there.

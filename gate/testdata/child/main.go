@@ -44,9 +44,25 @@ func main() {
 	case "wait": // says that it runs, and ends when it is told to
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
-		fmt.Println("ready")
+		if arg(2) == "leaving" {
+			leave()
+		}
+		fmt.Println("ready", os.Getppid())
 		fmt.Println(<-c)
 		os.Exit(7)
+	case "leave": // ends, and leaves something behind that does not
+		leave()
+		fmt.Println("left")
+	case "between": // ends at once, so that what it starts has lost its parent
+		start("linger")
+	case "linger": // heeds nothing
+		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
+		os.NewFile(3, "").Close() // says that it is there
+		for {
+			_ = syscall.Pause()
+		}
+	case "assail": // tries to kill whoever keeps it
+		assail()
 	case "interpret": // an interpreter: shows its script
 		var data []byte
 		if data, err = os.ReadFile(arg(2)); err == nil {
@@ -101,4 +117,46 @@ func report() error {
 		}
 	}
 	return json.NewEncoder(out).Encode(r)
+}
+
+// leave does a double fork: what lingers is in a session of its own, and no child of this process.
+func leave() {
+	there, here, err := os.Pipe()
+	if err != nil {
+		panic(err)
+	}
+	start("between", here)
+	here.Close()
+	_, _ = there.Read(make([]byte, 1)) // until it lingers
+}
+
+// start starts this program anew, in a session of its own.
+func start(what string, pass ...*os.File) {
+	if pass == nil {
+		pass = []*os.File{os.NewFile(3, "")}
+	}
+	_, err := os.StartProcess("/proc/self/exe", []string{"child", what}, &os.ProcAttr{Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr}, pass...),
+		Sys: &syscall.SysProcAttr{Setsid: true}})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// assail sends a signal to each thread of each process above this one, and says what became of it.
+func assail() {
+	for pid := os.Getppid(); pid > 1; {
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		for _, t := range threads {
+			tid, _ := strconv.Atoi(t.Name())
+			_, _, errno := syscall.Syscall(syscall.SYS_TGKILL, uintptr(pid), uintptr(tid), 0)
+			if errno != syscall.EPERM {
+				fmt.Printf("a signal to thread %d of %d: %v\n", tid, pid, errno)
+			}
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			panic(err)
+		}
+		pid, _ = strconv.Atoi(strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))[1])
+	}
 }
