@@ -142,7 +142,9 @@ func (c *Console) routes() http.Handler {
 	}
 	mux.HandleFunc("/style.css", func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, nil) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		c.serve(w, r, &page{show: func(*Console, *http.Request, *Reader) (string, any, error) { return "", nil, nil }})
+		c.serve(w, r, &page{roles: Roles(), show: func(*Console, *http.Request, *Reader) (string, any, error) {
+			return "", nil, absent(denial.New(denial.NotPermitted, "the console has no such page"))
+		}})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -153,6 +155,20 @@ func (c *Console) routes() http.Handler {
 		}()
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// misform is a refusal of what was asked for, with the HTTP status for it.
+type misform struct {
+	*denial.Denial
+	status int
+}
+
+// Unwrap returns the denial.
+func (m misform) Unwrap() error { return m.Denial }
+
+// absent refuses what is not there.
+func absent(d *denial.Denial) error {
+	return misform{d.Try("Go to the page from the overview."), http.StatusNotFound}
 }
 
 // serve answers a page. It checks, in this order: who asks (909), that it is a GET or HEAD (910), and the role (910).
@@ -167,7 +183,8 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, p *page) {
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		c.refuse(w, r, reader, denial.New(denial.NotPermitted, "the console is read only"))
+		w.Header().Set("Allow", "GET, HEAD")
+		c.refuse(w, r, reader, misform{denial.New(denial.NotPermitted, "the console is read only"), http.StatusMethodNotAllowed})
 		return
 	}
 	if p == nil {
@@ -198,16 +215,25 @@ func (c *Console) refuse(w http.ResponseWriter, r *http.Request, reader *Reader,
 		name = reader.Name
 	}
 	c.o.Logger.Info("page refused", "reader", name, "code", d.Reason.Code(), "why", d.Detail)
-	_, status := denial.Known(d).Encode()
-	if reader == nil {
-		_, status = denial.Stranger(d).Encode()
+	status := denial.Known(d).Status
+	var m misform
+	switch {
+	case errors.As(err, &m):
+		status = m.status
+	case reader == nil && !denial.Is(err, denial.Unauthenticated):
+		status = denial.Stranger(d).Status
 	}
-	v := view{Name: "refused", Title: "Not shown", Reader: reader, Data: d.Reason}
+	v := view{Name: "refused", Title: "Not shown", Reader: reader, Data: refusedData{d.Reason, d.Hint()}}
 	if reader == nil && c.o.SignIn != nil && denial.Is(err, denial.Unauthenticated) {
-		status = http.StatusForbidden
 		v.Name, v.Title, v.Data = "signin", "Sign in", signInData{Failed: r.Method == http.MethodPost, To: pageOf(r), Provider: c.o.SignIn.Issuer}
 	}
 	c.write(w, status, v)
+}
+
+// refusedData is a refusal for people.
+type refusedData struct {
+	denial.Reason
+	Hint string
 }
 
 // view is what a page is made from.

@@ -325,7 +325,7 @@ func TestA01_OnlyReadersGetIn(t *testing.T) {
 		"A03 the same name, another key": s.ca.issue(t, "ada", newKey(t), nil),
 		"A04 renewed with another key":   s.ca.issue(t, "ada", newKey(t), func(c *x509.Certificate) { c.SerialNumber = big.NewInt(9) }),
 	} {
-		if status, body, _ := s.ask(s.client(cert), "GET", "/decisions"); status != http.StatusForbidden && status != http.StatusServiceUnavailable || strings.Contains(body, issuertest.Robot) {
+		if status, body, _ := s.ask(s.client(cert), "GET", "/decisions"); status != http.StatusForbidden || strings.Contains(body, issuertest.Robot) {
 			t.Errorf("%s: status %d", name, status)
 		}
 	}
@@ -434,11 +434,36 @@ func TestPagesTellTheLog(t *testing.T) {
 	if _, body, _ := s.ask(via, "GET", "/decisions?before=5"); strings.Contains(body, "refresh") {
 		t.Error("an older page loads itself again")
 	}
-	for path, code := range map[string]string{"/entries/999": "908", "/entries/01": "908", "/entries/x": "908", "/lineage/00": "908", "/decisions?show=all": "908",
-		"/lineage/" + strings.Repeat("0", 32): "101"} {
-		if status, body, _ := s.ask(via, "GET", path); status == http.StatusOK || !strings.Contains(body, code) {
-			t.Errorf("%s: status %d", path, status)
+	for _, row := range []struct {
+		path, code string
+		status     int
+	}{
+		{"/entries/999", "908", http.StatusNotFound},
+		{"/entries/01", "908", http.StatusNotFound},
+		{"/entries/x", "908", http.StatusNotFound},
+		{"/entries/-1", "908", http.StatusNotFound},
+		{"/entries/" + strings.Repeat("9", 4000), "908", http.StatusNotFound},
+		{"/entries/", "910", http.StatusNotFound},
+		{"/entries/1/2", "910", http.StatusNotFound},
+		{"/lineage/00", "908", http.StatusNotFound},
+		{"/lineage/" + strings.Repeat("0", 32), "101", http.StatusNotFound},
+		{"/lineage/" + strings.Repeat("0", 4000), "908", http.StatusNotFound},
+		{"/none", "910", http.StatusNotFound},
+		{"/decisions?show=all", "908", http.StatusBadRequest},
+		{"/decisions?before=x", "908", http.StatusBadRequest},
+		{"/decisions?before=99999999999999999999", "908", http.StatusBadRequest},
+	} {
+		if status, body, _ := s.ask(via, "GET", row.path); status != row.status || !strings.Contains(body, row.code) {
+			t.Errorf("%.40s: status %d, want %d", row.path, status, row.status)
 		}
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
+		if status, _, header := s.ask(via, method, "/log"); status != http.StatusMethodNotAllowed || header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: status %d, Allow: %q", method, status, header.Get("Allow"))
+		}
+	}
+	if status, _, _ := s.ask(s.client(s.enrol("custodian", Custodian)), "GET", "/decisions"); status != http.StatusForbidden {
+		t.Errorf("a page of another role: status %d", status)
 	}
 	s.sick = denial.New(denial.AuditUnavailable, "the store has failed")
 	if _, body, _ := s.ask(via, "GET", "/log"); !strings.Contains(body, "Unhealthy") || !strings.Contains(body, "902") {

@@ -65,12 +65,12 @@ func (c *Console) decisions(r *http.Request, _ *Reader) (string, any, error) {
 	q := r.URL.Query()
 	before, show := c.o.Head().Size, q.Get("show")
 	if show != "" && show != "permitted" && show != "denied" {
-		return "", nil, denial.New(denial.RequestLimit, "show is permitted or denied")
+		return "", nil, misform{denial.New(denial.RequestLimit, "show is permitted or denied"), http.StatusBadRequest}
 	}
 	if q.Has("before") {
 		n, err := number(q.Get("before"))
 		if err != nil {
-			return "", nil, err
+			return "", nil, misform{denial.Of(err), http.StatusBadRequest}
 		}
 		before = min(before, n)
 	}
@@ -128,10 +128,10 @@ type entryData struct {
 func (c *Console) entry(r *http.Request, _ *Reader) (string, any, error) {
 	index, err := number(r.PathValue("index"))
 	if err != nil {
-		return "", nil, err
+		return "", nil, absent(denial.Of(err))
 	}
 	if index >= c.o.Head().Size {
-		return "", nil, denial.New(denial.RequestLimit, "the log has no such entry")
+		return "", nil, absent(denial.New(denial.RequestLimit, "the log has no such entry"))
 	}
 	d := entryData{}
 	if d.Item, err = audit.Look(r.Context(), c.o.Log, index); err != nil {
@@ -184,7 +184,7 @@ type lineageData struct {
 func (c *Console) lineage(r *http.Request, _ *Reader) (string, any, error) {
 	q, err := audit.ParseQuery(map[string][]string{"execution": {r.PathValue("id")}})
 	if err != nil {
-		return "", nil, err
+		return "", nil, absent(denial.Of(err))
 	}
 	q.To = c.o.Head().Size
 	items, err := audit.Gather(r.Context(), c.o.Log, c.o.Index, q)
@@ -192,6 +192,9 @@ func (c *Console) lineage(r *http.Request, _ *Reader) (string, any, error) {
 		return "", nil, err
 	}
 	l, err := audit.Trace(items, c.people(r.Context()), r.PathValue("id"))
+	if denial.Is(err, denial.NoArtifact) {
+		return "", nil, absent(denial.Of(err))
+	}
 	if err != nil {
 		return "", nil, err
 	}

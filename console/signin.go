@@ -187,6 +187,11 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		c.signedIn(w, r)
 		return
 	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		c.refuse(w, r, nil, misform{denial.New(denial.NotPermitted, "a sign-in is begun, or answered"), http.StatusMethodNotAllowed})
+		return
+	}
 	b := &begun{until: c.o.Now().Add(signInTime), to: localOr(r.URL.Query().Get("to"))}
 	_, _ = rand.Read(b.secret[:]) // never fails
 	// The provider's page posts to us from its own site, so that only SameSite=None lets the cookie come back.

@@ -44,7 +44,8 @@ not know a code must treat it as a refusal.
 
 Callers whose key has not verified are told the condition only; all others get the code, the stage and what to try
 next. On the wire both are problem details (RFC 9457); the status in the tables is the HTTP status for a known caller.
-Strangers get 403, or 503 for undecidable.
+Strangers get 403, or 503 for undecidable. Before anything of a caller is looked at, HTTP's own status says how the request was
+made: 400, 404 (no such path), 405, 408, 413, 415 or 429.
 `)
 	condition := Condition(0)
 	for _, r := range All() {

@@ -87,7 +87,7 @@ func (x *exports) release(e *export) {
 func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	q, err := audit.ParseQuery(r.URL.Query())
 	if err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		s.refuseOwner(w, r, misform{denial.Of(err), http.StatusBadRequest})
 		return
 	}
 	query := r.URL.Query().Encode()
@@ -115,9 +115,9 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 func (s *Server) refuseOwner(w http.ResponseWriter, r *http.Request, err error) {
 	d := denial.Of(err)
 	if d.Reason == denial.Internal {
-		s.log.Error("export went wrong", "error", err)
+		s.log.Error("request went wrong", "error", err)
 	}
-	s.refuse(w, r, &issuer.Refusal{Denial: d, Known: true})
+	s.refuseWith(w, r, &issuer.Refusal{Denial: d, Known: true}, statusOf(err))
 }
 
 // publicLog is a log that has its newest head cosigned before it gives out a checkpoint of it. If witnesses do not answer, or too

@@ -26,16 +26,16 @@ func (s *Server) holds(w http.ResponseWriter, r *http.Request) {
 func (s *Server) placeHold(w http.ResponseWriter, r *http.Request) {
 	raw, err := body(w, r, "application/json", maxBody)
 	if err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		s.refuseOwner(w, r, err)
 		return
 	}
 	var h issuer.Hold
 	if err := strictJSON(raw, &h); err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.New(denial.RequestLimit, "the body is not a hold"), Known: true})
+		s.refuseOwner(w, r, misform{denial.New(denial.RequestLimit, "the body is not a hold"), http.StatusBadRequest})
 		return
 	}
 	if err := s.issuer.PlaceHold(r.Context(), h); err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		s.refuseOwner(w, r, err)
 		return
 	}
 	s.answerJSON(w, r, http.StatusCreated, h)
@@ -45,7 +45,7 @@ func (s *Server) placeHold(w http.ResponseWriter, r *http.Request) {
 func (s *Server) liftHold(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("name")
 	if err := s.issuer.LiftHold(r.Context(), name); err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		s.refuseOwner(w, r, err)
 		return
 	}
 	s.answerJSON(w, r, http.StatusOK, issuer.Hold{Name: name})

@@ -150,7 +150,15 @@ func (s *site) counts() map[int]uint64 {
 // wantProblem checks that an answer is the problem that a stranger gets for the reason, byte for byte.
 func wantProblem(t *testing.T, a heard, reason denial.Reason) {
 	t.Helper()
-	body, status := denial.Stranger(denial.New(reason, "")).Encode()
+	wantStatus(t, a, reason, denial.Stranger(denial.New(reason, "")).Status)
+}
+
+// wantStatus is wantProblem where the status says how the request was made.
+func wantStatus(t *testing.T, a heard, reason denial.Reason, status int) {
+	t.Helper()
+	p := denial.Stranger(denial.New(reason, ""))
+	p.Status = status
+	body, _ := p.Encode()
 	if a.status != status || string(a.body) != string(body) || a.header.Get("Content-Type") != wire.MediaProblem {
 		t.Errorf("got HTTP %d %s %q, want %d %q", a.status, a.header.Get("Content-Type"), a.body, status, body)
 	}

@@ -160,23 +160,23 @@ func body(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]
 func readBody(w http.ResponseWriter, r *http.Request, media string, limit int64) ([]byte, error) {
 	switch got := r.Header.Values("Content-Type"); {
 	case media == "" && len(got) > 0:
-		return nil, denial.New(denial.RequestLimit, "this request takes no body")
+		return nil, misform{denial.New(denial.RequestLimit, "this request takes no body"), http.StatusUnsupportedMediaType}
 	case media != "" && (len(got) != 1 || got[0] != media):
-		return nil, denial.New(denial.RequestLimit, "the body must be of type %s", media)
+		return nil, misform{denial.New(denial.RequestLimit, "the body must be of type %s", media), http.StatusUnsupportedMediaType}
 	case len(r.Header.Values("Content-Encoding")) > 0:
-		return nil, denial.New(denial.RequestLimit, "encoded bodies are not taken")
+		return nil, misform{denial.New(denial.RequestLimit, "encoded bodies are not taken"), http.StatusUnsupportedMediaType}
 	case r.ContentLength > limit:
-		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
+		return nil, misform{denial.New(denial.RequestLimit, "the body has more than %d bytes", limit), http.StatusRequestEntityTooLarge}
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.Is(err, errBodies):
-		return nil, denial.New(denial.Overloaded, "too many large bodies arrive at once")
+		return nil, misform{denial.New(denial.Overloaded, "too many large bodies arrive at once"), http.StatusServiceUnavailable}
 	case errors.As(err, &tooLong):
-		return nil, denial.New(denial.RequestLimit, "the body has more than %d bytes", limit)
+		return nil, misform{denial.New(denial.RequestLimit, "the body has more than %d bytes", limit), http.StatusRequestEntityTooLarge}
 	case err != nil:
-		return nil, denial.New(denial.RequestLimit, "the body did not arrive in time")
+		return nil, misform{denial.New(denial.RequestLimit, "the body did not arrive whole and in time"), http.StatusRequestTimeout}
 	}
 	return data, nil
 }

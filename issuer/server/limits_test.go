@@ -51,62 +51,66 @@ func TestStrangersHearTheConditionAndNothingElse(t *testing.T) {
 	for _, row := range []struct {
 		name, text string
 		reason     denial.Reason
+		status     int
 	}{
-		{"A11 no content type", post("/v1/artifacts", "", mint), denial.RequestLimit},
-		{"A11 another content type", post("/v1/artifacts", "application/cbor", mint), denial.RequestLimit},
-		{"A11 a parameter", post("/v1/artifacts", wire.MediaMint+"; charset=utf-8", mint), denial.RequestLimit},
-		{"A11 two content types", post("/v1/artifacts", wire.MediaMint, mint, "Content-Type: "+wire.MediaMint), denial.RequestLimit},
-		{"A09 gzip", post("/v1/artifacts", wire.MediaMint, mint, "Content-Encoding: gzip"), denial.RequestLimit},
-		{"A09 identity", post("/v1/artifacts", wire.MediaMint, mint, "Content-Encoding: identity"), denial.RequestLimit},
-		{"A07 too long, as declared", bare("POST", "/v1/artifacts", "Content-Type: "+wire.MediaMint, "Content-Length: 9999999999"), denial.RequestLimit},
-		{"A07 enrolment too long", post("/v1/enrol", wire.MediaEnrol, long), denial.RequestLimit},
-		{"A07 activation too long", post("/v1/enrol/activate", wire.MediaActivation, long), denial.RequestLimit},
-		{"A07 record too long", post("/v1/records", wire.MediaStatement, long), denial.RequestLimit},
-		{"A07 act too long", bare("POST", "/v1/acts/policy", "Content-Type: "+wire.MediaAct, "Content-Length: 2000000"), denial.RequestLimit},
+		{"A11 no content type", post("/v1/artifacts", "", mint), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A11 another content type", post("/v1/artifacts", "application/cbor", mint), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A11 a parameter", post("/v1/artifacts", wire.MediaMint+"; charset=utf-8", mint), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A11 two content types", post("/v1/artifacts", wire.MediaMint, mint, "Content-Type: "+wire.MediaMint), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A09 gzip", post("/v1/artifacts", wire.MediaMint, mint, "Content-Encoding: gzip"), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A09 identity", post("/v1/artifacts", wire.MediaMint, mint, "Content-Encoding: identity"), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A07 too long, as declared", bare("POST", "/v1/artifacts", "Content-Type: "+wire.MediaMint, "Content-Length: 9999999999"), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"A07 enrolment too long", post("/v1/enrol", wire.MediaEnrol, long), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"A07 activation too long", post("/v1/enrol/activate", wire.MediaActivation, long), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"A07 record too long", post("/v1/records", wire.MediaStatement, long), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"A07 act too long", bare("POST", "/v1/acts/policy", "Content-Type: "+wire.MediaAct, "Content-Length: 2000000"), denial.RequestLimit, http.StatusRequestEntityTooLarge},
 		{"A08 chunks without end", bare("POST", "/v1/enrol", "Content-Type: "+wire.MediaEnrol, "Transfer-Encoding: chunked") +
-			strings.Repeat("8000\r\n"+strings.Repeat("x", 0x8000)+"\r\n", 4), denial.RequestLimit},
-		{"A08 chunks that break off", bare("POST", "/v1/enrol", "Content-Type: "+wire.MediaEnrol, "Transfer-Encoding: chunked") + "4\r\nabcd\r\nZZ\r\n", denial.RequestLimit},
-		{"a challenge with a body", post("/v1/challenges", "", "x"), denial.RequestLimit},
-		{"a challenge with a content type", post("/v1/challenges", "text/plain", ""), denial.RequestLimit},
-		{"A10 no such route", bare("GET", "/v2/challenges"), denial.NotPermitted},
-		{"A10 the root", bare("GET", "/"), denial.NotPermitted},
-		{"A10 another method", bare("GET", "/v1/challenges"), denial.NotPermitted},
-		{"A10 DELETE", bare("DELETE", "/v1/genesis"), denial.NotPermitted},
-		{"A10 OPTIONS of all", bare("OPTIONS", "*"), denial.NotPermitted},
-		{"A10 TRACE", bare("TRACE", "/v1/genesis"), denial.NotPermitted},
-		{"A10 a method that nobody knows", bare("MINT", "/v1/artifacts"), denial.NotPermitted},
-		{"A10 method override", post("/v1/genesis", "", "", "X-HTTP-Method-Override: GET"), denial.NotPermitted},
-		{"A10 two slashes", bare("GET", "//v1/genesis"), denial.NotPermitted},
-		{"A10 two slashes within", bare("GET", "/v1//genesis"), denial.NotPermitted},
-		{"A10 an encoded slash", bare("GET", "/v1%2fgenesis"), denial.NotPermitted},
-		{"A10 up and down", bare("GET", "/v1/x/../genesis"), denial.NotPermitted},
-		{"A10 up and down, encoded", bare("GET", "/v1/status/%2e%2e/genesis"), denial.NotPermitted},
-		{"A10 a slash behind", bare("GET", "/v1/genesis/"), denial.NotPermitted},
-		{"A10 in capitals", bare("GET", "/V1/GENESIS"), denial.NotPermitted},
-		{"an act of no kind", post("/v1/acts/genesis", wire.MediaAct, ""), denial.NotPermitted},
-		{"an act of a kind with a slash", post("/v1/acts/policy%2f", wire.MediaAct, ""), denial.NotPermitted},
-		{"a list that is no number", bare("GET", "/v1/status/x"), denial.NotPermitted},
-		{"a list with a zero before it", bare("GET", "/v1/status/00"), denial.NotPermitted},
-		{"a list with a sign", bare("GET", "/v1/status/+0"), denial.NotPermitted},
-		{"a list that no artifact names", bare("GET", "/v1/status/7"), denial.NotPermitted},
-		{"A21 metrics", bare("GET", "/metrics"), denial.NotPermitted},
-		{"A21 pprof", bare("GET", "/debug/pprof/"), denial.NotPermitted},
-		{"A21 exports", bare("GET", "/v1/exports"), denial.NotPermitted},
-		{"A21 hosts", bare("GET", "/v1/hosts?id=x"), denial.NotPermitted},
-		{"mint: not CBOR", post("/v1/artifacts", wire.MediaMint, "noise"), denial.StructureLimit},
-		{"mint: noise within", post("/v1/artifacts", wire.MediaMint, mint), denial.WrongType},
-		{"mint: a byte more", post("/v1/artifacts", wire.MediaMint, mint+"x"), denial.TrailingData},
-		{"enrolment: noise", post("/v1/enrol", wire.MediaEnrol, "noise"), denial.StructureLimit},
-		{"activation: of nothing", post("/v1/enrol/activate", wire.MediaActivation, "\xa1\x01\x41\x00"), denial.ChallengeUnknown},
-		{"act: noise", post("/v1/acts/policy", wire.MediaAct, "noise"), denial.StructureLimit},
-		{"act: of nobody", post("/v1/acts/policy", wire.MediaAct, "\x81\x41\x00"), denial.WrongType},
-		{"record: noise", post("/v1/records", wire.MediaStatement, "noise"), denial.WrongType},
+			strings.Repeat("8000\r\n"+strings.Repeat("x", 0x8000)+"\r\n", 4), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"A08 chunks that break off", bare("POST", "/v1/enrol", "Content-Type: "+wire.MediaEnrol, "Transfer-Encoding: chunked") + "4\r\nabcd\r\nZZ\r\n", denial.RequestLimit, http.StatusRequestTimeout},
+		{"a challenge with a body", post("/v1/challenges", "", "x"), denial.RequestLimit, http.StatusRequestEntityTooLarge},
+		{"a challenge with a content type", post("/v1/challenges", "text/plain", ""), denial.RequestLimit, http.StatusUnsupportedMediaType},
+		{"A10 no such route", bare("GET", "/v2/challenges"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 the root", bare("GET", "/"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 another method", bare("GET", "/v1/challenges"), denial.NotPermitted, http.StatusMethodNotAllowed},
+		{"A10 DELETE", bare("DELETE", "/v1/genesis"), denial.NotPermitted, http.StatusMethodNotAllowed},
+		{"A10 OPTIONS of all", bare("OPTIONS", "*"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 TRACE", bare("TRACE", "/v1/genesis"), denial.NotPermitted, http.StatusMethodNotAllowed},
+		{"A10 a method that nobody knows", bare("MINT", "/v1/artifacts"), denial.NotPermitted, http.StatusMethodNotAllowed},
+		{"A10 method override", post("/v1/genesis", "", "", "X-HTTP-Method-Override: GET"), denial.NotPermitted, http.StatusMethodNotAllowed},
+		{"A10 two slashes", bare("GET", "//v1/genesis"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 two slashes within", bare("GET", "/v1//genesis"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 an encoded slash", bare("GET", "/v1%2fgenesis"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 up and down", bare("GET", "/v1/x/../genesis"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 up and down, encoded", bare("GET", "/v1/status/%2e%2e/genesis"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 a slash behind", bare("GET", "/v1/genesis/"), denial.NotPermitted, http.StatusNotFound},
+		{"A10 in capitals", bare("GET", "/V1/GENESIS"), denial.NotPermitted, http.StatusNotFound},
+		{"an act of no kind", post("/v1/acts/genesis", wire.MediaAct, ""), denial.NotPermitted, http.StatusNotFound},
+		{"an act of a kind with a slash", post("/v1/acts/policy%2f", wire.MediaAct, ""), denial.NotPermitted, http.StatusNotFound},
+		{"a list that is no number", bare("GET", "/v1/status/x"), denial.NotPermitted, http.StatusNotFound},
+		{"a list with a zero before it", bare("GET", "/v1/status/00"), denial.NotPermitted, http.StatusNotFound},
+		{"a list with a sign", bare("GET", "/v1/status/+0"), denial.NotPermitted, http.StatusNotFound},
+		{"a list that no artifact names", bare("GET", "/v1/status/7"), denial.NotPermitted, http.StatusNotFound},
+		{"A21 metrics", bare("GET", "/metrics"), denial.NotPermitted, http.StatusNotFound},
+		{"A21 pprof", bare("GET", "/debug/pprof/"), denial.NotPermitted, http.StatusNotFound},
+		{"A21 exports", bare("GET", "/v1/exports"), denial.NotPermitted, http.StatusNotFound},
+		{"A21 hosts", bare("GET", "/v1/hosts?id=x"), denial.NotPermitted, http.StatusNotFound},
+		{"mint: not CBOR", post("/v1/artifacts", wire.MediaMint, "noise"), denial.StructureLimit, http.StatusForbidden},
+		{"mint: noise within", post("/v1/artifacts", wire.MediaMint, mint), denial.WrongType, http.StatusForbidden},
+		{"mint: a byte more", post("/v1/artifacts", wire.MediaMint, mint+"x"), denial.TrailingData, http.StatusForbidden},
+		{"enrolment: noise", post("/v1/enrol", wire.MediaEnrol, "noise"), denial.StructureLimit, http.StatusForbidden},
+		{"activation: of nothing", post("/v1/enrol/activate", wire.MediaActivation, "\xa1\x01\x41\x00"), denial.ChallengeUnknown, http.StatusForbidden},
+		{"act: noise", post("/v1/acts/policy", wire.MediaAct, "noise"), denial.StructureLimit, http.StatusForbidden},
+		{"act: of nobody", post("/v1/acts/policy", wire.MediaAct, "\x81\x41\x00"), denial.WrongType, http.StatusForbidden},
+		{"record: noise", post("/v1/records", wire.MediaStatement, "noise"), denial.WrongType, http.StatusForbidden},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := s.counts()[row.reason.Code()]
 			size := s.Size()
 			a := s.say(row.text)
-			wantProblem(t, a, row.reason)
+			wantStatus(t, a, row.reason, row.status)
+			if allow := a.header.Get("Allow"); (row.status == http.StatusMethodNotAllowed) != (allow != "") {
+				t.Errorf("HTTP %d with Allow: %q", a.status, allow)
+			}
 			if got := s.counts()[row.reason.Code()]; got != before+1 || s.Size() != size {
 				t.Errorf("counted %d times with %s, want once; %d entries more, want none", got-before, row.reason, s.Size()-size)
 			}
@@ -283,7 +287,7 @@ func TestA02_OddNamesGetTheSameServer(t *testing.T) {
 	conn := issuertest.Must(tls.Dial("tcp", s.address, cfg))(t)
 	defer conn.Close()
 	issuertest.Must(io.WriteString(conn, bare("GET", "/metrics")))(t)
-	wantProblem(t, s.hear(conn), denial.NotPermitted)
+	wantStatus(t, s.hear(conn), denial.NotPermitted, http.StatusNotFound)
 }
 
 func TestA25_NothingIsResumed(t *testing.T) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -92,7 +93,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	raw, err := body(w, r, wire.MediaCOSE, statement.MaxStatement)
 	if err != nil {
 		s.issuer.CountStranger(denial.Of(err))
-		conciseProblem(w, http.StatusBadRequest, "Malformed request", "The request could not be parsed")
+		conciseProblem(w, cmp.Or(statusOf(err), http.StatusBadRequest), "Malformed request", "The request could not be parsed")
 		return
 	}
 	data, err := s.issuer.Take(r.Context(), raw)

@@ -203,11 +203,14 @@ func TestWhatIsNotAGatesRecordIsNotRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, row := range map[string]struct{ media, body string }{
-		"genesis again": {wire.MediaCOSE, string(leaf)},
-		"not COSE":      {wire.MediaCOSE, "x"},
-		"other type":    {"text/plain", string(leaf)},
-		"nothing":       {wire.MediaCOSE, ""},
+	for name, row := range map[string]struct {
+		media, body string
+		status      int
+	}{
+		"genesis again": {wire.MediaCOSE, string(leaf), http.StatusBadRequest},
+		"not COSE":      {wire.MediaCOSE, "x", http.StatusBadRequest},
+		"other type":    {"text/plain", string(leaf), http.StatusUnsupportedMediaType},
+		"nothing":       {wire.MediaCOSE, "", http.StatusBadRequest},
 	} {
 		resp, err := s.web().Post(s.Base+"/entries", row.media, bytes.NewReader([]byte(row.body)))
 		if err != nil {
@@ -216,7 +219,7 @@ func TestWhatIsNotAGatesRecordIsNotRegistered(t *testing.T) {
 		data, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		var p problem
-		if err != nil || resp.StatusCode != 400 || statement.Unmarshal(data, &p) != nil || p.Title == "" {
+		if err != nil || resp.StatusCode != row.status || statement.Unmarshal(data, &p) != nil || p.Title == "" {
 			t.Errorf("%s: got %d, %x", name, resp.StatusCode, data)
 		}
 	}

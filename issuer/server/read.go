@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -20,6 +21,11 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token, err := s.issuer.Status(r.Context(), n)
+	var ref *issuer.Refusal
+	if errors.As(err, &ref) && denial.Is(err, denial.NotPermitted) { // counted already
+		s.refuseWith(w, r, ref, http.StatusNotFound)
+		return
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -54,24 +60,23 @@ func (s *Server) keys(w http.ResponseWriter, r *http.Request) {
 // prepareKey makes a key on the token, or takes the one that the query names or whose birth in a ceremony is the body, and has the
 // key in use name it.
 func (s *Server) prepareKey(w http.ResponseWriter, r *http.Request) {
-	known := func(err error) { s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true}) }
 	if s.maker == nil {
-		known(denial.New(denial.NotPermitted, "no keys are made here").Try("Run the command where the issuer with its token is."))
+		s.refuseOwner(w, r, denial.New(denial.NotPermitted, "no keys are made here").Try("Run the command where the issuer with its token is."))
 		return
 	}
 	key, err := issuer.ParseThumbprint(r.URL.Query().Get("key"))
 	if err != nil {
-		known(err)
+		s.refuseOwner(w, r, err)
 		return
 	}
 	born, err := birthOf(w, r)
 	if err != nil {
-		known(err)
+		s.refuseOwner(w, r, err)
 		return
 	}
 	p, err := s.issuer.Prepare(r.Context(), s.maker, r.PathValue("purpose"), key, born)
 	if err != nil {
-		known(err)
+		s.refuseOwner(w, r, err)
 		return
 	}
 	s.log.Info("key prepared", "purpose", p.Birth.Purpose, "key", p.Birth.Key.Thumbprint().String())
@@ -98,7 +103,7 @@ func birthOf(w http.ResponseWriter, r *http.Request) (*record.Birth, error) {
 func (s *Server) hosts(w http.ResponseWriter, r *http.Request) {
 	host, err := s.issuer.Host(r.Context(), r.URL.Query().Get("id"))
 	if err != nil {
-		s.refuse(w, r, &issuer.Refusal{Denial: denial.Of(err), Known: true})
+		s.refuseOwner(w, r, err)
 		return
 	}
 	data, err := json.Marshal(host)

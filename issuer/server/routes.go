@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -8,10 +9,10 @@ import (
 )
 
 // routes serves the public route table. echo is named in this file and nowhere else.
-func (s *Server) routes() http.Handler { return router(s.publicTable(), s.unknown) }
+func (s *Server) routes() http.Handler { return router(s.publicTable(), s.misrouted) }
 
 // adminRoutes serves the route table of the admin socket.
-func (s *Server) adminRoutes() http.Handler { return router(s.adminTable(), s.unknown) }
+func (s *Server) adminRoutes() http.Handler { return router(s.adminTable(), s.misrouted) }
 
 // publicTable is the whole public route table.
 func (s *Server) publicTable() map[string]http.HandlerFunc {
@@ -46,21 +47,43 @@ func (s *Server) adminTable() map[string]http.HandlerFunc {
 	}, true)
 }
 
-// router matches a method and a path exactly. Path parameters reach handlers through http.Request.PathValue.
-func router(table map[string]http.HandlerFunc, unknown http.HandlerFunc) http.Handler {
+// router matches a method and a path exactly. Path parameters reach handlers through http.Request.PathValue. What matches none is
+// for misrouted, with 404, or with 405 and the methods of the path in Allow.
+func router(table map[string]http.HandlerFunc, misrouted func(http.ResponseWriter, *http.Request, int)) http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect() // never a header (A05)
 	e.HideBanner, e.HidePort = true, true
 	for route, h := range table {
 		method, path, _ := strings.Cut(route, " ")
-		e.Add(method, path, adapt(h))
+		e.Add(method, path, adapt(h, misrouted))
 	}
-	e.HTTPErrorHandler = func(_ error, c echo.Context) { unknown(c.Response(), c.Request()) }
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		status := http.StatusNotFound
+		if errors.Is(err, echo.ErrMethodNotAllowed) {
+			status = http.StatusMethodNotAllowed
+		}
+		misrouted(c.Response(), c.Request(), status)
+	}
 	return e
 }
 
-func adapt(h http.HandlerFunc) echo.HandlerFunc {
+// oneSegmentEach reports whether each named path parameter is one segment of the path: echo takes the whole rest for the last one.
+func oneSegmentEach(c echo.Context) bool {
+	for _, name := range c.ParamNames() {
+		if name != "*" && strings.Contains(c.Param(name), "/") {
+			return false
+		}
+	}
+	return true
+}
+
+// adapt gives a handler its path parameters.
+func adapt(h http.HandlerFunc, misrouted func(http.ResponseWriter, *http.Request, int)) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if !oneSegmentEach(c) {
+			misrouted(c.Response(), c.Request(), http.StatusNotFound)
+			return nil
+		}
 		for _, name := range c.ParamNames() {
 			c.Request().SetPathValue(name, c.Param(name))
 		}

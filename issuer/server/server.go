@@ -158,7 +158,7 @@ func (s *Server) summarise(ctx context.Context) {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.limiter.allow(peerOf(r.RemoteAddr), time.Now()) {
-			s.stranger(w, r, denial.New(denial.Overloaded, "too many requests"))
+			s.stranger(w, r, misform{denial.New(denial.Overloaded, "too many requests"), http.StatusTooManyRequests})
 			return
 		}
 		body, done := s.bodies.meter(r)
@@ -187,9 +187,13 @@ func (s *Server) recover(next http.Handler) http.Handler {
 }
 
 // stranger refuses what the issuer never saw.
-func (s *Server) stranger(w http.ResponseWriter, r *http.Request, d *denial.Denial) {
+func (s *Server) stranger(w http.ResponseWriter, r *http.Request, err error) {
+	d, status := denial.Of(err), statusOf(err)
+	if status != 0 {
+		d = d.At(denial.StageLimits)
+	}
 	s.issuer.CountStranger(d)
-	s.refuse(w, r, &issuer.Refusal{Denial: d})
+	s.refuseWith(w, r, &issuer.Refusal{Denial: d}, status)
 }
 
 // refuse answers with problem details: everything for a known caller, the condition for a stranger.
@@ -202,20 +206,31 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			s.log.Error("request went wrong", "error", err)
 		}
 	}
+	s.refuseWith(w, r, ref, statusOf(err))
+}
+
+// refuseWith answers with the HTTP status, or with that of the denial if it is 0.
+func (s *Server) refuseWith(w http.ResponseWriter, r *http.Request, ref *issuer.Refusal, status int) {
 	level := slog.LevelDebug // of strangers there can be many
 	if ref.Known {
 		level = slog.LevelInfo
 	}
 	s.log.Log(r.Context(), level, "denied", "code", ref.Denial.Reason.Code(), "reason", ref.Denial.Reason.String(), "stage", ref.Denial.Stage.String(),
 		"known", ref.Known, "logged", ref.Logged, "index", ref.Index)
-	writeProblem(w, ref)
+	writeProblem(w, ref, status)
 }
 
+// unknown refuses a path that names nothing.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	s.misrouted(w, r, http.StatusNotFound)
+}
+
+// misrouted refuses a path or method that there is not (910).
+func (s *Server) misrouted(w http.ResponseWriter, r *http.Request, status int) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close") // nobody waits for the body
 	}
-	s.stranger(w, r, denial.New(denial.NotPermitted, "no such route"))
+	s.stranger(w, r, misform{denial.New(denial.NotPermitted, "no such route"), status})
 }
 
 func answer(w http.ResponseWriter, status int, media string, data []byte) {
@@ -253,7 +268,7 @@ func exporter(r *http.Request) (out [32]byte, err error) {
 
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
 	if _, err := body(w, r, "", 0); err != nil {
-		s.stranger(w, r, denial.Of(err))
+		s.stranger(w, r, err)
 		return
 	}
 	ch, err := s.issuer.Challenge(r.Context(), connection(r))
@@ -290,7 +305,7 @@ func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
 	decide func(ctx context.Context, conn *issuer.Connection, exporter [32]byte, request, evidence []byte, delegations ...[]byte) (*issuer.Minted, error)) {
 	raw, err := body(w, r, wire.MediaMint, maxMint)
 	if err != nil {
-		s.stranger(w, r, denial.Of(err).At(denial.StageLimits))
+		s.stranger(w, r, err)
 		return
 	}
 	var m wire.Mint
@@ -319,7 +334,7 @@ func (s *Server) decideOn(w http.ResponseWriter, r *http.Request, media string,
 func (s *Server) relay(w http.ResponseWriter, r *http.Request, media string, limit int64, act func([]byte) (string, []byte, error)) {
 	raw, err := body(w, r, media, limit)
 	if err != nil {
-		s.stranger(w, r, denial.Of(err))
+		s.stranger(w, r, err)
 		return
 	}
 	out, data, err := act(raw)
@@ -368,9 +383,13 @@ func actKind(r *http.Request) (statement.Kind, bool) {
 // many acts about it there were.
 func (s *Server) nextAct(w http.ResponseWriter, r *http.Request) {
 	kind, ok := actKind(r)
-	subject := r.URL.Query().Get("subject")
-	if !ok || subject == "" || !kind.Acts() {
+	if !ok || !kind.Acts() {
 		s.unknown(w, r)
+		return
+	}
+	subject := r.URL.Query().Get("subject")
+	if subject == "" {
+		s.stranger(w, r, misform{denial.New(denial.RequestLimit, "the query names no subject"), http.StatusBadRequest})
 		return
 	}
 	n, err := s.issuer.NextAct(r.Context(), kind, subject)
