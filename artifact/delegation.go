@@ -12,6 +12,9 @@ import (
 // DelegationProfile is the eat_profile of a delegation. Another one is another version.
 const DelegationProfile = "https://github.com/governed-execution/writ/profile/delegation/1"
 
+// MaxAncestors is how many artifacts one descends from at most: what each use and each status list has to look at.
+const MaxAncestors = 64
+
 // MaxDelegation is the greatest size of a delegation in bytes.
 const MaxDelegation = 8 << 10
 
@@ -61,11 +64,10 @@ func (c *DelegationClaims) check() error {
 	return nil
 }
 
-// within checks that the delegation gives nothing that its parent does not have, in this order: it is of this artifact and by
+// Within checks that the delegation gives nothing that its parent does not have, in this order: it is of this artifact and by
 // its holder (327); it ends no later; each target is one that the parent may delegate; the scope is contained in the
 // parent's; there are no more uses, and none lasts longer; and there is a generation left (all 406).
-func (c *DelegationClaims) within(p *Ancestor) error {
-	digest, parent := p.Digest(), p.claims
+func (c *DelegationClaims) Within(parent *Claims, digest statement.Digest) error {
 	switch {
 	case !bytes.Equal(c.Parent, digest[:]):
 		return denial.New(denial.LineageChainInvalid, "the delegation is of another artifact")
@@ -223,7 +225,7 @@ func VerifyDelegation(raw []byte, parent *Ancestor, now time.Time) (*Delegation,
 	if err := equalHeader(v.Claims(), d.claims.Delegator, d.claims.Host); err != nil {
 		return nil, err
 	}
-	if err := d.claims.within(parent); err != nil {
+	if err := d.claims.Within(&parent.claims, parent.Digest()); err != nil {
 		return nil, err
 	}
 	if err := checkSpan(span{d.claims.IssuedAt, d.claims.IssuedAt, d.claims.Expires}, maxDelegation, now); err != nil {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/hex"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/decision"
@@ -10,9 +11,9 @@ import (
 )
 
 // descends checks what an artifact descends from against the log, for each parent in this order: the key that is said to have signed it is
-// an artifact key of the issuer (305); an earlier entry is this artifact (327, 325); it was not revoked, nor what it descends from, nor the log
-// restored since (801 to 807). That the parent's holder signed the delegation, and that nothing is wider than it, follows
-// from deciding again. A parent that the bundle does not have, because it is a part of the log, is left unchecked.
+// an artifact key of the issuer (305); an earlier entry is this artifact (327, 325) and counts (807); it was not revoked, nor what it descends
+// from, nor the log restored since (801 to 807); it descends from as many as was said (325). That the parent's holder signed the delegation,
+// and that nothing is wider than it, follows from deciding again. What the bundle does not have, because it is a part of the log, is left unchecked.
 func (v *verifier) descends(d *decided, f *Finding) error {
 	for i := range d.in.Parents {
 		p, parent, err := v.parent(&d.in.Parents[i], f)
@@ -25,10 +26,13 @@ func (v *verifier) descends(d *decided, f *Finding) error {
 		if err := v.world.restored(v.world.permits[keyOf(string(parent.ID))]); err != nil {
 			return err
 		}
-		if err := v.permitRevoked(parent); err != nil {
+		above, err := v.permitRevoked(parent, f)
+		switch {
+		case err != nil:
 			return err
-		}
-		if p.Revoked != 0 {
+		case above >= 0 && uint64(above) != p.Ancestors:
+			return denial.New(denial.LogInconsistent, "the parent descends from %d artifacts, and was said to descend from %d", above, p.Ancestors)
+		case p.Revoked != 0:
 			return denial.New(denial.LogInconsistent, "the artifact was decided on the revocation of a parent that is not in the log")
 		}
 	}
@@ -49,6 +53,8 @@ func (v *verifier) parent(p *decision.Parent, f *Finding) (*decision.Parent, *ar
 	switch {
 	case err != nil:
 		return p, nil, err
+	case v.world.disbelieved.has(keyOf(string(c.ID))):
+		return p, nil, denial.New(denial.AncestorRevoked, "the parent does not count: its entry is refuted")
 	case known == nil && v.part():
 		f.leave("a parent of the artifact is not in the bundle")
 		return p, nil, nil
@@ -60,32 +66,41 @@ func (v *verifier) parent(p *decision.Parent, f *Finding) (*decision.Parent, *ar
 	return p, known.claims, nil
 }
 
-// permitRevoked refuses an artifact that is revoked as world.permitRevoked does, and then one that descends from such an artifact (807),
-// as far as the bundle has what it descends from.
-func (v *verifier) permitRevoked(c *artifact.Claims) error {
+// permitRevoked refuses an artifact that is revoked as world.permitRevoked does, and then one that descends from such an artifact, or
+// from one that does not count (807), or from more than artifact.MaxAncestors (406). It returns from how many it descends, less than 0 if that is not known:
+// a bundle that is a part of the log may lack one, and what else is revoked of that one is then left unchecked.
+func (v *verifier) permitRevoked(c *artifact.Claims, f *Finding) (above int, err error) {
 	if err := v.world.permitRevoked(c); err != nil {
-		return err
+		return 0, err
 	}
-	above, seen := c.Lineage.Parents, seen{}
-	for len(above) > 0 {
-		id := above[0].ID
-		above = above[1:]
-		if seen.add(keyOf(string(id))) {
+	next, known, whole := c.Lineage.Parents, seen{}, true
+	for ; len(next) > 0; next = next[1:] {
+		id := next[0].ID
+		if known.add(keyOf(string(id))) {
 			continue
+		}
+		if len(known) > artifact.MaxAncestors {
+			return 0, denial.New(denial.DelegationExceeded, "an artifact descends from at most %d others", artifact.MaxAncestors)
 		}
 		p, err := v.permitOf(id)
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			return 0, err
+		case v.world.revoked[revocation{record.CauseArtifact, hex.EncodeToString(id)}] || v.world.disbelieved.has(keyOf(string(id))):
+			return 0, denial.New(denial.AncestorRevoked, "an artifact that it descends from had been revoked, or does not count")
+		case p == nil:
+			whole = false
+		case v.world.permitRevoked(p.claims) != nil:
+			return 0, denial.New(denial.AncestorRevoked, "an artifact that it descends from had been revoked")
+		default:
+			next = append(next, p.claims.Lineage.Parents...)
 		}
-		if p == nil {
-			continue
-		}
-		if v.world.permitRevoked(p.claims) != nil {
-			return denial.New(denial.AncestorRevoked, "an artifact that it descends from had been revoked")
-		}
-		above = append(above, p.claims.Lineage.Parents...)
 	}
-	return nil
+	if !whole {
+		f.leave("an artifact that it descends from is not in the bundle")
+		return -1, nil
+	}
+	return len(known), nil
 }
 
 // delegationKeys names the delegations that a decision rests on, each by its parent and its id.
@@ -118,19 +133,30 @@ func (v *verifier) spent(in *decision.Input) bool {
 	return false
 }
 
-// descendsFalsely refuses a refusal that was decided on the revocation of a parent that is not in the log. What an artifact key counts for
-// depends on times that are checked with its changes.
+// descendsFalsely refuses a refusal that was decided on the revocation of a parent that is not in the log. What a key counts for depends on
+// times that are checked with its changes, and a host may be held no more: that is left unchecked.
 func (v *verifier) descendsFalsely(in *decision.Input, f *Finding) error {
 	for i := range in.Parents {
 		p, parent, err := v.parent(&in.Parents[i], f)
+		if denial.Is(err, denial.AncestorRevoked) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if parent == nil || p.Revoked == 0 || record.Cause(p.Revoked) == record.CauseKey ||
-			v.world.restored(v.world.permits[keyOf(string(parent.ID))]) != nil || v.permitRevoked(parent) != nil {
+		if parent == nil || p.Revoked == 0 || v.world.restored(v.world.permits[keyOf(string(parent.ID))]) != nil {
 			continue
 		}
-		return denial.New(denial.LogInconsistent, "the refusal was decided on the revocation of a parent that is not in the log")
+		above, err := v.permitRevoked(parent, f)
+		switch cause := record.Cause(p.Revoked); {
+		case isFault(err):
+			return err
+		case err != nil || above < 0:
+		case cause == record.CauseKey || cause == record.CauseHost || cause == record.CauseAncestor:
+			f.leave("the refusal was decided on a key, a host or an ancestor of a parent that did not count, which may have passed")
+		default:
+			return denial.New(denial.LogInconsistent, "the refusal was decided on the revocation of a parent that is not in the log")
+		}
 	}
 	return nil
 }

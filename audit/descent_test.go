@@ -145,12 +145,18 @@ func TestX20_ForgedDescentIsRefuted(t *testing.T) {
 			}
 			r := f.lastRecord(record.EventDenial)
 			in := must(decision.DecodeInput(f.blob(r.Input)))(t)
-			in.Parents[0].Revoked = uint64(record.CauseHost)
+			in.Parents[0].Revoked = uint64(record.CauseInitiator)
 			encoded := must(in.Encode())(t)
 			digest := statement.DigestOf(encoded)
 			r.Input, r.Reasons, r.Emitter.Seq = digest[:], []uint64{uint64(denial.AncestorRevoked.Code())}, r.Emitter.Seq+1
 			leaf := must(r.Sign(f.Ctx, f.Keys[record.PurposeRecord], issuerURI))(t)
 			return must(f.Tree.Append(f.Ctx, tlog.Entry{Leaf: leaf, Blobs: [][]byte{encoded}}))(t)[0].Index
+		}, denial.LogInconsistent},
+		"fewer ancestors than there are": {func(t *testing.T, f *family) uint64 {
+			if _, err := f.Descend(f.Host, nil, f.Delegation(f.child, f.other, f.Host, nil)); !denial.Is(err, denial.DelegationExceeded) {
+				t.Fatal(err)
+			}
+			return f.permitAnyway(func(in *decision.Input) { in.Parents[0].Ancestors, in.Request.Lifetime = 0, 20 })
 		}, denial.LogInconsistent},
 		"a start after the root was revoked": {func(t *testing.T, f *family) uint64 {
 			f.revoke(record.CauseArtifact, hex.EncodeToString(claimsOf(t, f.root).ID))
@@ -187,4 +193,45 @@ func (f *family) orphan(t *testing.T, key statement.Signer, otherID bool) uint64
 	return f.permitAnyway(func(in *decision.Input) {
 		in.Parents = []decision.Parent{{Artifact: leaf, Key: key.Key(), Delegation: d}}
 	})
+}
+
+// What an initiator sends in place of a delegation is refused, and does not spoil the evidence of an honest issuer.
+func TestX20_JunkIsNoForgery(t *testing.T) {
+	f := newFamily(t)
+	parent := claimsOf(t, f.child).Lineage.Parents[0].Statement
+	for name, raw := range map[string][]byte{"junk": {0xa0}, "an artifact": f.child.Artifact, "nothing": {}, "too long": make([]byte, artifact.MaxDelegation+1)} {
+		f.tick()
+		if _, err := f.Descend(f.other, func(c *artifact.RequestClaims) { c.Parents = []artifact.ParentDigest{parent} }, raw); err == nil {
+			t.Errorf("%s: permitted", name)
+		}
+	}
+	wantProved(t, f.verify(f.export(audit.Query{})))
+}
+
+// Of a part of the log that lacks an ancestor nothing is proved that depends on it, and nothing refuted.
+func TestX20_WhatABundleLacksIsUnchecked(t *testing.T) {
+	for name, c := range map[string]struct {
+		revoke func(f *family)
+		forged audit.Verdict // a grandchild that a dishonest issuer permits all the same
+	}{
+		"the root is revoked": {func(f *family) { f.revoke(record.CauseArtifact, hex.EncodeToString(claimsOf(t, f.root).ID)) }, audit.Refuted},
+		"its initiator is":    {func(f *family) { f.revoke(record.CauseInitiator, issuertest.Robot) }, audit.Unchecked},
+	} {
+		f := newFamily(t)
+		d := f.Delegation(f.child, f.other, f.Host, nil)
+		c.revoke(f)
+		if _, err := f.Descend(f.Host, shortly, d); !denial.Is(err, denial.AncestorRevoked) {
+			t.Fatal(err)
+		}
+		refusal := f.Size() - 1
+		r := f.verify(f.export(audit.Query{From: f.child.Index}))
+		if fi := finding(t, r, refusal); fi.Verdict == audit.Refuted {
+			t.Errorf("%s: the honest refusal is refuted: %s", name, fi.Why)
+		}
+		forged := f.permitAnyway(func(in *decision.Input) { in.Parents[0].Revoked = 0 })
+		r = f.verify(f.export(audit.Query{From: f.child.Index}))
+		if fi := finding(t, r, forged); fi.Verdict != c.forged {
+			t.Errorf("%s: the forged permit is %s: %s", name, fi.Verdict, fi.Why)
+		}
+	}
 }

@@ -113,14 +113,14 @@ func (v *verifier) start(e *entry, r *record.Record, g *gate, f *Finding) error 
 	if p == nil {
 		return denial.New(denial.KeyUnknown, "no earlier artifact in the log has this id")
 	}
-	return v.under(e, r, g, p)
+	return v.under(e, r, g, p, f)
 }
 
 // under checks a start against its artifact, in this order: it is this artifact, for this gate and execution (411); the
 // record names its host, initiator and policies (325); it had not expired, by the gate's clock or the log's (201); it has
 // this use (505) and allows this code (616) with these arguments (404); the log was not restored since, and it was not revoked,
 // nor its host held, nor what it descends from (801 to 805, 807).
-func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
+func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit, f *Finding) error {
 	c, n := p.claims, r.Execution.Use
 	switch {
 	case !bytes.Equal(r.Artifact, p.digest[:]) || c.Audience != g.uri || !bytes.Equal(r.Execution.ID, c.Execution.ID):
@@ -139,7 +139,8 @@ func (v *verifier) under(e *entry, r *record.Record, g *gate, p *permit) error {
 	if err := v.world.restored(v.world.permits[keyOf(string(c.ID))]); err != nil {
 		return err
 	}
-	return v.permitRevoked(c)
+	_, err := v.permitRevoked(c, f)
+	return err
 }
 
 func names(p *record.PolicyRef, id string, hash artifact.Digest) bool {

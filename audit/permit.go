@@ -34,7 +34,7 @@ func dated(at, logged uint64) error {
 }
 
 // permit checks an artifact, in this order: signed by the artifact key, header and payload naming the same (706), dated
-// when it was logged (202, 205); its id was never used before (504); its capsule is signed by the record key and holds what
+// when it was logged (202, 205); its id was never used before (504), nor a delegation that it names (406); its capsule is signed by the record key and holds what
 // the artifact names by digest (325); then all of decided, with the policies (402), the host's enrolment (106) and exactly
 // the revocations (801 to 805) that were in force, and what the artifact descends from
 // (see descends). The TPM's clock has not gone back since an earlier entry (507). Decided
@@ -43,6 +43,7 @@ func dated(at, logged uint64) error {
 func (v *verifier) permit(e *entry, f *Finding) error {
 	signed, err := v.issued(e)
 	if err != nil {
+		v.world.disbelieved.add(keyOf(string(e.claims.ID)))
 		return err
 	}
 	c := e.claims
@@ -54,6 +55,11 @@ func (v *verifier) permit(e *entry, f *Finding) error {
 	}
 	if v.issue(e) {
 		return denial.New(denial.ArtifactReplayed, "an earlier artifact has the same id")
+	}
+	for _, p := range c.Lineage.Parents {
+		if v.world.delegations.add(keyOf(string(p.Delegation))) {
+			return denial.New(denial.DelegationExceeded, "an earlier artifact names the same delegation")
+		}
 	}
 	caps, complete, err := v.capsule(e)
 	if err != nil {

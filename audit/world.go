@@ -34,7 +34,8 @@ type world struct {
 	permits     map[[32]byte]uint64         // by cti: index of the artifact
 	starts      map[statement.Digest]uint64 // index of the start
 	requests    seen                        // initiator and request id: consumed by a permit
-	delegations seen                        // parent and id of a delegation: consumed by a permit
+	delegations seen                        // parent and id of a delegation, and its digest: consumed by a permit
+	disbelieved seen                        // by cti: entries that are no artifacts by a key of the issuer that counts
 	uses        seen                        // of artifacts
 	emitted     seen                        // numbers of records of the issuer
 	clocks      map[string]attest.Clock     // by EK digest, the furthest
@@ -93,7 +94,7 @@ func newWorld() *world {
 		changed:    map[statement.Thumbprint]uint64{},
 		initiators: map[statement.Thumbprint]initiator{}, enrolled: map[statement.Digest]*host{}, aks: map[string]*host{},
 		gates: map[statement.Thumbprint]*gate{}, revoked: map[revocation]bool{}, acts: map[statement.Digest]bool{}, numbers: map[subject]uint64{},
-		permits: map[[32]byte]uint64{}, requests: seen{}, delegations: seen{}, uses: seen{},
+		permits: map[[32]byte]uint64{}, requests: seen{}, delegations: seen{}, disbelieved: seen{}, uses: seen{},
 		starts: map[statement.Digest]uint64{}, emitted: seen{},
 		clocks: map[string]attest.Clock{}, held: map[string]bool{}, glass: map[statement.Digest]*glass{}, glassOf: map[string]*glass{}, attested: map[statement.Digest]*glass{},
 	}

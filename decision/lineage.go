@@ -17,6 +17,7 @@ type Parent struct {
 	Key        statement.Key `cbor:"2,keyasint"` // of the issuer, that signed it
 	Delegation []byte        `cbor:"3,keyasint"` // statement by the artifact's cnf key, as it was submitted but for its unprotected header
 	Revoked    uint64        `cbor:"4,keyasint"` // record.Cause for which it, or CauseAncestor if what it descends from, is revoked; 0: it is not
+	Ancestors  uint64        `cbor:"5,keyasint"` // how many artifacts it descends from
 }
 
 // Ancestor checks that the key signed the artifact, and returns it (see artifact.VerifyAncestor).
@@ -44,7 +45,7 @@ type delegated struct {
 
 // descends checks what the request would have its artifact descend from, in this order: nothing, if it is for an attestation (410); the input has exactly the parents that
 // the request names, each once (327); then for each: it is an artifact of this issuer that the given key signed (327), it is not revoked and
-// neither is what it descends from (807), its holder signed the delegation, within what the artifact may delegate and in time
+// neither is what it descends from (807), the artifact would descend from no more than artifact.MaxAncestors, what parents share counted for each (406), its holder signed the delegation, within what the artifact may delegate and in time
 // (see artifact.VerifyDelegation), and the request is within that (see artifact.DelegationClaims.Allows); and all parents are of one
 // lineage (327).
 func descends(in *Input) ([]delegated, error) {
@@ -55,7 +56,11 @@ func descends(in *Input) ([]delegated, error) {
 		return nil, denial.New(denial.LineageChainInvalid, "a parent of the request is no artifact in the log, or came without a delegation")
 	}
 	var all []delegated
+	above := uint64(0)
 	for i := range in.Parents {
+		if above += 1 + min(in.Parents[i].Ancestors, artifact.MaxAncestors); above > artifact.MaxAncestors {
+			return nil, denial.New(denial.DelegationExceeded, "an artifact descends from at most %d others", artifact.MaxAncestors)
+		}
 		d, err := descendsFrom(in, i)
 		if err != nil {
 			return nil, err

@@ -84,6 +84,11 @@ func TestX20_ParentsAreToldInTheClaims(t *testing.T) {
 	if c.Lineage.Depth != 2 || !bytes.Equal(c.Lineage.Root, fill(16, 99)) || len(c.Lineage.Parents) != 2 || c.Initiator.Actor == nil || c.Initiator.Actor.Principal != plannerURI {
 		t.Errorf("got %+v, %+v", c.Lineage, c.Initiator)
 	}
+	d.in.Parents[1].Ancestors = artifact.MaxAncestors - 2
+	if err := d.decide().Denied(); err != nil {
+		t.Errorf("as many ancestors as there may be: %v", err)
+	}
+	d.in.Parents[1].Ancestors = 0
 	for i, p := range c.Lineage.Parents {
 		digest, delegation := statement.DigestOf(d.in.Parents[i].Artifact), statement.DigestOf(d.in.Parents[i].Delegation)
 		if !bytes.Equal(p.ID, fill(16, byte(i+1))) || !bytes.Equal(p.Statement, digest[:]) || !bytes.Equal(p.Delegation, delegation[:]) {
@@ -138,6 +143,8 @@ func TestX20_EachParentIsChecked(t *testing.T) {
 		}, denial.LineageChainInvalid},
 		"revoked":                 {func(_ *testing.T, d *descent) { d.in.Parents[1].Revoked = 3 }, denial.AncestorRevoked},
 		"revoked for what is new": {func(_ *testing.T, d *descent) { d.in.Parents[1].Revoked = 99 }, denial.AncestorRevoked},
+		"as many as can be":       {func(_ *testing.T, d *descent) { d.in.Parents[1].Ancestors = artifact.MaxAncestors - 1 }, denial.DelegationExceeded},
+		"more than any has":       {func(_ *testing.T, d *descent) { d.in.Parents[1].Ancestors = 1<<64 - 1 }, denial.DelegationExceeded},
 		"a delegation of another": {func(_ *testing.T, d *descent) { d.in.Parents[1].Delegation = d.in.Parents[0].Delegation }, denial.LineageChainInvalid},
 		"no delegation":           {func(_ *testing.T, d *descent) { d.in.Parents[1].Delegation = nil }, denial.LineageChainInvalid},
 		"X21 a wider request": {func(_ *testing.T, d *descent) {

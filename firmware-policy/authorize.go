@@ -25,7 +25,7 @@ type Ask struct {
 	Uses          uint64            `cbor:"8,keyasint" cel:"uses" toml:"uses"`                        // how often the artifact may be used
 	Depth         uint64            `cbor:"9,keyasint" cel:"depth" toml:"depth"`                      // how deep the artifact may be delegated
 	Session       uint64            `cbor:"10,keyasint,omitempty" cel:"session" toml:"session"`       // seconds that a started execution may last, 0: until the artifact expires
-	Delegators    []string          `cbor:"11,keyasint,omitempty" cel:"delegators" toml:"delegators"` // initiators of the artifacts that it would descend from; none if it descends from none
+	Delegators    []string          `cbor:"11,keyasint,omitempty" cel:"delegators" toml:"delegators"` // initiators of its parents, the artifacts that are delegated; none if there are none
 }
 
 // AskScope is one target of an ask.

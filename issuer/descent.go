@@ -13,9 +13,6 @@ import (
 	"github.com/governed-execution/writ/tlog"
 )
 
-// maxAncestors is how many artifacts one may descend from: what each status list and each use has to look at.
-const maxAncestors = 64
-
 // descend reads what the request would have its artifact descend from, and puts it into the input. Where it stops, at a parent that
 // is no artifact in the log or came without a delegation, the decision refuses.
 func (m *minting) descend(ctx context.Context, in *decision.Input) error {
@@ -35,26 +32,30 @@ func (m *minting) descend(ctx context.Context, in *decision.Input) error {
 		if p == nil {
 			break
 		}
-		if p.Delegation, err = bare(m.delegations[n]); err != nil {
-			return denial.Of(err).At(denial.StageAuthorization)
-		}
+		p.Delegation, p.Ancestors = m.delegations[n], uint64(len(permit.Ancestors))
 		m.parents = append(m.parents, *p)
 		m.ancestors = descent(m.ancestors, permit)
-	}
-	if len(m.ancestors) > maxAncestors {
-		return denial.New(denial.DelegationExceeded, "an artifact descends from at most %d others", maxAncestors).At(denial.StageAuthorization)
 	}
 	in.Descend(m.parents)
 	return nil
 }
 
-// bare returns a statement without what stands in its unprotected header, which anybody can add to.
-func bare(raw []byte) ([]byte, error) {
-	env, err := statement.Decode(raw, artifact.MaxDelegation)
-	if err != nil {
-		return nil, err
+// bareDelegations decodes the delegations and takes away what stands in their unprotected headers, which anybody can add to. There
+// is at most one for each parent (327).
+func (m *minting) bareDelegations() error {
+	if len(m.delegations) > len(m.verified.Claims().Parents) {
+		return denial.New(denial.LineageChainInvalid, "there are more delegations than parents that the request names")
 	}
-	return env.Leaf(), nil
+	bare := make([][]byte, len(m.delegations))
+	for n, raw := range m.delegations {
+		env, err := statement.Decode(raw, artifact.MaxDelegation)
+		if err != nil {
+			return err
+		}
+		bare[n] = env.Leaf()
+	}
+	m.delegations = bare
+	return nil
 }
 
 // descent adds a parent and what it descends from, each once.
@@ -71,60 +72,33 @@ func descent(all [][]byte, parent permitState) [][]byte {
 // believed any more (CauseKey), or if the log was restored from a backup since (CauseArtifact). It returns nil if there is none.
 func (m *minting) parent(ctx context.Context, digest statement.Digest) (*decision.Parent, permitState, error) {
 	var permit permitState
-	index, found, err := m.log.Find(ctx, digest)
-	if err != nil || !found {
+	leaf, key, logged, err := m.signedBy(ctx, digest)
+	if err != nil || key == nil {
 		return nil, permit, err
 	}
-	leaf, err := m.log.Leaf(ctx, index)
-	if err != nil {
-		return nil, permit, err
-	}
-	env, err := statement.Decode(leaf, statement.MaxStatement)
-	if err != nil {
-		return nil, permit, err
-	}
-	if env.Kind() != statement.Artifact {
-		return nil, permit, nil
-	}
-	c, err := artifact.DecodeClaims(env.Payload())
+	c, _, err := artifact.Inspect(leaf)
 	if err != nil {
 		return nil, permit, err
 	}
 	if permit, err = m.permitOf(ctx, c.ID); err != nil {
 		return nil, permit, err
 	}
-	use, err := m.keys.current(ctx, m.log)
-	if err != nil {
-		return nil, permit, err
-	}
-	kid, _ := env.KeyID()
-	key := use.ring.Find(kid)
-	if key == nil || !bytes.Equal(permit.Digest, digest[:]) {
+	if !bytes.Equal(permit.Digest, digest[:]) {
 		return nil, permit, denial.New(denial.StoreFault, "the log has an artifact that does not fit its rows")
 	}
-	logged, err := m.log.LoggedAt(ctx, index)
-	if err != nil {
-		return nil, permit, err
-	}
 	p := &decision.Parent{Artifact: leaf, Key: key.Key}
-	switch {
-	case key.Check(logged) != nil:
+	if key.Check(logged) != nil {
 		p.Revoked = uint64(record.CauseKey)
-	case m.since.Index != 0 && index < m.since.Index:
-		p.Revoked = uint64(record.CauseArtifact)
-	default:
-		p.Revoked, err = m.causeOf(ctx, permit)
+		return p, permit, nil
+	}
+	err = m.inEpoch(ctx, c.ID)
+	if err == nil {
+		err = m.permitRevoked(ctx, permit)
+	}
+	if c, ok := causeFor(err); ok {
+		p.Revoked, err = uint64(c), nil
 	}
 	return p, permit, err
-}
-
-// causeOf returns the cause for which an artifact is revoked, 0 if it is not.
-func (i *Issuer) causeOf(ctx context.Context, p permitState) (uint64, error) {
-	err := i.permitRevoked(ctx, p)
-	if c, ok := causeFor(err); ok {
-		return uint64(c), nil
-	}
-	return 0, err
 }
 
 // spendDelegations has a permit consume each delegation that it rests on.

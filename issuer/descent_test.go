@@ -199,6 +199,37 @@ func TestAParentMustBeBelieved(t *testing.T) {
 	w.Refusal(err, denial.AncestorRevoked)
 }
 
+// An artifact key that fell takes along what descends from what it signed, also if another key signed that.
+func TestX20_AFallenKeyReachesWhatDescends(t *testing.T) {
+	w := issuertest.New(t)
+	other := issuertest.DelegatingWorld(w)
+	root := w.Delegable()
+	w.Advance(time.Second)
+	first := w.Keys[record.PurposeArtifact].Key()
+	w.Rotate(record.PurposeArtifact)
+	child := issuertest.Must(w.Descend(other, func(c *artifact.RequestClaims) { c.Limits.Depth = 1 }, w.Delegation(root, w.Host, other, nil)))(t)
+	value := func() artifact.StatusValue {
+		list := issuertest.Must(artifact.VerifyStatus(issuertest.Must(w.Issuer.Status(w.Ctx, 0))(t), w.Trust(), w.Now(), 0))(t)
+		return issuertest.Must(list.Value(claimsOf(t, child).Status.List))(t)
+	}
+	if v := value(); v != artifact.StatusValid {
+		t.Fatalf("before it, the child has status %d", v)
+	}
+	step := w.Step(record.PurposeArtifact, first, record.KeyRetired, record.KeyCompromised)
+	step.Since = w.Seconds() - 600
+	w.Advance(time.Second)
+	w.Change(step)
+	if v := value(); v != artifact.StatusAncestor {
+		t.Errorf("the child has status %d", v)
+	}
+	_, err := w.Descend(w.Host, func(c *artifact.RequestClaims) { c.Lifetime = 20 }, w.Delegation(child, other, w.Host, nil))
+	w.Refusal(err, denial.AncestorRevoked)
+	other.Chain.Epoch = issuertest.Random(16)
+	_, err = w.Issuer.Take(w.Ctx, w.Report(other, child, record.EventStart, nil))
+	w.Refusal(err, denial.AncestorRevoked)
+	recomputed(w)
+}
+
 func recomputed(w *issuertest.World) {
 	w.Helper()
 	if err := w.Issuer.Recompute(w.Ctx); err != nil {

@@ -235,7 +235,7 @@ func (i *Issuer) permitOf(ctx context.Context, cti []byte) (permitState, error) 
 }
 
 // permitRevoked refuses an artifact that is revoked, or whose host, initiator or policy is, or whose host is held, and then one that
-// descends from such an artifact (807).
+// descends from such an artifact, or from one by a key that counts no more (807).
 func (i *Issuer) permitRevoked(ctx context.Context, p permitState) error {
 	if err := i.itselfRevoked(ctx, p); err != nil {
 		return err
@@ -246,6 +246,9 @@ func (i *Issuer) permitRevoked(ctx context.Context, p permitState) error {
 			return err
 		}
 		if err := i.itselfRevoked(ctx, a); err != nil {
+			return ancestorRevoked(err)
+		}
+		if err := i.believed(ctx, a); err != nil {
 			return ancestorRevoked(err)
 		}
 	}
@@ -268,6 +271,43 @@ func causeFor(err error) (record.Cause, bool) {
 		}
 	}
 	return 0, false
+}
+
+// believed checks that the key which signed an artifact counts (see record.IssuerKey.Check).
+func (i *Issuer) believed(ctx context.Context, p permitState) error {
+	_, key, logged, err := i.signedBy(ctx, statement.Digest(p.Digest))
+	if err != nil {
+		return err
+	}
+	if key == nil {
+		return denial.New(denial.StoreFault, "the log has an artifact that does not fit its rows")
+	}
+	return key.Check(logged)
+}
+
+// signedBy returns an artifact of the log, the key that signed it, and when it was logged; no key if the log has no such artifact.
+func (i *Issuer) signedBy(ctx context.Context, digest statement.Digest) (leaf []byte, key *record.IssuerKey, logged uint64, err error) {
+	index, found, err := i.log.Find(ctx, digest)
+	if err != nil || !found {
+		return nil, nil, 0, err
+	}
+	if leaf, err = i.log.Leaf(ctx, index); err != nil {
+		return nil, nil, 0, err
+	}
+	env, err := statement.Decode(leaf, statement.MaxStatement)
+	if err != nil || env.Kind() != statement.Artifact {
+		return nil, nil, 0, err
+	}
+	use, err := i.keys.current(ctx, i.log)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	kid, _ := env.KeyID()
+	if key = use.ring.Find(kid); key == nil {
+		return nil, nil, 0, denial.New(denial.StoreFault, "the log has an artifact by a key that the issuer never had")
+	}
+	logged, err = i.log.LoggedAt(ctx, index)
+	return leaf, key, logged, err
 }
 
 func (i *Issuer) itselfRevoked(ctx context.Context, p permitState) error {

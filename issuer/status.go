@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -74,7 +75,7 @@ func (ls *lists) at(n uint64) *list {
 	return l
 }
 
-// list is a status list. Its values change with a revocation or a hold and never otherwise: what is revoked gets no new artifact.
+// list is a status list. Its values change with a revocation, a hold or a change of keys and never otherwise: what is revoked gets no new artifact.
 type list struct {
 	mu      sync.Mutex
 	values  []artifact.StatusValue
@@ -118,12 +119,12 @@ func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, e
 		return nil, err
 	}
 	now := uint64(i.now().Unix())
-	fresh := l.values != nil && l.version == version
-	if fresh && l.token != nil && l.keys == use && now >= l.issued && now < l.issued+StatusLife {
+	fresh := l.values != nil && l.version == version && l.keys == use
+	if fresh && l.token != nil && now >= l.issued && now < l.issued+StatusLife {
 		return l.token, nil
 	}
 	if !fresh {
-		values, err := i.statuses(ctx, n)
+		values, err := i.statuses(ctx, n, use.ring)
 		if err != nil {
 			return nil, err
 		}
@@ -140,51 +141,81 @@ func (i *Issuer) signedStatus(ctx context.Context, n uint64, l *list) ([]byte, e
 	return l.token, err
 }
 
-// statuses reads the values of list n. While nothing is revoked, that costs nothing.
-func (i *Issuer) statuses(ctx context.Context, n uint64) ([]artifact.StatusValue, error) {
+// statuses reads the values of list n. While nothing is revoked, and no artifact key has fallen or rests, that costs nothing.
+func (i *Issuer) statuses(ctx context.Context, n uint64, ring *record.KeyRing) ([]artifact.StatusValue, error) {
 	values := make([]artifact.StatusValue, ListSize)
 	revoked, err := i.revocations(ctx)
-	if err != nil || len(revoked) == 0 {
+	if err != nil || len(revoked) == 0 && !fallen(ring) {
 		return values, err
 	}
 	prefix := indexKey(n * ListSize)[:6] // a list is 2^16 indices: all keys with the same first six bytes
-	heirs := map[uint64]permitState{}
+	var above forebears
 	err = i.log.Each(ctx, bucketPermit, prefix, func(key, value []byte) error {
 		var p permitState
 		if err := statement.Unmarshal(value, &p); err != nil {
 			return err
 		}
 		at := binary.BigEndian.Uint64(key) % ListSize
-		values[at] = artifact.StatusValue(p.cause(revoked))
-		if values[at] == artifact.StatusValid && len(p.Ancestors) > 0 {
-			heirs[at] = p
+		if values[at] = artifact.StatusValue(p.cause(revoked)); values[at] == artifact.StatusValid {
+			above.add(at, p.Ancestors)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return values, i.inherit(ctx, values, heirs, revoked)
+	return values, i.inherit(ctx, values, &above, revoked)
 }
 
-// inherit sets the values of artifacts that descend from one that is revoked.
-func (i *Issuer) inherit(ctx context.Context, values []artifact.StatusValue, heirs map[uint64]permitState, revoked map[string]record.Cause) error {
-	known := map[string]bool{} // by cti: whether it is revoked
-	for at, p := range heirs {
-		for _, cti := range p.Ancestors {
-			is, ok := known[string(cti)]
-			if !ok {
-				a, err := i.permitOf(ctx, cti)
-				if err != nil {
-					return err
-				}
-				is = a.cause(revoked) != 0
-				known[string(cti)] = is
-			}
-			if is {
-				values[at] = artifact.StatusValue(record.CauseAncestor)
-				break
-			}
+// fallen reports whether some artifact key counts no more for all that it has signed.
+func fallen(ring *record.KeyRing) bool {
+	return slices.ContainsFunc(ring.Keys(), func(k record.IssuerKey) bool {
+		return k.Purpose == record.PurposeArtifact && (k.State == record.KeyCompromised || k.State == record.KeySuspended || len(k.Gaps) > 0)
+	})
+}
+
+// forebears are the artifacts that others of a list descend from, each once.
+type forebears struct {
+	ids []string         // ctis
+	at  map[string]int32 // the place of each in ids
+	of  map[uint64][]int32
+}
+
+func (f *forebears) add(heir uint64, ancestors [][]byte) {
+	if f.at == nil {
+		f.at, f.of = map[string]int32{}, map[uint64][]int32{}
+	}
+	for _, cti := range ancestors {
+		n, ok := f.at[string(cti)]
+		if !ok {
+			n = int32(len(f.ids))
+			f.ids = append(f.ids, string(cti))
+			f.at[string(cti)] = n
+		}
+		f.of[heir] = append(f.of[heir], n)
+	}
+}
+
+// inherit sets the values of artifacts that descend from one that is revoked, or was signed by a key that counts no more.
+func (i *Issuer) inherit(ctx context.Context, values []artifact.StatusValue, above *forebears, revoked map[string]record.Cause) error {
+	gone := make([]bool, len(above.ids))
+	for n, cti := range above.ids {
+		p, err := i.permitOf(ctx, []byte(cti))
+		if err != nil {
+			return err
+		}
+		if gone[n] = p.cause(revoked) != 0; gone[n] {
+			continue
+		}
+		err = i.believed(ctx, p)
+		if _, gone[n] = causeFor(err); err != nil && !gone[n] && !denial.Is(err, denial.KeyOutsideValidity) {
+			return err
+		}
+		gone[n] = err != nil
+	}
+	for heir, all := range above.of {
+		if slices.ContainsFunc(all, func(n int32) bool { return gone[n] }) {
+			values[heir] = artifact.StatusValue(record.CauseAncestor)
 		}
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/statement"
 )
 
 // delegateFlags are what "writ delegate" takes.
@@ -123,13 +125,16 @@ func (f *delegateFlags) claims(parent *artifact.Claims, digest []byte) (c artifa
 		if f.depth == 0 {
 			p.Terms.Operations &^= artifact.Delegate
 		}
+		if p.Terms.Operations == 0 {
+			continue
+		}
 		c.Scope = append(c.Scope, p)
 	}
 	if len(c.Scope) == 0 || len(f.targets) > len(c.Scope) {
 		return c, misuse("the artifact does not have the targets, or may not delegate them: it can %s", strings.ReplaceAll(parent.Scope.String(), "\n", "; "))
 	}
-	if parent.Limits == nil || f.depth >= parent.Limits.Depth {
-		return c, misuse("--depth: the artifact may not be delegated as deep: ask for it with a greater --depth")
+	if err := c.Within(parent, statement.Digest(digest)); err != nil {
+		return c, misuse("%s", denial.Of(err).Detail)
 	}
 	return c, nil
 }
