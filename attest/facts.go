@@ -29,7 +29,7 @@ func newFacts(ev *Evidence, want Want, q *quote, bound *binding) (*Facts, error)
 	if err != nil {
 		return nil, err
 	}
-	ima, err := checkIMA(ev, want, q.pcrs)
+	ima, err := q.checkIMA(ev, want.Selection.Bank)
 	if err != nil {
 		return nil, err
 	}

@@ -341,6 +341,13 @@ func TestBufferWithAPathIsAFile(t *testing.T) {
 	}
 }
 
+func TestFilesThatAreKnownInNoForm(t *testing.T) {
+	w := newIMAWorld(t)
+	w.want.IMA.Known = []string{"x"}
+	facts, err := w.verifyIMA(t, w.list.Bytes, w.list.PCR10("sha256"))
+	refusedAt(t, facts, err, denial.Internal, denial.StageQuote)
+}
+
 func TestIMAListThatNothingCovers(t *testing.T) {
 	w := newIMAWorld(t)
 	w.want.Selection.PCRs, w.want.IMA = w.want.Selection.PCRs[:8], attest.IMAReference{}

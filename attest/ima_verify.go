@@ -8,23 +8,24 @@ import (
 )
 
 // checkIMA refuses a Want that selects PCR 10 without the PCRs that the first entry of an IMA list is about, or that knows
-// files where nothing would show them.
-func (w Want) checkIMA() error {
-	if _, err := w.IMA.compile(); err != nil {
-		return denial.New(denial.Internal, "the verifier knows files in no form that can be compared")
-	}
+// files where nothing would show them. It returns what is known of files, nil where none is to be shown.
+func (w Want) checkIMA() (*imaReference, error) {
 	if !slices.Contains(w.Selection.PCRs, imaPCR) {
 		if len(w.IMA.Known)+len(w.IMA.Keys)+len(w.IMA.Watch) > 0 {
-			return denial.New(denial.Internal, "the verifier knows files of IMA, but does not want PCR %d", imaPCR)
+			return nil, denial.New(denial.Internal, "the verifier knows files of IMA, but does not want PCR %d", imaPCR)
 		}
-		return nil
+		return nil, nil
 	}
 	for p := range imaPCR {
 		if !slices.Contains(w.Selection.PCRs, p) {
-			return denial.New(denial.Internal, "PCR %d is wanted without PCR %d, which boot_aggregate is about", imaPCR, p)
+			return nil, denial.New(denial.Internal, "PCR %d is wanted without PCR %d, which boot_aggregate is about", imaPCR, p)
 		}
 	}
-	return nil
+	ref, err := w.IMA.compile()
+	if err != nil {
+		return nil, denial.New(denial.Internal, "the verifier knows files in no form that can be compared")
+	}
+	return ref, nil
 }
 
 // withoutIMA returns the quoted values that the boot log must account for.
@@ -38,17 +39,13 @@ func withoutIMA(pcrs map[int64][]byte) map[int64][]byte {
 }
 
 // checkIMA checks the IMA list of evidence, as the last two lines of Verify say. The boot log has replayed.
-func checkIMA(ev *Evidence, want Want, pcrs map[int64][]byte) (IMA, error) {
-	_, quoted := pcrs[imaPCR]
+func (q *quote) checkIMA(ev *Evidence, bank string) (IMA, error) {
+	_, quoted := q.pcrs[imaPCR]
 	if quoted != (ev.ima != nil) {
 		return IMA{}, denial.New(denial.LogUncovered, "there must be an IMA list exactly if PCR %d is quoted", imaPCR)
 	}
 	if !quoted {
 		return IMA{Files: []IMAFile{}, Buffers: []Buffer{}}, nil
-	}
-	ref, err := want.IMA.compile()
-	if err != nil {
-		return IMA{}, err
 	}
 	log, err := parseLog(ev.log)
 	if err != nil {
@@ -57,5 +54,5 @@ func checkIMA(ev *Evidence, want Want, pcrs map[int64][]byte) (IMA, error) {
 	if log.extends(imaPCR) {
 		return IMA{}, denial.New(denial.EventUnexpected, "the boot log extends PCR %d, which belongs to the operating system", imaPCR)
 	}
-	return newIMAFacts(ev.ima, want.Selection.Bank, pcrs, ref)
+	return newIMAFacts(ev.ima, bank, q.pcrs, q.ima)
 }

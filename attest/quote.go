@@ -14,6 +14,7 @@ type quote struct {
 	attest *tpm2.TPMSAttest
 	digest []byte           // TPMS_QUOTE_INFO.pcrDigest
 	pcrs   map[int64][]byte // the values that digest covers
+	ima    *imaReference    // what is known of files, where PCR 10 is quoted
 }
 
 // checkQuote checks the quote of ev, as Verify lists under its first stage. Everything before the signature is cheap
@@ -22,7 +23,8 @@ func checkQuote(ev *Evidence, want Want) (*quote, error) {
 	if ev == nil {
 		return nil, denial.New(denial.NoEvidence, "there is no evidence")
 	}
-	if err := want.check(); err != nil {
+	ima, err := want.check()
+	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(ev.tpm.AK, want.AK) {
@@ -39,7 +41,7 @@ func checkQuote(ev *Evidence, want Want) (*quote, error) {
 	if !bytes.Equal(attest.QualifiedSigner.Buffer, ak.qualified) {
 		return nil, denial.New(denial.AKSubstituted, "the quote was signed by another key than the enrolled AK")
 	}
-	q := &quote{ak: ak, attest: attest}
+	q := &quote{ak: ak, attest: attest, ima: ima}
 	if err := q.checkPCRs(ev.tpm.Banks[0], want.Selection); err != nil {
 		return nil, err
 	}

@@ -21,20 +21,20 @@ type Want struct {
 	Known     *Memory          // what was verified before; nil: nothing
 }
 
-// check refuses a Want that would demand too little.
-func (w Want) check() error {
+// check refuses a Want that would demand too little. It returns what checkIMA does.
+func (w Want) check() (*imaReference, error) {
 	if w.Challenge == (Nonce{}) {
-		return denial.New(denial.NoChallenge, "there is no challenge")
+		return nil, denial.New(denial.NoChallenge, "there is no challenge")
 	}
 	if w.Exporter == ([32]byte{}) {
-		return denial.New(denial.ChannelBinding, "there is no TLS exporter")
+		return nil, denial.New(denial.ChannelBinding, "there is no TLS exporter")
 	}
 	if w.Request == (statement.Digest{}) || !w.Selection.valid() || !ascending(w.Bind) {
-		return denial.New(denial.Internal, "the verifier does not say what it wants")
+		return nil, denial.New(denial.Internal, "the verifier does not say what it wants")
 	}
 	for _, p := range w.Bind {
 		if !slices.Contains(w.Selection.PCRs, p) {
-			return denial.New(denial.Internal, "the cnf key is to be bound to PCR %d, which is not quoted", p)
+			return nil, denial.New(denial.Internal, "the cnf key is to be bound to PCR %d, which is not quoted", p)
 		}
 	}
 	return w.checkIMA()
