@@ -11,6 +11,9 @@ import (
 	"github.com/governed-execution/writ/statement"
 )
 
+// MaxPresented is the most that is read of what is presented to a gate: no artifact and no break-glass file is larger (313).
+const MaxPresented = maxGlassFile
+
 const maxGlassFile = MaxKeyHistory + 512<<10
 
 // GlassFile is what a gate is shown of a break-glass authorization: the key history, which begins with genesis, whose digest the gate

@@ -370,3 +370,16 @@ func FuzzShebang(f *testing.F) {
 		}
 	})
 }
+
+// What is larger than anything that may be presented is denied as that, and the denial is logged, whatever it is.
+func TestPresentedMoreThanMayBe(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newWorld(t), "a")
+	for _, first := range []byte{0xd2, 0xa0} { // as an artifact begins, and as a break-glass file does
+		raw := make([]byte, artifact.MaxPresented+1)
+		raw[0] = first
+		if out := r.refuses(Command{Artifact: raw, Path: r.child}, denial.StructureLimit); !out.Logged {
+			t.Errorf("%x: the denial is not logged", first)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -283,5 +284,12 @@ func TestKeyFilesThatAreNone(t *testing.T) {
 		if _, err := DecodeKey(must(bad.Encode())(t)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestKeyFileThatIsTooLargeIsNone(t *testing.T) {
+	t.Parallel()
+	if _, err := ReadKey("/dev/zero"); err == nil || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,11 +157,22 @@ func DecodeKey(raw []byte) (*Key, error) {
 // Encode returns the key in deterministic CBOR.
 func (k *Key) Encode() ([]byte, error) { return statement.Marshal(k) }
 
+// maxKey is the most that a file of a key holds: a certified one takes a few kilobytes.
+const maxKey = 64 << 10
+
 // ReadKey reads a Key from a file.
 func ReadKey(path string) (*Key, error) {
-	raw, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading TPM key: %w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading TPM key: %w", err)
+	}
+	if len(raw) > maxKey {
+		return nil, fmt.Errorf("reading TPM key: %s has more than %d bytes, so it is none", path, maxKey)
 	}
 	return DecodeKey(raw)
 }

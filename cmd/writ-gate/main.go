@@ -196,7 +196,7 @@ func (f *execFlags) configure(cmd *cobra.Command) error {
 }
 
 func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error) {
-	data, err := os.ReadFile(f.trust)
+	data, err := command.ReadFile(f.trust, command.Small)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading trust file: %w", err)
 	}
@@ -225,16 +225,21 @@ func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error)
 	return g, tpm, nil
 }
 
-// readArtifact returns nothing where no artifact is given or the file is not there: that is for the gate to deny, and
-// to log.
+// readArtifact returns nothing where no artifact is given or the file is not there, and no more than enough of one that is too large:
+// that is for the gate to deny, and to log.
 func (f *execFlags) readArtifact() ([]byte, error) {
 	if f.artifact == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(f.artifact)
+	file, err := os.Open(f.artifact)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("reading artifact: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, artifact.MaxPresented+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading artifact: %w", err)
 	}

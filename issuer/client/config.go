@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,7 @@ const DefaultConfig = "/etc/writ/writ.toml"
 // ReadConfig reads a file strictly: an unknown key is an error with its line. Paths in it are relative to the file. A
 // missing file is an empty Config only at DefaultConfig.
 func ReadConfig(path string) (*Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if errors.Is(err, os.ErrNotExist) && path == DefaultConfig {
 		return &Config{}, nil
 	}
@@ -54,6 +55,22 @@ func ReadConfig(path string) (*Config, error) {
 		}
 	}
 	return &c, nil
+}
+
+// maxFile is the most that is read of a configuration or of a file of certificates.
+const maxFile = 4 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return data, err
 }
 
 // position puts line and column in front of an error of the TOML decoder.
@@ -73,7 +90,7 @@ func position(err error) error {
 
 // Open returns a client for the issuer at a URL whose TLS certificate chains to the PEM file.
 func Open(server, ca string) (*Client, error) {
-	data, err := os.ReadFile(ca)
+	data, err := readFile(ca)
 	if err != nil {
 		return nil, fmt.Errorf("reading roots of the issuer's TLS certificate: %w", err)
 	}
