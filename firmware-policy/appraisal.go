@@ -151,6 +151,8 @@ type Appraisal struct {
 	refs     map[string]ref.Val // by "ref.<name>"
 	programs []*program         // one for each requirement
 	uses     *uses              // of all of them
+	ima      attest.IMAReference
+	imaID    string // digest of ima
 }
 
 func compileAppraisal(b *appraisalBody, h Hash) (*Appraisal, error) {
@@ -170,6 +172,12 @@ func compileAppraisal(b *appraisalBody, h Hash) (*Appraisal, error) {
 		return nil, refuse("preparing the expression language: %v", err)
 	}
 	a := &Appraisal{body: b, hash: h, adapter: e.CELTypeAdapter(), refs: map[string]ref.Val{}, uses: newUses()}
+	if a.ima, err = b.imaReference(); err != nil {
+		return nil, err
+	}
+	if a.imaID, err = a.ima.Digest(); err != nil {
+		return nil, err
+	}
 	for name, set := range b.Reference {
 		a.refs["ref."+name] = a.adapter.NativeToValue(set)
 	}

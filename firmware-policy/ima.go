@@ -98,16 +98,12 @@ func (b *appraisalBody) imaReference() (r attest.IMAReference, err error) {
 	return r, nil
 }
 
-// IMA returns what the verifier must know of files to draw the facts that this policy looks at.
+// IMA returns what the verifier must know of files to draw the facts that this policy looks at. It must not be changed.
 func (a *Appraisal) IMA() attest.IMAReference {
-	if a == nil || a.body == nil {
+	if a == nil {
 		return attest.IMAReference{}
 	}
-	r, err := a.body.imaReference()
-	if err != nil {
-		return attest.IMAReference{} // cannot be: the policy compiled
-	}
-	return r
+	return a.ima
 }
 
 // fitsIMA refuses facts of IMA that were drawn for another policy: they would count other files as unknown.
@@ -115,8 +111,7 @@ func (a *Appraisal) fitsIMA(facts attest.IMA) error {
 	if !slices.Contains(a.body.Quote, imaPCR) {
 		return nil
 	}
-	want, err := a.IMA().Digest()
-	if err != nil || facts.Reference != want || !facts.Present {
+	if facts.Reference != a.imaID || !facts.Present {
 		return denial.New(denial.PolicyHashMismatch, "the facts of IMA were drawn for another policy")
 	}
 	return nil
