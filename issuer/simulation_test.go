@@ -29,7 +29,7 @@ import (
 // and keys that change while something else is being decided. After each step, and in the end over the whole log, what must never be otherwise
 // is as it must be (see audit). The same seed does the same.
 //
-// SEEDS is how many; SEED is a single one, which tells what it does.
+// SEEDS is how many, or FROM-TO; SEED is a single one, which tells what it does.
 func TestR10_SeededSimulation(t *testing.T) {
 	base := newBase(t)
 	if text := os.Getenv("SEED"); text != "" {
@@ -40,22 +40,30 @@ func TestR10_SeededSimulation(t *testing.T) {
 		t.Log(strings.Join(simulate(t, base, seed), "\n"))
 		return
 	}
-	seeds, told := uint64(20), os.Getenv("SEEDS") != ""
-	if told {
-		n, err := strconv.ParseUint(os.Getenv("SEEDS"), 10, 64)
-		if err != nil {
-			t.Fatal(err)
+	from, to, told := uint64(0), uint64(20), false
+	if testing.Short() {
+		to = 5
+	}
+	if text := os.Getenv("SEEDS"); text != "" {
+		told = true
+		first, last, ranged := strings.Cut(text, "-")
+		if !ranged {
+			first, last = "0", text
 		}
-		seeds = n
-	} else if testing.Short() {
-		seeds = 5
+		var err, lerr error
+		from, err = strconv.ParseUint(first, 10, 64)
+		to, lerr = strconv.ParseUint(last, 10, 64)
+		if err = errors.Join(err, lerr); err != nil || from >= to {
+			t.Fatalf("SEEDS is %q, and must be a number of seeds, or FROM-TO: %v", text, err)
+		}
 	}
 	var next, done atomic.Uint64
 	var wg sync.WaitGroup
+	next.Store(from)
 	begun := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for seed := next.Add(1) - 1; seed < seeds && !t.Failed(); seed = next.Add(1) - 1 {
+			for seed := next.Add(1) - 1; seed < to && !t.Failed(); seed = next.Add(1) - 1 {
 				t.Run(fmt.Sprint(seed), func(t *testing.T) {
 					first := simulate(t, base, seed)
 					if seed < 3 || seed%1000 == 0 {
@@ -64,8 +72,8 @@ func TestR10_SeededSimulation(t *testing.T) {
 						}
 					}
 				})
-				if n := done.Add(1); told && (n%200 == 0 || n == seeds) {
-					fmt.Fprintf(os.Stderr, "\r%d of %d seeds, %s", n, seeds, time.Since(begun).Round(time.Second))
+				if n := done.Add(1); told && (n%200 == 0 || n == to-from) {
+					fmt.Fprintf(os.Stderr, "\r%d of %d seeds, %s", n, to-from, time.Since(begun).Round(time.Second))
 				}
 			}
 		})

@@ -180,9 +180,7 @@ func TestP20_RestoreIsANewEpoch(t *testing.T) {
 	l.must("fsck")
 	begun := time.Now().Unix()
 	l.serve()
-	if !strings.Contains(l.said.String(), "ALARM: the log goes on behind a backup") {
-		t.Error("the journal does not tell of the epoch")
-	}
+	within(t, "the journal tells of the epoch", func() bool { return strings.Contains(l.said.String(), "ALARM: the log goes on behind a backup") })
 	within(t, "requests of the second in which the epoch began are past", func() bool { return time.Now().Unix() > begun })
 	a.close()
 	if _, err := a.ask(t.Context()); !denial.Is(err, denial.HostRevoked) {
