@@ -5,7 +5,7 @@ BIN      := $(CURDIR)/bin
 FUZZTIME ?= 60s
 export CGO_ENABLED = 1
 
-.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm test-log docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale rotation
+.PHONY: all build install deps demo test check bench screenshots fuzz mutate test-hsm test-log docs clean vm-deps test-vm test-vm-full demo-vm vectors mutants fields scale rotation simulate soak
 
 all: build
 
@@ -65,6 +65,14 @@ scale: build ## a log of SCALE entries (a million) pulled and verified in little
 
 rotation: deps ## ten thousand artifacts minted while every key of the issuer is replaced; some minutes
 	ROTATION_COUNT=$${ROTATION_COUNT:-10000} $(GO) test -count=1 -timeout 30m -v -run TestP18_KeysRotateUnderLoad ./cmd/writd
+
+simulate: ## SEEDS seeds (100,000) of an issuer to which everything happens; SEED=N tells what one does; about two hours on one core
+	@$(GO) test -c -o $(BIN)/simulate ./issuer
+	@d=$$(mktemp -d -p "$$(test -w /dev/shm && echo /dev/shm || echo "$${TMPDIR:-/tmp}")") && trap 'rm -rf "$$d"' EXIT && \
+		cd issuer && GOGC=400 TMPDIR="$$d" SEEDS=$${SEEDS:-100000} SEED=$${SEED:-} $(BIN)/simulate -test.timeout 0 -test.run TestR10_SeededSimulation $${SEED:+-test.v}
+
+soak: deps ## everything that an issuer is asked for, at a low rate for MINUTES (20): nothing may grow
+	SOAK_MINUTES=$${MINUTES:-20} $(GO) test -count=1 -timeout 0 -v -run TestR16_Soak ./cmd/writd
 
 screenshots: ## the pictures of docs/console.md and docs/bundle.md, from a real Chromium
 	@test/deps/install chromium

@@ -24,12 +24,7 @@ import (
 // kept, and stays one when the monitor is started again (T07, T09).
 func TestMonitorFollowsKeys(t *testing.T) {
 	l := newLive(t, softTable(softToken(t)))
-	program := l.path("writ")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../writ")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building writ: %v\n%s", err, out)
-	}
+	program := l.writ()
 	l.serve()
 	l.admit()
 	l.write("trust.toml", []byte(l.must("trust", "--audience", liveGate)))

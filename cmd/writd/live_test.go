@@ -55,18 +55,24 @@ type live struct {
 	said    *transcript // by every process
 	serving *exec.Cmd
 	client  *client.Client
+
+	patience time.Duration // with a command of writd
 }
 
-// transcript keeps everything that processes write.
+// transcript keeps everything that processes write, or the last of it.
 type transcript struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	last int // bytes to keep at least; 0: all
 }
 
 // Write implements io.Writer.
 func (t *transcript) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.last > 0 && t.b.Len() > 2*t.last {
+		t.b.Next(t.b.Len() - t.last)
+	}
 	return t.b.Write(p)
 }
 
@@ -103,7 +109,7 @@ func newLive(tb testing.TB, token string, settings ...string) *live {
 	dir := must(os.MkdirTemp("", "live"))(tb) // short enough for a socket
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	l := &live{TB: tb, dir: dir, people: []statement.Signer{newPerson(tb), newPerson(tb)}, robot: newPerson(tb),
-		vendor: softtpm.NewVendor(tb), boot: bootlog.New(bootlog.Options{}), said: &transcript{}}
+		vendor: softtpm.NewVendor(tb), boot: bootlog.New(bootlog.Options{}), said: &transcript{}, patience: time.Minute}
 	address := freeAddress(tb)
 	l.url = "https://" + address
 	text := fmt.Sprintf("url = %q\nlisten = %q\nadmin_socket = %q\nlog = %q\ntls_cert = %q\ntls_key = %q\ntpm_roots = [%q]\n%s\n"+
@@ -158,13 +164,25 @@ func (l *live) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// writ builds the program writ, and returns its file.
+func (l *live) writ() string {
+	l.Helper()
+	program := l.path("writ")
+	build := exec.CommandContext(l.Context(), "go", "build", "-o", program, "../writ")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		l.Fatalf("building writ: %v\n%s", err, out)
+	}
+	return program
+}
+
 // status runs a command of writd and returns its exit status with what it wrote.
 func (l *live) status(args ...string) (int, string) {
 	l.Helper()
 	var out transcript
 	cmd := l.command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	tooLong := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	tooLong := time.AfterFunc(l.patience, func() { _ = cmd.Process.Kill() })
 	defer tooLong.Stop()
 	err := cmd.Run()
 	fmt.Fprint(l.said, out.String())
@@ -287,10 +305,18 @@ func (l *live) admit() {
 	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: liveRobot, Time: now, Nonce: random(16),
 		Initiator: &record.Initiator{Kind: record.Service, Key: l.robot.Key()}})
 	for _, text := range []string{l.appraisal(), l.authorization()} {
-		doc := must(firmwarepolicy.ParseTOML([]byte(text)))(l)
-		l.applied(statement.Policy, record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(),
-			Revision: doc.Version(), Document: doc.Canonical(), Time: now})
+		if err := l.putInForce(text); err != nil {
+			l.Fatal(err)
+		}
 	}
+}
+
+// putInForce publishes a policy.
+func (l *live) putInForce(text string) error {
+	l.Helper()
+	doc := must(firmwarepolicy.ParseTOML([]byte(text)))(l)
+	return l.apply(statement.Policy, record.Policy{Version: record.Version, Kind: record.PolicyKind(doc.Kind()), ID: doc.ID(),
+		Revision: doc.Version(), Document: doc.Canonical(), Time: uint64(time.Now().Unix())})
 }
 
 func (l *live) appraisal() string {
@@ -348,20 +374,32 @@ type machine struct {
 	live    *live
 	uri     string
 	tpm     *softtpm.TPM
+	gate    statement.Signer // key of its gate; nil: it has none
 	session *client.Session
+
+	unchecked []byte // an artifact that nobody has verified yet
 }
 
 // enrol admits a host and enrols it.
-func (l *live) enrol(uri string) *machine {
+func (l *live) enrol(uri string) *machine { l.Helper(); return l.enrolGate(uri, "") }
+
+// enrolGate admits a host and enrols it, with a key of its gate if there is one.
+func (l *live) enrolGate(uri, gate string) *machine {
 	l.Helper()
 	m := &machine{live: l, uri: uri, tpm: l.vendor.New(l, softtpm.Options{})}
 	m.tpm.CNF = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(l)
 	ek := m.tpm.EKDigest()
 	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: uri, Time: uint64(time.Now().Unix()), Nonce: random(16),
-		Host: &record.Host{EK: ek[:], Labels: map[string]string{"env": "test"}}})
+		Host: &record.Host{EK: ek[:], Labels: map[string]string{"env": "test"}, Gate: gate}})
 	s := must(l.client.Dial(l.Context()))(l)
 	defer s.Close()
-	cred := must(s.BeginEnrolment(l.Context(), must(m.tpm.EnrolRequest().Encode())(l)))(l)
+	request := m.tpm.EnrolRequest()
+	if gate != "" {
+		var key *ecdsa.PrivateKey
+		request, key = m.tpm.GateRequest(l)
+		m.gate = must(statement.NewSigner(key))(l)
+	}
+	cred := must(s.BeginEnrolment(l.Context(), must(request.Encode())(l)))(l)
 	secret := must(m.tpm.Activate(attest.Credential{Blob: cred.Blob, Secret: cred.Secret}))(l)
 	must(s.FinishEnrolment(l.Context(), secret))(l)
 	return m
@@ -387,17 +425,56 @@ func (m *machine) ask(ctx context.Context) (raw []byte, err error) {
 	return m.answer(ctx, m.session, ch)
 }
 
+// spoil is what a request and its evidence get wrong; nil: nothing.
+type spoil struct {
+	by      statement.Signer // who signs the request as liveRobot
+	claims  func(*artifact.RequestClaims)
+	request func([]byte) []byte
+	want    func(*attest.Want)
+	boot    *bootlog.Boot
+	parts   func(*softtpm.Evidence)
+}
+
 // answer asks for an artifact with evidence that answers the challenge, on the session.
 func (m *machine) answer(ctx context.Context, session *client.Session, ch *wire.Challenge) ([]byte, error) {
-	now := uint64(time.Now().Unix())
-	thumb := must(statement.NewKey(m.tpm.CNF.Public()))(m.live).Thumbprint()
-	request, err := artifact.SignRequest(ctx, m.live.robot, artifact.RequestClaims{Initiator: liveRobot, Host: m.uri, Audience: liveGate,
-		IssuedAt: now, Expires: now + 120, ID: random(16), Lifetime: 600, Confirmation: artifact.Thumbprint{Key: thumb[:]},
-		Execution: artifact.Execution{ID: random(16)}, Scope: artifact.Scope{{Target: liveTarget, Terms: artifact.Terms{
-			Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(liveCode)}}}}})
+	return m.answerWrongly(ctx, session, ch, spoil{})
+}
+
+func (m *machine) answerWrongly(ctx context.Context, session *client.Session, ch *wire.Challenge, s spoil) ([]byte, error) {
+	request, err := m.request(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	evidence, err := m.evidence(session, ch, request, s)
+	if err != nil {
+		return nil, err
+	}
+	return session.Mint(ctx, request, evidence)
+}
+
+// request has the initiator sign what the machine asks for.
+func (m *machine) request(ctx context.Context, s spoil) ([]byte, error) {
+	now := uint64(time.Now().Unix())
+	thumb := must(statement.NewKey(m.tpm.CNF.Public()))(m.live).Thumbprint()
+	c := artifact.RequestClaims{Initiator: liveRobot, Host: m.uri, Audience: liveGate,
+		IssuedAt: now, Expires: now + 120, ID: random(16), Lifetime: 600, Confirmation: artifact.Thumbprint{Key: thumb[:]},
+		Execution: artifact.Execution{ID: random(16)}, Scope: artifact.Scope{{Target: liveTarget, Terms: artifact.Terms{
+			Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(liveCode)}}}}}
+	if s.claims != nil {
+		s.claims(&c)
+	}
+	if s.by == nil {
+		s.by = m.live.robot
+	}
+	raw, err := artifact.SignRequest(ctx, s.by, c)
+	if err == nil && s.request != nil {
+		raw = s.request(raw)
+	}
+	return raw, err
+}
+
+// evidence answers a challenge of the session.
+func (m *machine) evidence(session *client.Session, ch *wire.Challenge, request []byte, s spoil) ([]byte, error) {
 	want := attest.Want{AK: m.tpm.AK, Challenge: attest.Nonce(ch.Challenge), Request: statement.DigestOf(request), Exporter: session.Exporter(),
 		Selection: attest.Selection{Bank: ch.Bank}}
 	for _, p := range ch.Quote {
@@ -406,11 +483,18 @@ func (m *machine) answer(ctx context.Context, session *client.Session, ch *wire.
 	for _, p := range ch.Bind {
 		want.Bind = append(want.Bind, int(p))
 	}
-	evidence, err := m.tpm.Evidence(m.live, want, m.live.boot.PCRs(ch.Bank), m.live.boot.Log).Encode()
-	if err != nil {
-		return nil, err
+	if s.want != nil {
+		s.want(&want)
 	}
-	return session.Mint(ctx, request, evidence)
+	boot := m.live.boot
+	if s.boot != nil {
+		boot = s.boot
+	}
+	parts := m.tpm.Evidence(m.live, want, boot.PCRs(ch.Bank), boot.Log)
+	if s.parts != nil {
+		s.parts(&parts)
+	}
+	return parts.Encode()
 }
 
 func (m *machine) close() {
