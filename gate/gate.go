@@ -57,9 +57,12 @@ type Options struct {
 	Now      func() time.Time // default time.Now
 	Cgroup   string           // directory of a control group (v2) that is delegated to the gate's user, or OwnCgroup: each program gets one below it; "": none
 
-	uptime func() time.Duration // what clocks that are set cannot change; default the kernel's, which counts while the host sleeps
-	tick   time.Duration        // how often a lease is looked at; default one second
-	keep   keeping              // default this executable, and grace
+	Callers Callers // who may present what was given to whom; nil: whoever can call the gate
+
+	caller func() (uint32, error) // default the kernel's word
+	uptime func() time.Duration   // what clocks that are set cannot change; default the kernel's, which counts while the host sleeps
+	tick   time.Duration          // how often a lease is looked at; default one second
+	keep   keeping                // default this executable, and grace
 }
 
 // Gate is an enforcement point. It is safe for concurrent use, also by several processes on one state directory.
@@ -78,6 +81,9 @@ func Open(ctx context.Context, o Options) (*Gate, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.caller == nil {
+		o.caller = caller
 	}
 	if o.uptime == nil {
 		o.uptime, o.tick = uptime, time.Second
@@ -138,7 +144,7 @@ type Outcome struct {
 //  2. scope: the scope names the path (404); the file is regular and reached without symbolic links (616); its bytes,
 //     sealed in memory, and its arguments are allowed (404, 616, 619); a script's interpreter likewise (404, 616, 619);
 //     what runs is an ELF program (619);
-//  3. possession: AK and boot of this host are those of the artifact (701), and its TPM lets the confirmation key sign
+//  3. possession: the caller is one of the initiator's (704), where callers are named; AK and boot of this host are those of the artifact (701), and its TPM lets the confirmation key sign
 //     over a nonce (702), unless the quorum of a break-glass authorization has waived attestation;
 //  4. uses: one is left (504, 505) in an undamaged journal (508), and is now consumed;
 //  5. start record: the issuer took it, consuming the use there too (504, 505, 508, 801 to 805, ...), and its receipt is

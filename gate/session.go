@@ -217,10 +217,13 @@ func (s *session) admit(path string, argv []string) (*program, artifact.Permissi
 	return p, permission, nil
 }
 
-// possession checks that this is the host and the boot that the artifact was issued to, and that its TPM lets the
+// possession checks that who calls may present what this initiator was given, and that this is the host and the boot that the artifact was issued to, and that its TPM lets the
 // confirmation key sign: which it refuses if a PCR that the key is bound to has changed. Where a quorum has waived
 // attestation there is no such key: the host is then the one whose gate key signs the start record, as the issuer checks.
 func (s *session) possession(ctx context.Context) error {
+	if err := s.o.Callers.check(s.claims.Initiator.Principal, s.o.caller); err != nil {
+		return err
+	}
 	if s.glass != nil && s.glass.Attested() == nil {
 		return nil
 	}

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -56,6 +58,7 @@ type execFlags struct {
 	trust, artifact, cnf, state, audience string
 	server, ca, tpm, cgroup               string
 	statusFD                              int
+	callers                               gate.Callers
 	json, verbose                         bool
 }
 
@@ -192,7 +195,32 @@ func (f *execFlags) configure(cmd *cobra.Command) error {
 			}
 		}
 	}
+	if f.callers, err = callers(c.Callers); err != nil {
+		return fmt.Errorf("%w: %s: %w", errMisuse, f.config, err)
+	}
 	return nil
+}
+
+// callers returns the numbers of the users that a configuration names. A user whom this host does not know is an error.
+func callers(named map[string][]string) (gate.Callers, error) {
+	if named == nil {
+		return nil, nil
+	}
+	all := gate.Callers{}
+	for initiator, names := range named {
+		for _, name := range names {
+			number := name
+			if u, err := user.Lookup(name); err == nil {
+				number = u.Uid
+			}
+			uid, err := strconv.ParseUint(number, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("callers: this host knows no user %q", name)
+			}
+			all[initiator] = append(all[initiator], uint32(uid))
+		}
+	}
+	return all, nil
 }
 
 func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error) {
@@ -218,7 +246,7 @@ func (f *execFlags) open(ctx context.Context) (*gate.Gate, *attester.TPM, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: gate.Host(tpm), State: f.state, Cgroup: f.cgroup})
+	g, err := gate.Open(ctx, gate.Options{Trust: trust, Audience: f.audience, Issuer: c, TPM: gate.Host(tpm), State: f.state, Cgroup: f.cgroup, Callers: f.callers})
 	if err != nil {
 		return nil, nil, errors.Join(err, tpm.Close())
 	}

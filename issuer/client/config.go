@@ -30,6 +30,8 @@ type Config struct {
 	Trust     string `toml:"trust"`     // trust file
 	State     string `toml:"state"`     // state directory of the gate
 	Cgroup    string `toml:"cgroup"`    // control group that is delegated to the gate, or "own"
+
+	Callers map[string][]string `toml:"callers"` // initiator to the users of this host, by name or number, who may present to the gate what he was given; default: whoever can call the gate
 }
 
 // DefaultConfig is where Config is looked for; it need not exist there.
