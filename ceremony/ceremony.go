@@ -55,13 +55,13 @@ func (t Transcript) Digest() (statement.Digest, error) {
 	return statement.DigestOf(enc), err
 }
 
-// maxTranscript is more than the steps of the longest script.
-const maxTranscript = maxSteps * maxPeople * (17 << 10)
+// MaxTranscript is the greatest size of a transcript in bytes: more than the steps of the longest script.
+const MaxTranscript = maxSteps * maxPeople * (17 << 10)
 
 // DecodeTranscript reads what Encode wrote.
 func DecodeTranscript(data []byte) (Transcript, error) {
-	if len(data) > maxTranscript {
-		return nil, denial.New(denial.StructureLimit, "a transcript has at most %d bytes", maxTranscript)
+	if len(data) > MaxTranscript {
+		return nil, denial.New(denial.StructureLimit, "a transcript has at most %d bytes", MaxTranscript)
 	}
 	var raw [][][]byte
 	if err := statement.Unmarshal(data, &raw); err != nil {

@@ -131,11 +131,27 @@ func (o CollectOptions) bootLog() ([]byte, error) {
 	if path == "" {
 		path = BootLogPath
 	}
-	log, err := os.ReadFile(path)
+	log, err := readAtMost(path, attest.MaxBootLog)
 	if err != nil {
 		return nil, fmt.Errorf("reading boot log: %w", err)
 	}
 	return log, nil
+}
+
+var errTooLong = errors.New("the file is too long")
+
+// readAtMost reads a file, and no more of it than limit bytes and one: then it is refused.
+func readAtMost(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: %s has more than %d bytes", errTooLong, path, limit)
+	}
+	return data, err
 }
 
 // osLog reads the log of systemd, nil where there is none.
@@ -147,14 +163,14 @@ func (o CollectOptions) osLog() ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	log, err := os.ReadFile(path)
+	log, err := readAtMost(path, attest.MaxOSLog)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && len(log) == 0:
 		return nil, nil
+	case errors.Is(err, errTooLong):
+		return nil, fmt.Errorf("reading log of systemd: %w: start the host again", err)
 	case err != nil:
 		return nil, fmt.Errorf("reading log of systemd: %w", err)
-	case len(log) > attest.MaxOSLog:
-		return nil, fmt.Errorf("reading log of systemd: it has more than %d bytes: start the host again", attest.MaxOSLog)
 	}
 	return log, nil
 }
@@ -165,17 +181,12 @@ func (o CollectOptions) imaLog() ([]byte, error) {
 	if path == "" {
 		path = IMALogPath
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	list, err := readAtMost(path, attest.MaxIMALog)
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, fmt.Errorf("reading IMA list: %w: measure less, or start the host again", err)
+	case err != nil:
 		return nil, fmt.Errorf("reading IMA list, which the policy wants: %w", err)
-	}
-	defer f.Close()
-	list, err := io.ReadAll(io.LimitReader(f, attest.MaxIMALog+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading IMA list: %w", err)
-	}
-	if len(list) > attest.MaxIMALog {
-		return nil, fmt.Errorf("reading IMA list: it has more than %d bytes: measure less, or start the host again", attest.MaxIMALog)
 	}
 	return list, nil
 }

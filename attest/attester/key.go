@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,17 +161,9 @@ const maxKey = 64 << 10
 
 // ReadKey reads a Key from a file.
 func ReadKey(path string) (*Key, error) {
-	f, err := os.Open(path)
+	raw, err := readAtMost(path, maxKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading TPM key: %w", err)
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading TPM key: %w", err)
-	}
-	if len(raw) > maxKey {
-		return nil, fmt.Errorf("reading TPM key: %s has more than %d bytes, so it is none", path, maxKey)
 	}
 	return DecodeKey(raw)
 }

@@ -21,6 +21,8 @@ func Advice(err error) string {
 		return "see that the path is right, and that whatever makes it or listens there has run"
 	case errors.Is(err, fs.ErrExist):
 		return "nothing is overwritten: choose another name, or move away what is there"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a part of the path is a file, where a directory belongs"
 	case errors.Is(err, syscall.EISDIR):
 		return "that is a directory: name a file"
 	case errors.Is(err, fs.ErrPermission):

@@ -18,6 +18,7 @@ func TestFaultsHaveAdvice(t *testing.T) {
 	for want, err := range map[string]error{
 		"path is right":      &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT},
 		"nothing is overwri": &fs.PathError{Op: "open", Path: "x", Err: syscall.EEXIST},
+		"is a file":          &fs.PathError{Op: "mkdir", Path: "x", Err: syscall.ENOTDIR},
 		"is a directory":     &fs.PathError{Op: "read", Path: "x", Err: syscall.EISDIR},
 		"as the user":        &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES},
 		"nobody listens":     &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},

@@ -18,6 +18,9 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > limit {
+		return nil, tooLarge(limit)
+	}
 	return ReadAll(f, limit)
 }
 
@@ -28,7 +31,11 @@ func ReadAll(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, denial.New(denial.StructureLimit, "the file has more than %d bytes", limit).Try("See that it is the right file: none of its kind is that large.")
+		return nil, tooLarge(limit)
 	}
 	return data, nil
+}
+
+func tooLarge(limit int64) error {
+	return denial.New(denial.StructureLimit, "the file has more than %d bytes", limit).Try("See that it is the right file: none of its kind is that large.")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -181,7 +182,7 @@ Every signature is over the same bytes; the act takes effect when as many distin
 }
 
 func signFile(cmd *cobra.Command, path string, keys []string) (record.Bundle, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading act: %w", err)
 	}
@@ -229,7 +230,7 @@ func (a *app) publishCommand() *cobra.Command {
 }
 
 func (a *app) publishFile(cmd *cobra.Command, path string) error {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return fmt.Errorf("reading act: %w", err)
 	}

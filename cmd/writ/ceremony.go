@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/ceremony"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -47,11 +47,11 @@ func (a *app) verifyCeremony(cmd *cobra.Command, path, script string, given []st
 			return err
 		}
 	}
-	src, err := os.ReadFile(script)
+	src, err := command.ReadFile(script, command.Small)
 	if err != nil {
 		return fmt.Errorf("reading script: %w", err)
 	}
-	transcript, err := os.ReadFile(path)
+	transcript, err := command.ReadFile(path, ceremony.MaxTranscript)
 	if err != nil {
 		return fmt.Errorf("reading transcript: %w", err)
 	}

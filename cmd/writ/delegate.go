@@ -11,6 +11,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 )
@@ -59,7 +60,7 @@ func (a *app) delegate(cmd *cobra.Command, f *delegateFlags) error {
 	if f.cnf == "" {
 		f.cnf = f.artifact + ".cnf"
 	}
-	raw, err := os.ReadFile(f.artifact)
+	raw, err := command.ReadFile(f.artifact, command.Small)
 	if err != nil {
 		return fmt.Errorf("reading artifact: %w", err)
 	}
@@ -151,7 +152,7 @@ func (a *app) showDelegation(cmd *cobra.Command, c artifact.DelegationClaims, f 
 // readDelegations reads the delegations of a request, and returns the parents that it then has to name.
 func readDelegations(paths []string) (all [][]byte, parents []artifact.ParentDigest, err error) {
 	for _, path := range paths {
-		raw, err := os.ReadFile(path)
+		raw, err := command.ReadFile(path, command.Small)
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading delegation: %w", err)
 		}

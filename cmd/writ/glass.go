@@ -13,6 +13,7 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/record"
@@ -104,7 +105,7 @@ func (a *app) draftGlass(cmd *cobra.Command, f *glassFlags) error {
 
 // authorization returns what is to be signed.
 func (f *glassFlags) authorization(now time.Time) (*record.BreakGlass, error) {
-	text, err := os.ReadFile(f.policy)
+	text, err := command.ReadFile(f.policy, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading policy: %w", err)
 	}
@@ -153,7 +154,7 @@ func (a *app) glassPublish() *cobra.Command {
 }
 
 func (a *app) publishGlass(cmd *cobra.Command, in, out string) error {
-	data, err := os.ReadFile(in)
+	data, err := command.ReadFile(in, command.Small)
 	if err != nil {
 		return fmt.Errorf("reading act: %w", err)
 	}
@@ -190,7 +191,7 @@ func (a *app) publishGlass(cmd *cobra.Command, in, out string) error {
 }
 
 func readGlass(path string) (*artifact.GlassFile, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading break-glass file: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/gate"
 	"github.com/governed-execution/writ/issuer/client"
@@ -258,7 +258,7 @@ func (a *app) showEnrolled(cmd *cobra.Command, raw []byte, gateState string) err
 func readCerts(paths []string) ([][]byte, error) {
 	var out [][]byte
 	for _, p := range paths {
-		data, err := os.ReadFile(p)
+		data, err := command.ReadFile(p, command.Small)
 		if err != nil {
 			return nil, fmt.Errorf("reading certificates: %w", err)
 		}

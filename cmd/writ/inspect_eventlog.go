@@ -358,8 +358,5 @@ func (a *app) showDenied(cmd *cobra.Command, view any, text string, err error) e
 	if printErr := a.print(cmd, view, text); printErr != nil {
 		return printErr
 	}
-	if err != nil {
-		a.json = false
-	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -92,7 +93,7 @@ func readSigner(path string) (statement.Signer, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("reading key %s: others can read it; run chmod 600", path)
 	}
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
@@ -113,7 +114,7 @@ func readSigner(path string) (statement.Signer, error) {
 
 // readPublic reads a public key (PEM).
 func readPublic(path string) (statement.Key, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return statement.Key{}, fmt.Errorf("reading public key: %w", err)
 	}

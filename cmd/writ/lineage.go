@@ -95,6 +95,9 @@ func (a *app) tell(cmd *cobra.Command, path, trust string) (*audit.Account, erro
 	if err != nil {
 		return nil, reason(cmd.Context(), err)
 	}
+	if account.Report.Head == nil { // no bundle, as far as can be read: whatever it is may be endless
+		return account, nil
+	}
 	h := sha256.New()
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("hashing bundle: %w", err)

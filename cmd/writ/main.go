@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,10 +28,10 @@ func main() {
 
 // The exit statuses of DENIALS.md.
 const (
-	exitYes    = 0
-	exitDenied = 1
-	exitMisuse = 2
-	exitFault  = 3
+	exitYes    = command.ExitYes
+	exitDenied = command.ExitDenied
+	exitMisuse = command.ExitMisuse
+	exitFault  = command.ExitFault
 )
 
 // errMisuse marks an error in how the command was called.
@@ -48,8 +49,8 @@ type app struct {
 	file   *client.Config
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{}
+// root returns the tree of commands.
+func (a *app) root(args ...string) *cobra.Command {
 	root := &cobra.Command{Use: "writ", Short: "Ask for, check and audit execution authorization artifacts", SilenceUsage: true, SilenceErrors: true, Version: command.Version()}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.config, "config", "c", client.DefaultConfig, "TOML file with what else would be flags")
@@ -62,13 +63,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.InitDefaultCompletionCmd(args...)
 	command.DemandSubcommand(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) }
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse("%w", err) })
+	return root
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a, out := &app{}, &command.Output{Writer: stdout}
+	root := a.root(args...)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse("%w", err) })
 	cmd, err := root.ExecuteContextC(ctx)
-	return a.report(cmd, err, stdout, stderr)
+	a.json = (a.json || slices.Contains(args, "--json")) && !out.Used // what was wrong may have stood before the flag
+	return a.report(cmd, err, out, stderr)
 }
 
 // report says what went wrong and what to try, and returns the exit status.
@@ -80,15 +88,8 @@ func (a *app) report(cmd *cobra.Command, err error, stdout, stderr io.Writer) in
 	case errors.As(err, &d):
 		a.reportDenial(err, d, stdout, stderr)
 		return exitDenied
-	case command.IsMisuse(err):
-		fmt.Fprintf(stderr, "writ: %v\nhint: run %s\n", err, command.Help(cmd))
-		return exitMisuse
 	}
-	fmt.Fprintf(stderr, "writ: %v\n", err)
-	if hint := command.Advice(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
-	}
-	return exitFault
+	return command.Report(cmd, err, a.json, stdout, stderr)
 }
 
 // reportDenial prints a denial: for a machine as JSON on standard output, for a person on standard error.

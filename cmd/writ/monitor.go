@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/monitor"
 )
@@ -125,7 +126,7 @@ func webClient(ca string) (*http.Client, error) {
 		roots = x509.NewCertPool()
 	}
 	if ca != "" {
-		data, err := os.ReadFile(ca)
+		data, err := command.ReadFile(ca, command.Small)
 		if err != nil {
 			return nil, fmt.Errorf("reading roots: %w", err)
 		}

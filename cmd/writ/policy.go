@@ -14,6 +14,7 @@ import (
 
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
@@ -138,7 +139,7 @@ func writeOut(cmd *cobra.Command, path string, data []byte) error {
 }
 
 func readPolicy(path string) (*firmwarepolicy.Document, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading policy: %w", err)
 	}
@@ -185,12 +186,12 @@ func (a *app) policyTest() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cases, err := os.ReadFile(args[1])
+			cases, err := command.ReadFile(args[1], command.Small)
 			if err != nil {
 				return fmt.Errorf("reading cases: %w", err)
 			}
 			results, err := firmwarepolicy.RunTests(doc, cases, func(name string) ([]byte, error) {
-				return os.ReadFile(filepath.Join(filepath.Dir(args[1]), name))
+				return command.ReadFile(filepath.Join(filepath.Dir(args[1]), name), command.Small)
 			})
 			if err != nil {
 				return err
@@ -271,7 +272,7 @@ allows for that ("writd init --narrow"); whatever else there is takes the whole 
 
 // policyOf reads a policy as TOML or from an act.
 func policyOf(path string) (*firmwarepolicy.Document, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading policy: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/firmware-policy/predict"
 )
@@ -52,8 +52,11 @@ Firmware itself cannot be predicted: give its PCR from a machine that you trust,
 	return cmd
 }
 
+// maxImage is more than any kernel image with its initrd.
+const maxImage = 1 << 30
+
 func (a *app) predict(cmd *cobra.Command, f *predictFlags, path string) error {
-	image, err := os.ReadFile(path)
+	image, err := command.ReadFile(path, maxImage)
 	if err != nil {
 		return fmt.Errorf("reading image: %w", err)
 	}
@@ -95,7 +98,7 @@ func (f *predictFlags) keys() (predict.Keys, error) {
 		if v.path == "" {
 			continue
 		}
-		raw, err := os.ReadFile(v.path)
+		raw, err := command.ReadFile(v.path, command.Small)
 		if err != nil {
 			return k, fmt.Errorf("reading variable: %w", err)
 		}

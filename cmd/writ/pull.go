@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/record"
 )
@@ -154,7 +155,7 @@ func openPart(out string) (*partial, error) {
 		return nil, fmt.Errorf("writing %s: %w", out, err)
 	}
 	p.f = f
-	if raw, err := os.ReadFile(p.note()); err != nil || json.Unmarshal(raw, &p.of) != nil {
+	if raw, err := command.ReadFile(p.note(), command.Small); err != nil || json.Unmarshal(raw, &p.of) != nil {
 		p.of = origin{}
 	}
 	return p, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/issuer/wire"
@@ -154,7 +155,7 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 // sign makes the confirmation key, or takes the one to use again, and the request that names it.
 func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer, ch *wire.Challenge) ([]byte, *attester.Key, error) {
 	if f.resend != "" {
-		request, err := os.ReadFile(f.resend)
+		request, err := command.ReadFile(f.resend, command.Small)
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading request: %w", err)
 		}

@@ -79,6 +79,12 @@ func findCAs(paths []string, now time.Time) (*foundCAs, error) {
 			return nil, fmt.Errorf("reading CAs: %w", err)
 		}
 	}
+	if len(paths) > 0 && len(f.cas)+len(f.lists) == 0 {
+		if len(f.unreadable) > 0 {
+			return nil, misuse("reading CAs: %s: %s", f.unreadable[0].File, f.unreadable[0].Why)
+		}
+		return nil, misuse("reading CAs: nothing that was named holds a certificate or a revocation list")
+	}
 	slices.SortStableFunc(f.cas, func(a, b *foundCA) int {
 		return cmp.Or(cmp.Compare(a.vendor(), b.vendor()), cmp.Compare(b.role(), a.role()), cmp.Compare(a.name(), b.name()), cmp.Compare(a.sum, b.sum))
 	})

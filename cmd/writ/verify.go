@@ -11,11 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 )
 
 func readTrust(path string) (*artifact.Trust, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading trust file: %w", err)
 	}
@@ -43,7 +44,7 @@ pin, and keeps the answer in --keys, so that no older state of the keys is accep
 			if err != nil {
 				return err
 			}
-			raw, err := os.ReadFile(args[0])
+			raw, err := command.ReadFile(args[0], command.Small)
 			if err != nil {
 				return fmt.Errorf("reading artifact: %w", err)
 			}
@@ -80,7 +81,7 @@ pin, and keeps the answer in --keys, so that no older state of the keys is accep
 // asked and has an answer that follows from the pinned genesis. What it learns it writes into the file. That the keys changed
 // back, or otherwise than before, is refused (508, 325).
 func (a *app) learn(cmd *cobra.Command, trust *artifact.Trust, path string, ask bool) (*artifact.Trust, error) {
-	seen, err := os.ReadFile(path)
+	seen, err := command.ReadFile(path, command.Small)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
@@ -147,7 +148,9 @@ func (a *app) status(cmd *cobra.Command, trust *artifact.Trust, raw []byte, path
 	}
 	var token []byte
 	if path != "" {
-		token, err = os.ReadFile(path)
+		if token, err = command.ReadFile(path, command.Small); err != nil {
+			return nil, fmt.Errorf("reading status list: %w", err)
+		}
 	} else {
 		c, clientErr := a.client()
 		if clientErr != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/receipt"
@@ -78,7 +79,7 @@ func (c *config) backup(ctx context.Context, dir string) (size uint64, err error
 
 // copyFile copies a file, durably, if it is there.
 func copyFile(from, to string) error {
-	data, err := os.ReadFile(from)
+	data, err := command.ReadFile(from, command.Small)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/ceremony"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
@@ -42,7 +43,7 @@ func filesOf(script string) ceremonyFiles {
 
 // open reads the script, and the transcript as far as there is one.
 func (f ceremonyFiles) open() (*ceremony.Script, *ceremony.State, error) {
-	data, err := os.ReadFile(f.script)
+	data, err := command.ReadFile(f.script, command.Small)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading script: %w", err)
 	}
@@ -50,7 +51,7 @@ func (f ceremonyFiles) open() (*ceremony.Script, *ceremony.State, error) {
 	if err != nil {
 		return nil, nil, misread(f.script, err)
 	}
-	data, err = os.ReadFile(f.transcript)
+	data, err = command.ReadFile(f.transcript, ceremony.MaxTranscript)
 	var t ceremony.Transcript
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -120,7 +121,7 @@ func ceremonyRun(path *string) *cobra.Command {
 
 // take adds the step on file to the transcript if everybody has confirmed it, and says who has not.
 func (f ceremonyFiles) take(st *ceremony.State) error {
-	data, err := os.ReadFile(f.step)
+	data, err := command.ReadFile(f.step, ceremony.MaxTranscript)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -260,11 +261,11 @@ func ceremonyVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			src, err := os.ReadFile(script)
+			src, err := command.ReadFile(script, command.Small)
 			if err != nil {
 				return fmt.Errorf("reading script: %w", err)
 			}
-			transcript, err := os.ReadFile(args[0])
+			transcript, err := command.ReadFile(args[0], ceremony.MaxTranscript)
 			if err != nil {
 				return fmt.Errorf("reading transcript: %w", err)
 			}
@@ -290,7 +291,7 @@ func participantKeys(given []string) (map[string]statement.Key, error) {
 		if !ok || keys[person].Valid() {
 			return nil, fmt.Errorf("%w: --participant wants PERSON=FILE, once for each person", errMisuse)
 		}
-		data, err := os.ReadFile(file)
+		data, err := command.ReadFile(file, command.Small)
 		if err != nil {
 			return nil, fmt.Errorf("reading public key: %w", err)
 		}

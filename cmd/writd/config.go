@@ -6,12 +6,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/issuer"
 )
 
@@ -46,7 +46,7 @@ type limitsConfig struct {
 }
 
 func loadConfig(path string) (*config, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
@@ -91,7 +91,7 @@ func position(err error) error {
 func (c *config) roots() ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	for _, path := range c.TPMRoots {
-		data, err := os.ReadFile(path)
+		data, err := command.ReadFile(path, command.Small)
 		if err != nil {
 			return nil, fmt.Errorf("reading TPM roots: %w", err)
 		}

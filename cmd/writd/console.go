@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/console"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/witness"
@@ -56,7 +56,7 @@ type readersFile struct {
 
 // readReaders reads and checks the list of readers: unknown keys are an error.
 func readReaders(path string) ([]console.Reader, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading readers: %w", err)
 	}
@@ -77,7 +77,7 @@ func readReaders(path string) ([]console.Reader, error) {
 
 // clientCAs reads the certificates of the readers' CAs.
 func (c *consoleConfig) clientCAs() (cas []*x509.Certificate, err error) {
-	data, err := os.ReadFile(c.ClientCA)
+	data, err := command.ReadFile(c.ClientCA, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading client CA: %w", err)
 	}
@@ -145,7 +145,7 @@ func (c *config) withCertificates(o console.Options) (all []entrance, err error)
 // open reads the keys once, so that a console that nobody could sign in to does not start.
 func (c *signInConfig) open() (*console.SignIn, error) {
 	o := &console.SignIn{Issuer: c.Issuer, Client: c.ClientID, Authorize: c.Authorize, Address: c.Address, Bearer: c.Bearer,
-		Keys: func() ([]byte, error) { return os.ReadFile(c.Keys) }}
+		Keys: func() ([]byte, error) { return command.ReadFile(c.Keys, command.Small) }}
 	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("%w: console.oidc: %w", errMisuse, err)
 	}

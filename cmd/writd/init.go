@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/hsm"
@@ -203,7 +204,7 @@ func readAuthorities(flag string, given []string) (all []record.Authority, err e
 		if !ok {
 			return nil, fmt.Errorf("%w: %s wants PERSON=FILE", errMisuse, flag)
 		}
-		data, err := os.ReadFile(file)
+		data, err := command.ReadFile(file, command.Small)
 		if err != nil {
 			return nil, fmt.Errorf("reading authority key: %w", err)
 		}
@@ -234,7 +235,7 @@ func parseRole(text string, persons []string) (record.Role, record.Quorum, error
 // startLog appends genesis and the births to an empty log.
 func startLog(cmd *cobra.Command, c *config, f initFlags) error {
 	ctx := cmd.Context()
-	data, err := os.ReadFile(f.genesis)
+	data, err := command.ReadFile(f.genesis, command.Small)
 	if err != nil {
 		return fmt.Errorf("reading genesis: %w", err)
 	}

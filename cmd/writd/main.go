@@ -3,11 +3,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -24,16 +26,17 @@ func main() {
 
 // The exit statuses of DENIALS.md.
 const (
-	exitYes    = 0
-	exitDenied = 1
-	exitMisuse = 2
-	exitFault  = 3
+	exitYes    = command.ExitYes
+	exitDenied = command.ExitDenied
+	exitMisuse = command.ExitMisuse
+	exitFault  = command.ExitFault
 )
 
 // errMisuse marks an error in how the command was called.
 var errMisuse = command.ErrMisuse
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// rootCommand returns the tree of commands.
+func rootCommand(args ...string) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "writd",
 		Short:         "The Writ issuer",
@@ -46,17 +49,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.AddCommand(initCommand(config), serveCommand(config), keysCommand(config), authoritiesCommand(config), trustCommand(config), doctorCommand(config), fsckCommand(config), backupCommand(config), restoreCommand(config), holdCommand(config), ceremonyCommand(config), signerCommand(), command.Manual("8"))
 	root.InitDefaultCompletionCmd(args...)
 	command.DemandSubcommand(root)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errMisuse, err) })
+	return root
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root, out := rootCommand(args...), &command.Output{Writer: stdout}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errMisuse, err) })
 	cmd, err := root.ExecuteContextC(ctx)
-	return report(cmd, err, stderr)
+	asJSON, _ := root.PersistentFlags().GetBool("json") // the flag is there
+	asJSON = (asJSON || slices.Contains(args, "--json")) && !out.Used
+	return report(cmd, err, asJSON, out, stderr)
 }
 
 // report says what went wrong and what to try, and returns the exit status.
-func report(cmd *cobra.Command, err error, stderr io.Writer) int {
+func report(cmd *cobra.Command, err error, asJSON bool, stdout, stderr io.Writer) int {
 	var d *denial.Denial
 	switch {
 	case err == nil:
@@ -68,14 +78,10 @@ func report(cmd *cobra.Command, err error, stderr io.Writer) int {
 			hint = "Mend what is BAD above, and run it again." // not: run writd doctor
 		}
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
+		if asJSON {
+			_ = json.NewEncoder(stdout).Encode(denial.Known(d.Try(hint))) // whoever reads it went away
+		}
 		return exitDenied
-	case command.IsMisuse(err):
-		fmt.Fprintf(stderr, "writd: %v\nhint: run %s\n", err, command.Help(cmd))
-		return exitMisuse
 	}
-	fmt.Fprintf(stderr, "writd: %v\n", err)
-	if hint := command.Advice(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
-	}
-	return exitFault
+	return command.Report(cmd, err, asJSON, stdout, stderr)
 }

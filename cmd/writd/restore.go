@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
 	"github.com/governed-execution/writ/receipt"
@@ -170,7 +171,7 @@ func (c *config) seen(ctx context.Context, g *record.Genesis, here receipt.Head,
 
 // checkpointIn reads a checkpoint of the log, under any of its keys.
 func (c *config) checkpointIn(ctx context.Context, g *record.Genesis, name string) (receipt.Head, error) {
-	raw, err := os.ReadFile(name)
+	raw, err := command.ReadFile(name, command.Small)
 	if err != nil {
 		return receipt.Head{}, fmt.Errorf("reading checkpoint: %w", err)
 	}
@@ -332,7 +333,7 @@ func (s *service) again(ctx context.Context, c *config, files []string) (n int, 
 }
 
 func readAct(path string) (record.Bundle, error) {
-	data, err := os.ReadFile(path)
+	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading act: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/artifact"
+	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/custody"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/issuer"
@@ -235,7 +236,7 @@ func printTrust(cmd *cobra.Command, c *config, audience string, version uint64) 
 		t.Policies = append(t.Policies, artifact.Pin{ID: id, MinVersion: version})
 	}
 	for _, path := range c.TPMRoots {
-		data, err := os.ReadFile(path)
+		data, err := command.ReadFile(path, command.Small)
 		if err != nil {
 			return fmt.Errorf("reading TPM roots: %w", err)
 		}
