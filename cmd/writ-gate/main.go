@@ -171,7 +171,7 @@ func execute(cmd *cobra.Command, f *execFlags, args []string) (int, error) {
 		return exitDenied, err
 	}
 	if out.Ended != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program was ended: %v\nhint: %s\n", out.Ended, out.Ended.Reason.Hint())
+		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program was ended: %v\nhint: %s\n", out.Ended, out.Ended.Hint())
 	}
 	if out.Left > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "writ-gate: the program left %d process(es) behind, which were killed\n", out.Left)
