@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -13,52 +12,77 @@ import (
 // settle keeps this process to its share of the cores: the issuer, and the bare work that it is compared with, have the
 // first core, the hosts have the others. So the load takes nothing from what is measured. On a machine with one core
 // all share it.
-func settle(hosts bool) error {
-	var mine, all unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return fmt.Errorf("reading cores: %w", err)
-	}
-	if all.Count() < 2 {
-		return nil
-	}
-	first := 0
-	for !all.IsSet(first) {
-		first++
-	}
-	if mine.Set(first); hosts {
-		mine = all
-		mine.Clear(first)
-	}
-	threads, err := os.ReadDir("/proc/self/task")
+//
+// Where the token is a device, that has the last core (see enclose), and all others go where there is room, the hosts with the
+// lowest priority: of such a token the module may use more CPU than the device, in whichever process calls it.
+func settle(hosts, device bool) error {
+	var mine unix.CPUSet
+	all, err := cores()
 	if err != nil {
-		return fmt.Errorf("listing threads: %w", err)
+		return err
 	}
-	for _, t := range threads { // a new thread inherits the cores of the one that makes it
-		id, err := strconv.Atoi(t.Name())
-		if err != nil {
-			return fmt.Errorf("listing threads: %w", err)
-		}
-		if err := unix.SchedSetaffinity(id, &mine); err != nil {
-			return fmt.Errorf("choosing cores: %w", err)
-		}
+	switch {
+	case device && hosts:
+		return ofThreads(os.Getpid(), func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, 19) })
+	case device, len(all) < 2:
+		return nil
+	case !hosts:
+		all = all[:1]
+	default:
+		all = all[1:]
+	}
+	for _, core := range all {
+		mine.Set(core)
+	}
+	if err := ofThreads(os.Getpid(), func(id int) error { return unix.SchedSetaffinity(id, &mine) }); err != nil {
+		return err
 	}
 	runtime.SetDefaultGOMAXPROCS() // as many as it has cores
 	return nil
 }
 
-// elsewhere puts processes on every core but the one of this process, if there is another.
-func elsewhere(processes ...int) error {
-	var mine, others unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &mine); err != nil {
-		return fmt.Errorf("reading cores: %w", err)
+// enclose keeps the processes of a device to the last core.
+func enclose(processes ...int) error {
+	all, err := cores()
+	if err != nil {
+		return err
 	}
-	for core := range 1024 { // of which the machine takes those that it has
-		if !mine.IsSet(core) {
-			others.Set(core)
+	var last unix.CPUSet
+	last.Set(all[len(all)-1])
+	for _, process := range processes {
+		if err := ofThreads(process, func(id int) error { return unix.SchedSetaffinity(id, &last) }); err != nil {
+			return err
 		}
 	}
-	for _, id := range processes {
-		if err := unix.SchedSetaffinity(id, &others); err != nil && !errors.Is(err, unix.EINVAL) {
+	return nil
+}
+
+// cores are those that this process may use.
+func cores() (all []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("reading cores: %w", err)
+	}
+	for core := 0; len(all) < set.Count(); core++ {
+		if set.IsSet(core) {
+			all = append(all, core)
+		}
+	}
+	return all, nil
+}
+
+// ofThreads does something with every thread of a process. Those that they make later inherit it.
+func ofThreads(process int, settle func(id int) error) error {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", process))
+	if err != nil {
+		return fmt.Errorf("listing threads: %w", err)
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err == nil {
+			err = settle(id)
+		}
+		if err != nil {
 			return fmt.Errorf("choosing cores: %w", err)
 		}
 	}

@@ -58,9 +58,9 @@ type level struct {
 
 const issuanceText = `
 Issuance, end to end: a host on its TLS 1.3 connection over loopback has a challenge, signs a quote in
-software, and gets an artifact with its receipt and the next challenge; durable SQLite log, keys on %s. Times are the host's. The
-issuer and its signer process have one core, the hosts have the others. Beside it, in turn and on the issuer's core, by as
-many callers:
+software, and gets an artifact with its receipt and the next challenge; durable SQLite log, keys on %s. Times are the host's.
+%s
+Beside it, in turn and on the issuer's cores, by as many callers:
   bare   one quote signature verified, one signature of the token and its check, one durable commit shared by those who wait
   bare2  the same with both signatures verified that an issuer must: of quote and request. Hosts keep their cnf keys, whose
          certification is verified once
@@ -76,7 +76,11 @@ func issuance(ctx context.Context, s *site, h *hosts, b *bare, of choice) error 
 	if err != nil {
 		return err
 	}
-	fmt.Printf(issuanceText, s.kind, "", "", "", "", "", "", "of bare", "of bare2", "of token",
+	layout := "The issuer and its signer process have one core, the hosts have the others."
+	if isDevice(s.kind) {
+		layout = "The token's processes are kept to the last core; issuer, signer process and, with the lowest priority, hosts may use every core."
+	}
+	fmt.Printf(issuanceText, s.kind, layout, "", "", "", "", "", "", "of bare", "of bare2", "of token",
 		"clients", "", "p50 ms", "p99 ms", "per s", "CPU ms", "rate", "CPU", "rate", "CPU", "rate", "CPU")
 	for _, n := range levels {
 		if of.clients != 0 && of.clients != n.clients {
@@ -86,7 +90,7 @@ func issuance(ctx context.Context, s *site, h *hosts, b *bare, of choice) error 
 		if err := l.measure(ctx, s, h, b); err != nil {
 			return err
 		}
-		l.print(s.token)
+		l.print(s.token, isDevice(s.kind))
 	}
 	return nil
 }
@@ -137,8 +141,8 @@ func (l *level) ask(ctx context.Context, s *site, h *hosts, p place) error {
 
 // print writes a row for each kind of work, and beside its aim what has one: with the signer process, as writd serve works.
 // Whether it is met is told by CPU, because of several processes each gets its share of a busy core, and the issuer with its
-// signer process is two. Where the token is elsewhere, its work shows in the rate alone.
-func (l *level) print(t *token) {
+// signer process is two. Where the token is a device, its work shows in the rate alone.
+func (l *level) print(t *token, device bool) {
 	for _, p := range l.places {
 		f := &l.issued[p]
 		fmt.Print(l.row("issued, "+p.String(), f))
@@ -161,7 +165,7 @@ func (l *level) print(t *token) {
 		return
 	}
 	token := atLeast(l.raw.cpu()/apart.cpu(), t.aim) + " by CPU"
-	if t.elsewhere {
+	if device {
 		token = atLeast(apart.rate()/l.raw.rate(), t.aim) + " by rate"
 	}
 	fmt.Printf("%7s of bare %s by CPU; of token %s\n%7s the signer process costs %s by CPU\n", "",

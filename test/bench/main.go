@@ -2,7 +2,7 @@
 // the same run. It makes its own token, log, TPMs in software, roots and keys; nothing else believes them.
 //
 // The issuer runs in this process, its signer process is a child of it, and the hosts run in a third one, so that the CPU
-// time of each is known. Issuer and hosts have cores of their own (see settle).
+// time of each is known. Which cores each has: see settle.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	do := func() error { return run(ctx, *only, *kind, profiles, choice{*clients, *keys}) }
 	switch flag.Arg(0) {
 	case hostsCommand:
-		do = func() error { return errors.Join(settle(true), serveOrders(ctx, os.Stdin, os.Stdout)) }
+		do = func() error { return errors.Join(settle(true, isDevice(*kind)), serveOrders(ctx, os.Stdin, os.Stdout)) }
 	case signerCommand:
 		do = custody.Serve
 	}
@@ -63,12 +63,12 @@ func run(ctx context.Context, only, kind string, profiles profiles, of choice) (
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	hosts, err := startHosts(ctx)
+	hosts, err := startHosts(ctx, kind)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, hosts.close()) }()
-	if err := settle(false); err != nil { // after the hosts have begun, who would inherit it
+	if err := settle(false, isDevice(kind)); err != nil { // after the hosts have begun, who would inherit it
 		return err
 	}
 	site, err := newSite(ctx, dir, kind, hosts.made)

@@ -19,12 +19,12 @@ type hosts struct {
 	dec  *json.Decoder
 }
 
-func startHosts(ctx context.Context) (*hosts, error) {
+func startHosts(ctx context.Context, kind string) (*hosts, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("starting hosts: %w", err)
 	}
-	h := &hosts{cmd: exec.CommandContext(ctx, self, hostsCommand)}
+	h := &hosts{cmd: exec.CommandContext(ctx, self, "-token", kind, hostsCommand)}
 	h.cmd.Stderr = os.Stderr
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("starting hosts: %w", err)

@@ -23,12 +23,14 @@ type device struct {
 	module, label, pinFile string
 	env                    []string // NAME=VALUE: what a process must have to find the token
 	aim                    float64  // of its own raw rate
-	elsewhere              bool     // its work is not that of the processes that use it
 	stop                   func() error
 }
 
 // devices make a token of a kind in a directory. A further kind is one more entry here.
 var devices = map[string]func(ctx context.Context, dir string) (*device, error){"softhsm": newSoftHSM, "tpm2-pkcs11": newTPM}
+
+// isDevice tells whether a token of a kind is one beside the machine, whose work is not that of the processes that use it.
+func isDevice(kind string) bool { return kind == "tpm2-pkcs11" }
 
 func newSoftHSM(_ context.Context, dir string) (*device, error) {
 	t, err := softhsm.Init(dir)
@@ -38,7 +40,7 @@ func newSoftHSM(_ context.Context, dir string) (*device, error) {
 	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.40, stop: func() error { return nil }}, nil
 }
 
-// newTPM makes a token of a TPM in software. Its processes are on the cores of the hosts: a TPM is a device of its own.
+// newTPM makes a token of a TPM in software. Its processes have a core: a TPM is a device of its own.
 func newTPM(ctx context.Context, dir string) (*device, error) {
 	if err := tpmtoken.Available(); err != nil {
 		return nil, err
@@ -47,10 +49,10 @@ func newTPM(ctx context.Context, dir string) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := elsewhere(t.Processes()...); err != nil {
+	if err := enclose(t.Processes()...); err != nil {
 		return nil, errors.Join(err, t.Stop())
 	}
-	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.80, elsewhere: true, stop: t.Stop}, nil
+	return &device{module: t.Module, label: t.Label, pinFile: t.PINFile, env: t.Env(), aim: 0.80, stop: t.Stop}, nil
 }
 
 // place is where the keys are used.
