@@ -54,7 +54,7 @@ type bound struct {
 
 func bounds() []bound {
 	const (
-		cache  = "The log keeps up to 16,384 rows that were looked up, of some hundred bytes each, which takes the first hours. After that an entry may leave some bytes behind."
+		cache  = "It holds what is bounded and fills in the first hours (16,384 rows that were looked up, cnf keys that were certified), and what a request holds while it is answered: the history of keys that each gate asks for is longer after each change."
 		memory = "It follows the heap in use, times five (see gcPercent), and is given back late on a busy machine."
 		pooled = "Idle connections to the database and of HTTP are kept: some more where more came at once."
 		none   = "Nothing that lasts is made for a request."
