@@ -55,23 +55,15 @@ publish and use it within --lifetime. Read what you sign: writ inspect statement
 			return a.draftGlass(cmd, &f)
 		},
 	}
+	f.addExecution(cmd, 30*time.Minute, "for how long, at most 1h")
 	fl := cmd.Flags()
 	fl.StringVar(&f.issuer, "issuer", "", "URI of the issuer that it is for")
 	fl.StringVar(&f.policy, "policy", "", "the authorization policy in force, as it was published (TOML)")
 	fl.StringVar(&f.rule, "rule", "", "name of the [[break_glass]] in it that declares this")
-	fl.StringVar(&f.host, "host", "", "URI of the host, as enrolled")
-	fl.StringVar(&f.audience, "audience", "", "URI of the gate that will run it")
-	fl.StringVar(&f.initiator, "initiator", "", "URI of the initiator who will use it")
-	fl.StringVar(&f.program, "exec", "", "absolute path of the program")
-	fl.StringVar(&f.code, "code", "", "SHA-256 of the program; default: of the file at its path")
-	fl.StringVar(&f.interpreter, "interpreter", "", "for a script: absolute path of its interpreter, without symbolic links")
-	fl.StringArrayVar(&f.env, "env", nil, "name of an environment variable to pass on; repeat")
-	fl.StringVar(&f.directory, "directory", "", "working directory; default /")
-	fl.DurationVar(&f.lifetime, "lifetime", 30*time.Minute, "for how long, at most 1h")
 	fl.StringVar(&f.why, "why", "", "the justification, for people; it stands in the log")
 	fl.StringArrayVar(&f.waived, "attestation-waived-by", nil, "a person who waives attestation of the host, and must sign; repeat for each, at least two")
 	fl.StringVarP(&f.out, "out", "o", "break-glass.draft", "file of the draft")
-	for _, name := range []string{"policy", "rule", "exec", "why"} {
+	for _, name := range []string{"policy", "rule", "why"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd
@@ -79,10 +71,8 @@ publish and use it within --lifetime. Read what you sign: writ inspect statement
 
 // draftGlass writes the draft of an authorization.
 func (a *app) draftGlass(cmd *cobra.Command, f *glassFlags) error {
-	for _, need := range [][2]string{{"issuer", f.issuer}, {"host", f.host}, {"audience", f.audience}, {"initiator", f.initiator}} {
-		if need[1] == "" {
-			return misuse("give --%s, or name it in the configuration file", need[0])
-		}
+	if err := named([2]string{"issuer", f.issuer}, [2]string{"host", f.host}, [2]string{"audience", f.audience}, [2]string{"initiator", f.initiator}); err != nil {
+		return err
 	}
 	g, err := f.authorization(time.Now())
 	if err != nil {

@@ -70,18 +70,10 @@ who holds it.`,
 			return a.request(cmd, &f)
 		},
 	}
+	f.addExecution(cmd, 5*time.Minute, "for how long")
 	fl := cmd.Flags()
-	fl.StringVar(&f.initiator, "initiator", "", "URI of the initiator")
 	fl.StringVar(&f.key, "key", "", "private key of the initiator")
-	fl.StringVar(&f.host, "host", "", "URI of this host, as enrolled")
-	fl.StringVar(&f.audience, "audience", "", "URI of the gate that will run it")
-	fl.StringVar(&f.program, "exec", "", "absolute path of the program")
-	fl.StringVar(&f.code, "code", "", "SHA-256 of the program; default: of the file at its path")
-	fl.StringVar(&f.interpreter, "interpreter", "", "for a script: absolute path of its interpreter, without symbolic links")
 	fl.BoolVar(&f.pinArgs, "pin-args", false, "allow exactly the arguments after --")
-	fl.StringArrayVar(&f.env, "env", nil, "name of an environment variable to pass on; repeat")
-	fl.StringVar(&f.directory, "directory", "", "working directory; default /")
-	fl.DurationVar(&f.lifetime, "lifetime", 5*time.Minute, "for how long")
 	fl.DurationVar(&f.session, "session", 0, "for how long what was started may run; default: until the artifact expires")
 	fl.Uint64Var(&f.uses, "uses", 1, "how often")
 	fl.Uint64Var(&f.depth, "depth", 0, "how deep the artifact may be delegated (see writ delegate)")
@@ -93,8 +85,32 @@ who holds it.`,
 	fl.StringVar(&f.reuse, "reuse-cnf", "", "file of a confirmation key of an earlier request, to use it again instead of a new one")
 	fl.StringVar(&f.save, "save-request", "", "also write the signed request to this file")
 	fl.StringVar(&f.resend, "resend-request", "", "send this signed request again, with the cnf key in --cnf, instead of a new one")
-	_ = cmd.MarkFlagRequired("exec")
 	return cmd
+}
+
+// addExecution adds the flags that say what is to run, where, and for whom.
+func (f *requestFlags) addExecution(cmd *cobra.Command, lifetime time.Duration, long string) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.initiator, "initiator", "", "URI of the initiator")
+	fl.StringVar(&f.host, "host", "", "URI of the host, as enrolled")
+	fl.StringVar(&f.audience, "audience", "", "URI of the gate that will run it")
+	fl.StringVar(&f.program, "exec", "", "absolute path of the program")
+	fl.StringVar(&f.code, "code", "", "SHA-256 of the program; default: of the file at its path")
+	fl.StringVar(&f.interpreter, "interpreter", "", "for a script: absolute path of its interpreter, without symbolic links")
+	fl.StringArrayVar(&f.env, "env", nil, "name of an environment variable to pass on; repeat")
+	fl.StringVar(&f.directory, "directory", "", "working directory; default /")
+	fl.DurationVar(&f.lifetime, "lifetime", lifetime, long)
+	_ = cmd.MarkFlagRequired("exec")
+}
+
+// named refuses a call in which one of the flags, each with its value, was given neither itself nor by the configuration file.
+func named(flags ...[2]string) error {
+	for _, f := range flags {
+		if f[1] == "" {
+			return misuse("give --%s, or name it in the configuration file", f[0])
+		}
+	}
+	return nil
 }
 
 func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
@@ -102,10 +118,8 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	if f.key == "" {
 		f.key = a.file.Key
 	}
-	for _, need := range [][2]string{{"initiator", f.initiator}, {"key", f.key}, {"host", f.host}, {"audience", f.audience}} {
-		if need[1] == "" {
-			return misuse("give --%s, or name it in the configuration file", need[0])
-		}
+	if err := named([2]string{"initiator", f.initiator}, [2]string{"key", f.key}, [2]string{"host", f.host}, [2]string{"audience", f.audience}); err != nil {
+		return err
 	}
 	if f.reuse != "" && f.resend != "" {
 		return misuse("a request that is sent again names its key: --reuse-cnf is for a new one")

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/governed-execution/writ/record"
-	"github.com/governed-execution/writ/statement"
 )
 
 func authoritiesCommand(path *string) *cobra.Command {
@@ -138,27 +134,19 @@ func (c *config) draftAuthorities(cmd *cobra.Command, f peopleFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := ring.CheckPeople(&p); err != nil {
+		return err
+	}
 	head := ring.Head()
-	change := record.KeyChange{Version: record.Version, Sequence: ring.Sequence() + 1, Previous: head[:], Time: uint64(time.Now().Unix()),
-		Steps: []record.KeyStep{}, Why: f.why, People: &p}
-	if err := errors.Join(change.Check(), ring.CheckPeople(&p)); err != nil {
-		return err
-	}
-	d, err := record.NewDraft(statement.KeyChange, g.Issuer, change, change.Sequence, time.Now(), f.valid)
+	change := record.KeyChange{Sequence: ring.Sequence() + 1, Previous: head[:], Steps: []record.KeyStep{}, People: &p}
+	act, err := f.write(g.Issuer, change)
 	if err != nil {
 		return err
-	}
-	draft, err := d.Encode()
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(f.draft, draft, 0o644); err != nil {
-		return fmt.Errorf("writing draft: %w", err)
 	}
 	text := peopleText(p) + fmt.Sprintf("change %d of authorities drafted in %s: %d of %s sign it, and so do %d of %s, with: writ sign %s --key KEY",
 		change.Sequence, f.draft, before.Quorums[record.RoleRoot].Threshold, strings.Join(before.Quorums[record.RoleRoot].Persons, ", "),
 		p.Quorums[record.RoleRoot].Threshold, strings.Join(p.Quorums[record.RoleRoot].Persons, ", "), f.draft)
-	return output(cmd, map[string]any{"draft": f.draft, "sequence": change.Sequence, "act": statement.DigestOf(d.Payload).String(), "authorities": viewPeople(p)}, text)
+	return output(cmd, map[string]any{"draft": f.draft, "sequence": change.Sequence, "act": act.String(), "authorities": viewPeople(p)}, text)
 }
 
 // apply makes the authorities that the flags ask for out of those of now.

@@ -161,6 +161,27 @@ func (f *changeFlags) check() error {
 	return nil
 }
 
+// write writes the draft of a change, with its time and its reason, and returns the digest of the act.
+func (f *changeFlags) write(issuer string, change record.KeyChange) (act statement.Digest, err error) {
+	now := time.Now()
+	change.Version, change.Time, change.Why = record.Version, uint64(now.Unix()), f.why
+	if err := change.Check(); err != nil {
+		return act, err
+	}
+	d, err := record.NewDraft(statement.KeyChange, issuer, change, change.Sequence, now, f.valid)
+	if err != nil {
+		return act, err
+	}
+	draft, err := d.Encode()
+	if err != nil {
+		return act, err
+	}
+	if err := os.WriteFile(f.draft, draft, 0o644); err != nil {
+		return act, fmt.Errorf("writing draft: %w", err)
+	}
+	return statement.DigestOf(d.Payload), nil
+}
+
 func newCommand(path *string) *cobra.Command {
 	var f changeFlags
 	var from, script string
@@ -365,27 +386,16 @@ func (c *config) draftChange(cmd *cobra.Command, f changeFlags, p *issuer.Prepar
 	if err != nil {
 		return err
 	}
-	change := record.KeyChange{Version: record.Version, Sequence: p.Sequence, Previous: p.Previous, Time: uint64(time.Now().Unix()), Steps: steps, Why: f.why}
-	if err := change.Check(); err != nil {
-		return err
-	}
-	d, err := record.NewDraft(statement.KeyChange, g.Issuer, change, p.Sequence, time.Now(), f.valid)
+	act, err := f.write(g.Issuer, record.KeyChange{Sequence: p.Sequence, Previous: p.Previous, Steps: steps})
 	if err != nil {
 		return err
-	}
-	draft, err := d.Encode()
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(f.draft, draft, 0o644); err != nil {
-		return fmt.Errorf("writing draft: %w", err)
 	}
 	var text strings.Builder
 	for _, s := range steps {
 		fmt.Fprintf(&text, "%-9s %x  %s → %s\n", s.Purpose, s.Key, s.From, s.To)
 	}
 	fmt.Fprintf(&text, "key change %d drafted in %s; authorities sign it with: writ sign %s --key KEY", p.Sequence, f.draft, f.draft)
-	return output(cmd, map[string]any{"draft": f.draft, "sequence": p.Sequence, "act": statement.DigestOf(d.Payload).String()}, text.String())
+	return output(cmd, map[string]any{"draft": f.draft, "sequence": p.Sequence, "act": act.String()}, text.String())
 }
 
 // prepare has the writd that serves prepare a key, over its admin socket, or does it itself while none serves. With a script the
