@@ -34,9 +34,10 @@ deps: ## install the packages that tests and demo need
 demo: deps build ## the whole path, told for a newcomer
 	@$(GO) run ./test/demo -bin $(BIN)
 
+# A program with the race detector sleeps a second before it exits, unless told otherwise; the tests start hundreds of them.
 test: deps ## every test, race detector on, nothing skipped
 	@test/deps/install npm chromium
-	REQUIRE_ALL=1 WRIT_CORPUS="$(WRIT_CORPUS)" $(GO) test -race -timeout 10m ./...
+	REQUIRE_ALL=1 WRIT_CORPUS="$(WRIT_CORPUS)" GORACE="atexit_sleep_ms=10 $$GORACE" $(GO) test -race -timeout 10m ./...
 
 vm-deps: ## install what virtual machines need; kernels are unpacked into a cache
 	@test/deps/install vm
