@@ -169,8 +169,14 @@ func TestDelegationAllows(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, r.code)
 		}
 	}
-	if err := d.Allows(good(), d.Expires); !denial.Is(err, denial.DelegationExceeded) {
-		t.Errorf("when it has expired: got %v", err)
+	for _, late := range []uint64{0, 1} {
+		for _, lifetime := range []uint64{0, 1, math.MaxUint64 - 1} {
+			c := good()
+			c.Lifetime = lifetime
+			if err := d.Allows(c, d.Expires+late); !denial.Is(err, denial.DelegationExceeded) {
+				t.Errorf("%d s after it expired, for %d s: got %v", late, lifetime, err)
+			}
+		}
 	}
 }
 
@@ -181,6 +187,7 @@ func TestX21_SessionsAreWithin(t *testing.T) {
 	}{
 		{nil, nil, true}, {nil, &Limits{Uses: 2}, true}, {&Limits{Session: 9}, nil, false}, {nil, &Limits{Session: 9}, false},
 		{&Limits{Session: 9}, &Limits{Session: 9}, true}, {&Limits{Session: 10}, &Limits{Session: 9}, false}, {&Limits{}, &Limits{Session: 9}, false},
+		{&Limits{Session: 1}, &Limits{Session: 1}, true}, {nil, &Limits{Session: 1}, false},
 	} {
 		if got := r.child.sessionWithin(r.parent); got != r.want {
 			t.Errorf("%+v within %+v: got %v", r.child, r.parent, got)
@@ -192,6 +199,7 @@ func TestSignDelegationRefusesWhatNobodyWouldAccept(t *testing.T) {
 	k := newKit(t)
 	parent := k.ancestor(nil)
 	c := k.delegation(parent)
+	c.Profile = "" // SignDelegation knows it
 	raw, err := SignDelegation(t.Context(), k.holder, c)
 	if err != nil {
 		t.Fatal(err)
@@ -203,12 +211,20 @@ func TestSignDelegationRefusesWhatNobodyWouldAccept(t *testing.T) {
 	_, err = SignDelegation(t.Context(), k.holder, c)
 	refused(t, err, denial.PayloadForm)
 	c = k.delegation(parent)
+	c.Parent = fill(31, 1)
+	_, err = SignDelegation(t.Context(), k.holder, c)
+	refused(t, err, denial.LineageChainInvalid)
+	c = k.delegation(parent)
 	c.Scope = nil
 	_, err = SignDelegation(t.Context(), k.holder, c)
 	refused(t, err, denial.StructureLimit)
-	for name, raw := range map[string][]byte{"nothing": nil, "an artifact": parent.Leaf(), "a byte less": raw[:len(raw)-1]} {
-		if _, err := InspectDelegation(raw); err == nil {
-			t.Errorf("%s is read as a delegation", name)
+	whole := payload(t, &c)
+	for name, r := range map[string]struct {
+		raw  []byte
+		code denial.Reason
+	}{"a malformed payload": {k.sign(k.holder, statement.Delegation, hostURI, hostURI+"/b", whole[:len(whole)-1]), denial.StructureLimit}, "nothing": {nil, denial.WrongType}, "an artifact": {parent.Leaf(), denial.WrongType}, "a byte less": {raw[:len(raw)-1], denial.StructureLimit}} {
+		if _, err := InspectDelegation(r.raw); !denial.Is(err, r.code) {
+			t.Errorf("%s read as a delegation: got %v, want %s", name, err, r.code)
 		}
 	}
 }

@@ -80,6 +80,55 @@ func TestKnownLogNeverChangesAVerdict(t *testing.T) {
 	}
 }
 
+// The key of logs differs with the bank and the number of each PCR, also where values are the same. A PCR that does not exist has
+// no key.
+func TestKeysOfLogs(t *testing.T) {
+	t.Parallel()
+	v := make([]byte, 32)
+	key := func(values map[string]map[int64][]byte) memoryKey {
+		k, ok := newLogKey([]byte("AK"), bootLogs{}, "sha256", values)
+		if !ok {
+			t.Errorf("%v has no key", values)
+		}
+		return k
+	}
+	seen := map[memoryKey]bool{}
+	for _, values := range []map[string]map[int64][]byte{
+		single("sha256", map[int64][]byte{1: v}), single("sha256", map[int64][]byte{2: v}), single("sha3-256", map[int64][]byte{1: v}),
+		{"sha256": {1: v}, "sha384": {}}, {"sha256": {}, "sha384": {1: v}},
+	} {
+		seen[key(values)] = true
+	}
+	if len(seen) != 5 {
+		t.Errorf("five sets of values have %d keys", len(seen))
+	}
+	for _, pcr := range []int64{-1, 24} {
+		if _, ok := newLogKey(nil, bootLogs{}, "sha256", single("sha256", map[int64][]byte{7: v, pcr: v})); ok {
+			t.Errorf("PCR %d has a key", pcr)
+		}
+	}
+}
+
+// What is used again stays, and what was used longest ago gives way.
+func TestMemoryForgetsWhatWasNotUsed(t *testing.T) {
+	t.Parallel()
+	ak, certify := certifier(t)
+	m, all := NewMemory(8*certificationEntrySize), make([]Certification, 9)
+	for i := range all {
+		all[i] = certify([]byte{byte(i)})
+		for _, c := range []Certification{all[i], all[0]} { // the first again and again
+			if err := m.verify(ak, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i, c := range all {
+		if _, known := m.entries[newCertificationKey(ak, c)]; known != (i != 1) {
+			t.Errorf("certification %d: known: %v", i, known)
+		}
+	}
+}
+
 // single is the values of one bank.
 func single(bank string, pcrs map[int64][]byte) map[string]map[int64][]byte {
 	return map[string]map[int64][]byte{bank: pcrs}

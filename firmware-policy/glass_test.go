@@ -132,6 +132,7 @@ func TestP21_WideBreakGlassRuleIsRefused(t *testing.T) {
 	d := mustParse(t, authorizationTOML+glassTOML)
 	for name, spoil := range map[string]func(r *rule){
 		"uses": func(r *rule) { r.Uses = 2 }, "depth": func(r *rule) { r.Depth = 1 }, "session": func(r *rule) { r.Session = 1 }, "lifetime": func(r *rule) { r.Lifetime = 3601 },
+		"delegators": func(r *rule) { r.Delegators = []string{"a:d"} },
 	} {
 		r := d.body.Authorization.BreakGlass[0]
 		if spoil(&r); r.checkBreakGlass("break_glass x") == nil {

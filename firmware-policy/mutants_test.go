@@ -103,6 +103,11 @@ func TestRulesAtTheirLimits(t *testing.T) {
 		"no uses":               {func(r *rule) { r.Uses = 0 }, false},
 		"most uses":             {func(r *rule) { r.Uses = maxUses }, true},
 		"more uses":             {func(r *rule) { r.Uses = maxUses + 1 }, false},
+		"longest session":       {func(r *rule) { r.Session = maxLifetime }, true},
+		"longer session":        {func(r *rule) { r.Session = maxLifetime + 1 }, false},
+		"a delegator":           {func(r *rule) { r.Delegators = []string{"a:d"} }, true},
+		"delegator is no URI":   {func(r *rule) { r.Delegators = []string{"d"} }, false},
+		"one of two is no URI":  {func(r *rule) { r.Delegators = []string{"a:d", "d"} }, false},
 		"deepest":               {func(r *rule) { r.Depth = maxDepth }, true},
 		"deeper":                {func(r *rule) { r.Depth = maxDepth + 1 }, false},
 		"most scopes":           {func(r *rule) { r.Scope = scopes(maxScopes) }, true},
@@ -157,12 +162,12 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	r := goodRule()
 	down := []string{"b:b", "a:a"}
-	r.Initiators, r.Audiences, r.HostIDs, r.When = slices.Clone(down), slices.Clone(down), slices.Clone(down), " true "
+	r.Initiators, r.Audiences, r.HostIDs, r.Delegators, r.When = slices.Clone(down), slices.Clone(down), slices.Clone(down), slices.Clone(down), " true "
 	r.Scope[0] = scope{Target: "tool:x", Operations: []string{"write", "read"}, Code: slices.Clone(down), Parameters: slices.Clone(down), Env: slices.Clone(down)}
 	b := body{Authorization: &authorizationBody{Rules: []rule{r}}, Appraisal: &appraisalBody{Quote: []int64{7, 4}, Bind: []int64{7, 4}}}
 	b.normalise()
 	r = b.Authorization.Rules[0]
-	for name, list := range map[string][]string{"initiators": r.Initiators, "audiences": r.Audiences, "hosts": r.HostIDs, "code": r.Scope[0].Code,
+	for name, list := range map[string][]string{"initiators": r.Initiators, "audiences": r.Audiences, "hosts": r.HostIDs, "delegators": r.Delegators, "code": r.Scope[0].Code,
 		"parameters": r.Scope[0].Parameters, "env": r.Scope[0].Env, "operations": r.Scope[0].Operations} {
 		if !slices.IsSorted(list) {
 			t.Errorf("%s are not sorted: %q", name, list)
