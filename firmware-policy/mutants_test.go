@@ -96,16 +96,19 @@ func TestRulesAtTheirLimits(t *testing.T) {
 		edit func(*rule)
 		good bool
 	}{
-		"least":                 {func(*rule) {}, true},
-		"no lifetime":           {func(r *rule) { r.Lifetime = 0 }, false},
-		"longest lifetime":      {func(r *rule) { r.Lifetime = maxLifetime }, true},
-		"longer lifetime":       {func(r *rule) { r.Lifetime = maxLifetime + 1 }, false},
-		"no uses":               {func(r *rule) { r.Uses = 0 }, false},
-		"most uses":             {func(r *rule) { r.Uses = maxUses }, true},
-		"more uses":             {func(r *rule) { r.Uses = maxUses + 1 }, false},
-		"longest session":       {func(r *rule) { r.Session = maxLifetime }, true},
-		"longer session":        {func(r *rule) { r.Session = maxLifetime + 1 }, false},
-		"a delegator":           {func(r *rule) { r.Delegators = []string{"a:d"} }, true},
+		"least":            {func(*rule) {}, true},
+		"no lifetime":      {func(r *rule) { r.Lifetime = 0 }, false},
+		"longest lifetime": {func(r *rule) { r.Lifetime = maxLifetime }, true},
+		"longer lifetime":  {func(r *rule) { r.Lifetime = maxLifetime + 1 }, false},
+		"no uses":          {func(r *rule) { r.Uses = 0 }, false},
+		"most uses":        {func(r *rule) { r.Uses = maxUses }, true},
+		"more uses":        {func(r *rule) { r.Uses = maxUses + 1 }, false},
+		"longest session":  {func(r *rule) { r.Session = maxLifetime }, true},
+		"longer session":   {func(r *rule) { r.Session = maxLifetime + 1 }, false},
+		"a delegator":      {func(r *rule) { r.Delegators = []string{"a:d"} }, true},
+		"nothing but delegators": {func(r *rule) {
+			*r = rule{Name: "r", Initiators: r.Initiators, Audiences: r.Audiences, Delegators: []string{"a:d"}}
+		}, false},
 		"delegator is no URI":   {func(r *rule) { r.Delegators = []string{"d"} }, false},
 		"one of two is no URI":  {func(r *rule) { r.Delegators = []string{"a:d", "d"} }, false},
 		"deepest":               {func(r *rule) { r.Depth = maxDepth }, true},
