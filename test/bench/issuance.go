@@ -168,8 +168,9 @@ func (l *level) print(t *token, device bool) {
 	if device {
 		token = atLeast(apart.rate()/l.raw.rate(), t.aim) + " by rate"
 	}
-	fmt.Printf("%7s of bare %s by CPU; of token %s\n%7s the signer process costs %s by CPU\n", "",
-		atLeast(l.bare.cpu()/apart.cpu(), aimIssuance), token, "", atMost(apart.cpu()/direct.cpu()-1, aimApart))
+	fmt.Printf("%7s of bare %s by CPU; of token %s\n%7s the signer process costs %s of the artifacts per second; p50 %s more, CPU %s more\n", "",
+		atLeast(l.bare.cpu()/apart.cpu(), aimIssuance), token, "", atMost(1-apart.rate()/direct.rate(), aimApart),
+		decimals(apart.quantile(0.5).Seconds()/direct.quantile(0.5).Seconds()-1), decimals(apart.cpu()/direct.cpu()-1))
 }
 
 func (l *level) row(name string, f *figure) string {
