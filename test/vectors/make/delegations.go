@@ -99,6 +99,14 @@ func (w *site) ancestors(parent func(func(*artifact.Claims)) []byte, good func([
 		c.Limits = nil
 		delegation(what, code, leaf, signed(c), nil)
 	}
+	timed := parent(func(c *artifact.Claims) { c.Limits.Session = 60 })
+	lasting := func(what string, code denial.Reason, session uint64) {
+		c := good(timed)
+		c.Limits.Session = session
+		delegation(what, code, timed, signed(c), nil)
+	}
+	lasting("a session as long as that of the parent", accepted, 60)
+	lasting("X21: a session of a second more than that of the parent", denial.DelegationExceeded, 61)
 	of("X21: of an artifact that may not be delegated", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits.Depth = 0 }))
 	of("X21: of an artifact without limits", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits = nil }))
 	of("X21: of an artifact with a session", denial.DelegationExceeded, parent(func(c *artifact.Claims) { c.Limits.Session = 60 }))
