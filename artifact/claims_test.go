@@ -261,6 +261,7 @@ func TestClaimsRefuse(t *testing.T) {
 			c.Lineage.Parents = []Parent{{ID: fill(16, 2), Statement: fill(31, 1), Delegation: fill(32, 1)}}
 		}, denial.LineageChainInvalid},
 		{"dependency malformed", func(c *Claims) { c.Lineage.Dependencies = []Digest{bad} }, denial.PayloadForm},
+		{"session of more than a year", func(c *Claims) { c.Limits = &Limits{Session: MaxSession + 1} }, denial.PayloadForm},
 		{"execution id too short", func(c *Claims) { c.Execution.ID = fill(15, 1) }, denial.PayloadForm},
 		{"execution kind no URI", func(c *Claims) { c.Execution.Kind = "kind" }, denial.PayloadForm},
 		{"input malformed", func(c *Claims) { c.Execution.Inputs = []Digest{bad} }, denial.PayloadForm},

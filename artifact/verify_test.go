@@ -249,6 +249,41 @@ func TestP12_RevokedIsRefusedWithItsCause(t *testing.T) {
 	}
 }
 
+// TestX16_RevokedWhileItRuns asks again of an artifact that was verified: its key and its list say it, and its lifetime no longer matters.
+func TestX16_RevokedWhileItRuns(t *testing.T) {
+	k := newKit(t)
+	a := k.artifactOf()
+	if err := a.CheckRevoked(k.want()); err != nil {
+		t.Error(err)
+	}
+	for v, code := range map[StatusValue]denial.Reason{1: denial.ArtifactRevoked, 2: denial.KeyRevoked, 3: denial.HostRevoked, 6: denial.AncestorRevoked, 7: denial.RevocationUnknown} {
+		want := k.want()
+		want.Status = k.view(v)
+		refused(t, a.CheckRevoked(want), code)
+	}
+	want := k.want()
+	want.Status = nil
+	refused(t, a.CheckRevoked(want), denial.RevocationUnknown)
+	want = k.want()
+	want.Now = t0.Add(MaxRevocationAge + time.Second)
+	refused(t, a.CheckRevoked(want), denial.RevocationUnknown)
+	want = k.want()
+	k.trust.Keys[0].NotAfter = time.Unix(int64(issued), 0) // before it was signed, as is found out later
+	refused(t, a.CheckRevoked(want), denial.KeyOutsideValidity)
+}
+
+func TestX16_LeaseEnds(t *testing.T) {
+	for _, r := range []struct {
+		limits *Limits
+		want   uint64
+	}{{nil, 500}, {&Limits{Uses: 2}, 500}, {&Limits{Session: 1}, 101}, {&Limits{Session: 900}, 1000}, {&Limits{Session: MaxSession + 1}, 100 + MaxSession}} {
+		c := Claims{Expires: 500, Limits: r.limits}
+		if got := c.LeaseEnd(100); got != r.want {
+			t.Errorf("%+v: started at 100, ends at %d, want %d", r.limits, got, r.want)
+		}
+	}
+}
+
 func TestInspectShowsButDoesNotVerify(t *testing.T) {
 	k := newKit(t)
 	enc := mustEncode(t, k.claims())

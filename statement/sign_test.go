@@ -11,6 +11,8 @@ import (
 	"crypto/rsa"
 	"errors"
 	"math"
+	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
@@ -51,6 +53,40 @@ func TestEveryKindIsSignedAndVerified(t *testing.T) {
 			if got := v.Payload(); kind.form().detached != (got == nil) || got != nil && !bytes.Equal(got, payload) {
 				t.Errorf("%s: payload %x", kind, got)
 			}
+		}
+	}
+}
+
+// TestDigestsNameBothSignatures: what anybody can make of an ECDSA signature verifies, and either statement names the other.
+func TestDigestsNameBothSignatures(t *testing.T) {
+	_, p256 := newSigner(t)
+	_, p384 := newCurveSigner(t, elliptic.P384())
+	for _, s := range []Signer{p256, p384, newEdSigner(t)} {
+		leaf := mustSign(t, s, Record, []byte{0xa0})
+		v, err := mustDecode(t, leaf).Verify(trust(t, s.Key(), Record), Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, isECDSA := s.Key().Public().(*ecdsa.PublicKey)
+		if !isECDSA {
+			if got := v.Digests(); !slices.Equal(got, []Digest{DigestOf(leaf)}) {
+				t.Errorf("algorithm %d: got %v", s.Key().algorithm(), got)
+			}
+			continue
+		}
+		other := bytes.Clone(leaf)
+		half := other[len(other)-(public.Params().BitSize+7)/8:]
+		new(big.Int).Sub(public.Params().N, new(big.Int).SetBytes(half)).FillBytes(half)
+		w, err := mustDecode(t, other).Verify(trust(t, s.Key(), Record), Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := []Digest{DigestOf(leaf), DigestOf(other)}
+		if got := v.Digests(); !slices.Equal(got, both) {
+			t.Errorf("algorithm %d: got %v, want %v", s.Key().algorithm(), got, both)
+		}
+		if got := w.Digests(); !slices.Equal(got, []Digest{both[1], both[0]}) {
+			t.Errorf("algorithm %d, the other: got %v", s.Key().algorithm(), got)
 		}
 	}
 }
