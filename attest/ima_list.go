@@ -105,12 +105,11 @@ func (l *IMAList) Replay(bank string) (IMAReplay, error) {
 }
 
 func (l *IMAList) replay(bank string, padded bool) (*imaReplay, error) {
-	for _, b := range knownBanks {
-		if b.name == bank && templateBank(bank) != 0 {
-			return newIMAReplay(templateBank(bank), padded), nil
-		}
+	h := templateBank(bank)
+	if h == 0 {
+		return nil, denial.New(denial.BankNotAllowed, "IMA does not extend such a bank")
 	}
-	return nil, denial.New(denial.BankNotAllowed, "IMA does not extend such a bank")
+	return newIMAReplay(h, padded), nil
 }
 
 // IMAProof says how a list leads to a value of PCR 10.
