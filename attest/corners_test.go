@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -49,6 +52,91 @@ func TestStructuresThatNobodyReadsByHand(t *testing.T) {
 		raw := []byte{0xff, 'T', 'C', 'G', 0x80, 0x18}[:n]
 		if _, err := parseAttest(raw, tpm2.TPMSTAttestQuote); !denial.Is(err, want) {
 			t.Errorf("%d bytes: got %v, want %s", n, err, want)
+		}
+	}
+}
+
+func TestStructuresAtTheirLimit(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]denial.Reason{maxStructure: denial.QuoteMalformed, maxStructure + 1: denial.StructureLimit} {
+		raw := binary.BigEndian.AppendUint16(nil, uint16(n))
+		if _, _, err := parsePublic(append(raw, make([]byte, n)...)); !denial.Is(err, want) {
+			t.Errorf("%d bytes: got %v, want %s", n, err, want)
+		}
+		if _, _, err := (QuoteFiles{AK: make([]byte, n)}).key(); !denial.Is(err, want) {
+			t.Errorf("a key of %d bytes: got %v, want %s", n, err, want)
+		}
+	}
+}
+
+// The AK certifies a key by its name, so a name by another hash must not come so far.
+func TestF24_NameAlgorithmOfASigner(t *testing.T) {
+	t.Parallel()
+	g := elliptic.P256().Params()
+	pub := tpm2.TPMTPublic{Type: tpm2.TPMAlgECC,
+		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, SignEncrypt: true},
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256,
+			Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}, Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgNull},
+			KDF: tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull}}),
+		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+			X: tpm2.TPM2BECCParameter{Buffer: g.Gx.Bytes()}, Y: tpm2.TPM2BECCParameter{Buffer: g.Gy.Bytes()}})}
+	for alg, good := range map[tpm2.TPMIAlgHash]bool{tpm2.TPMAlgSHA256: true, tpm2.TPMAlgSHA384: false, tpm2.TPMAlgSHA1: false} {
+		pub.NameAlg = alg
+		_, err := checkSigner(tpm2.Marshal(tpm2.New2B(pub)), 0)
+		if good && err != nil || !good && !denial.Is(err, denial.KeyBinding) {
+			t.Errorf("name algorithm %#04x: got %v", alg, err)
+		}
+	}
+}
+
+func TestAKeyThatIsNoneVerifiesNothing(t *testing.T) {
+	t.Parallel()
+	for _, pub := range []crypto.PublicKey{nil, ed25519.PublicKey(make([]byte, 32))} {
+		if (&attestationKey{pub: pub}).verifyDigest(make([]byte, 32), nil, nil) {
+			t.Errorf("a signature by %T verifies", pub)
+		}
+	}
+}
+
+func TestK09_AWeakCAOfTheVerifiersOwn(t *testing.T) {
+	t.Parallel()
+	for c, good := range map[elliptic.Curve]bool{elliptic.P224(): false, elliptic.P256(): true} {
+		err := (&Rules{}).checkWay([]*x509.Certificate{{}, {PublicKey: curve(c)}}, time.Now())
+		if good && err != nil || !good && !denial.Is(err, denial.EKUntrusted) {
+			t.Errorf("%s: got %v", c.Params().Name, err)
+		}
+	}
+}
+
+func TestTheLongestCertificateOfAHost(t *testing.T) {
+	t.Parallel()
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(padding int) []byte {
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1),
+			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 23, 133, 99}, Value: make([]byte, padding)}}}, &x509.Certificate{}, public, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	const most = maxCertificate / 2
+	padding := most + maxCertificate - len(issue(most)) // the lengths within have as many bytes for both
+	for more, good := range []bool{true, false} {
+		der := issue(padding + more)
+		if _, err := readCertificate(der); len(der) != maxCertificate+more || good != (err == nil) {
+			t.Errorf("%d bytes: got %v", len(der), err)
+		}
+	}
+}
+
+func TestDescriptionsOfTags(t *testing.T) {
+	t.Parallel()
+	for data, want := range map[string]bool{"\x01\x00\x00\x00\x01\x00\x00\x00x": true, "\x01\x00\x00\x00\x00\x00\x00\x00": false} {
+		if text, _ := describe(&logEvent{kind: evEventTag, data: []byte(data)}); strings.HasPrefix(text, "tag ") != want {
+			t.Errorf("%q: got %q", data, text)
 		}
 	}
 }
@@ -303,6 +391,10 @@ func TestListsOfIMAAtTheirEdges(t *testing.T) {
 			t.Errorf("the first entry is %q: got %v", name, err)
 		}
 	}
+	changed := &imaEntry{pcr: imaPCR, digest: make([]byte, 20), template: "ima-ng", known: true, alg: "sha256", sum: nothing[:], name: []byte("boot_aggregate")}
+	if err := (&imaFacts{}).add(changed, "sha256", crypto.SHA256, nil); !denial.Is(err, denial.LogReplayMismatch) {
+		t.Errorf("a violation with the digest of boot_aggregate, which nothing covers, comes first: got %v", err)
+	}
 	f := &imaFacts{seen: map[string]bool{}}
 	for i, row := range []struct {
 		key          string
@@ -347,6 +439,19 @@ func TestLinesOfIMAThatReadInTwoWays(t *testing.T) {
 				t.Errorf("%s, %s: got %+v, %v", name, template, got, err)
 			}
 		}
+	}
+}
+
+func TestListsOfTwoHashesAreNone(t *testing.T) {
+	t.Parallel()
+	line := func(size int) string {
+		return fmt.Sprintf("10 %s ima-ng sha256:%064d /x\n", strings.Repeat("11", size), 0)
+	}
+	if _, size, err := binaryIMA([]byte(line(20) + line(20))); err != nil || size != 20 {
+		t.Errorf("got %d, %v", size, err)
+	}
+	if _, _, err := binaryIMA([]byte(line(20) + line(32))); !denial.Is(err, denial.LogMalformed) {
+		t.Errorf("hashes of 20 and of 32 bytes: got %v", err)
 	}
 }
 

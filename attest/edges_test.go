@@ -366,6 +366,11 @@ func TestIMASignaturesAreBounded(t *testing.T) {
 	if at(maxIMAChecks).signed(e()) {
 		t.Error("a signature beyond the bound counts")
 	}
+	stranger, r := e(), at(maxIMAChecks-1)
+	stranger.sig[6] = 0
+	if r.signed(stranger) || !r.signed(e()) {
+		t.Error("a signature by a key that is not known takes the place of another")
+	}
 	for name, edit := range map[string]func(*imaEntry){
 		"by SHA-1": func(e *imaEntry) { e.alg = "sha1" }, "template ima": func(e *imaEntry) { e.template = "ima" },
 		"header only": func(e *imaEntry) { e.sig = e.sig[:signatureHeader] }, "no header": func(e *imaEntry) { e.sig = e.sig[:signatureHeader-1] },

@@ -129,6 +129,15 @@ func TestLogHeader(t *testing.T) {
 	if _, err := parseLog(append(set(28, 38, 0, 0, 0)[:32+36], 1, 7)); err != nil {
 		t.Errorf("vendor information: %v", err)
 	}
+	eight := set(32+24, maxBanks)[:32+28]
+	for id := range byte(maxBanks) {
+		eight = append(eight, id, 0x99, 32, 0)
+	}
+	eight = append(eight, 0)
+	eight[28] = byte(len(eight) - 32)
+	if l, err := parseLog(eight); err != nil || len(l.banks) != maxBanks {
+		t.Errorf("%d algorithms: %v", maxBanks, err)
+	}
 }
 
 func TestDigestsOfAnEvent(t *testing.T) {
@@ -155,6 +164,18 @@ func TestDigestsOfAnEvent(t *testing.T) {
 	} {
 		if _, err := parseLog(log); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	l, err := ParseLog(event(1, short))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.AddOS([]byte(measured(11, "ready", "ready"))); err != nil {
+		t.Fatal(err)
+	}
+	for bank, want := range map[string]int{"sha256": 2, "sha384": 0} {
+		if got, err := l.Replay(bank); err != nil || len(got) != want {
+			t.Errorf("events without a digest in one bank give %v in %s, %v", got, bank, err)
 		}
 	}
 }

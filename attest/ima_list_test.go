@@ -219,6 +219,7 @@ func TestIMAListUnknown(t *testing.T) {
 	made.Add(10, "ima-sig", imalog.Digest("sha256", signed), imalog.Name("/by/key"), imaSign(t, key, 3, 2, signed))
 	made.Add(10, "d-ng", imalog.Digest("sha256", signed))
 	made.Add(10, "ima-buf", imalog.Digest("sha256", signed), imalog.Name("/posing/as/buffer"), nil)
+	made.Add(10, "ima-ng", imalog.Digest("sha3-256", imalog.Sum("sha256", "known")), imalog.Name("/another/hash"))
 	l := parseIMA(t, made.Bytes)
 	names := func(entries []attest.IMAEntry) (all []string) {
 		for _, e := range entries {
@@ -227,7 +228,7 @@ func TestIMAListUnknown(t *testing.T) {
 		return all
 	}
 	ref := attest.IMAReference{Known: []string{fileDigest("known"), "verity:" + fileDigest("x")}, Keys: [][]byte{der}}
-	want := []string{"/a b", "/signed", "/unsigned", "/cafe 0302", "/v2", "/old file", "", "/posing/as/buffer"}
+	want := []string{"/a b", "/signed", "/unsigned", "/cafe 0302", "/v2", "/old file", "", "/posing/as/buffer", "/another/hash"}
 	for first, n := range map[int]int{0: 0, 1: 0, 2: 1, 3: 1, 4: 2, len(l.Entries): len(want), 1000: len(want)} {
 		got, err := l.Unknown(first, ref)
 		if err != nil || got == nil || !reflect.DeepEqual(names(got), append([]string(nil), want[:n]...)) {

@@ -156,6 +156,12 @@ func TestMalformedLogOfSystemd(t *testing.T) {
 			expect(t, err, denial.LogMalformed)
 		})
 	}
+	longest := "\x1e{\"nv_index\":1" + strings.Repeat(" ", MaxOSLog-len("\x1e{\"nv_index\":1}\n")) + "}\n"
+	for _, text := range []string{longest, strings.Repeat("\x1e{\"nv_index\":1}\n", maxEvents)} {
+		if _, err := parseOSLog([]byte(text)); err != nil {
+			t.Errorf("a log of %d bytes at the limit: %v", len(text), err)
+		}
+	}
 	_, err := parseOSLog(make([]byte, MaxOSLog+1))
 	expect(t, err, denial.RequestLimit)
 	_, err = parseOSLog([]byte(strings.Repeat("\x1e", maxEvents+1) + "\n"))

@@ -145,6 +145,7 @@ func TestCheckQuoteRefuses(t *testing.T) {
 			i.PCRSelect.PCRSelections = slicesRepeat(i.PCRSelect.PCRSelections[0], 2)
 		}), nil, denial.QuoteMalformed},
 		{"Q12 bank sha1", selection(func(s *tpm2.TPMSPCRSelection) { s.Hash = tpm2.TPMAlgSHA1 }), nil, denial.BankNotAllowed},
+		{"Q12 a bank that is none", selection(func(s *tpm2.TPMSPCRSelection) { s.Hash = 0 }), nil, denial.BankNotAllowed},
 		{"Q07 a value is missing", nil, func(f *attest.QuoteFiles) { delete(f.PCRs["sha256"], 7) }, denial.QuoteMalformed},
 		{"Q18 another value", nil, func(f *attest.QuoteFiles) { f.PCRs["sha256"][7][0] ^= 1 }, denial.PCRDigestMismatch},
 		{"Q16 bytes behind the quote", nil, func(f *attest.QuoteFiles) { f.Attest = append(f.Attest, 1, 2, 3) }, denial.QuoteMalformed},
