@@ -13,6 +13,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func TestStatusRoundTrip(t *testing.T) {
@@ -217,14 +218,7 @@ func TestSignStatusRefuses(t *testing.T) {
 // corpus returns a file of the corpus, and skips without it.
 func corpus(t *testing.T, path string) []byte {
 	t.Helper()
-	root := os.Getenv("WRIT_CORPUS")
-	if root == "" {
-		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal("WRIT_CORPUS is not set")
-		}
-		t.Skip("WRIT_CORPUS is not set")
-	}
-	data, err := os.ReadFile(filepath.Join(root, path))
+	data, err := os.ReadFile(filepath.Join(need.Corpus(t), path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
 
 // refusal fails the test if err is a fault and not a refusal, or if a check stopped unexpectedly.
@@ -199,7 +200,7 @@ func FuzzEKCertificate(f *testing.F) {
 // corpusSeeds returns those files of the corpus that match a pattern; none where it is absent.
 func corpusSeeds(tb testing.TB, pattern string) (seeds [][]byte) {
 	tb.Helper()
-	root := os.Getenv("WRIT_CORPUS")
+	root := need.CorpusIfAny()
 	if root == "" {
 		return nil
 	}

@@ -6,13 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // FuzzIMA: no list stops the parser; what it accepts it reads as one list only; and a list leads to a value of PCR 10 if and
 // only if that value is the one after some beginning of it.
 func FuzzIMA(f *testing.F) {
 	for _, pattern := range []string{"ima/*/sml*", "ima/rust-keylime/*", "ima/keylime/ima-log-*", "ima/ima-doc/*", "bundle/guard-oss/lenovo-*/*/ima_binary*"} {
-		files, _ := filepath.Glob(filepath.Join(os.Getenv("WRIT_CORPUS"), pattern)) // none without the corpus
+		files, _ := filepath.Glob(filepath.Join(need.CorpusIfAny(), pattern)) // none without the corpus
 		for _, name := range files {
 			raw, err := os.ReadFile(name)
 			if err != nil {

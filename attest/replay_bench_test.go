@@ -2,7 +2,6 @@ package attest
 
 import (
 	"crypto/rand"
-	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/need"
 )
 
 // rival is another verifier of event logs: parse, replay, facts.
@@ -46,7 +46,7 @@ func largestLog(tb testing.TB) ([]byte, map[int64][]byte) {
 	tb.Helper()
 	boot := bootlog.New(bootlog.Options{GRUB: true})
 	log, pcrs := boot.Log, boot.Select("sha256", bootPCRs...)
-	if os.Getenv("WRIT_CORPUS") == "" {
+	if need.CorpusIfAny() == "" {
 		return log, pcrs
 	}
 	for _, l := range corpus(tb) {

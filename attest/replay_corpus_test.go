@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
 
 // corpusLog is a log of a real machine with the PCR values that were read from it, or else replayed by others.
@@ -20,22 +21,10 @@ type corpusLog struct {
 	pcrs map[string]map[int64][]byte // by bank
 }
 
-// corpusRoot returns where the corpus lies.
-func corpusRoot(tb testing.TB) string {
-	tb.Helper()
-	root := os.Getenv("WRIT_CORPUS")
-	if root == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
-		tb.Fatal("WRIT_CORPUS is not set")
-	} else if root == "" {
-		tb.Skip("WRIT_CORPUS is not set")
-	}
-	return root
-}
-
 // corpus returns all logs of the corpus that PCR values are known for.
 func corpus(tb testing.TB) []corpusLog {
 	tb.Helper()
-	root := corpusRoot(tb)
+	root := need.Corpus(tb)
 	var logs []corpusLog
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		beside, isLog := strings.CutSuffix(path, ".pcrs.json")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/test/bootlog"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func TestL18_SecureBootOffIsAFact(t *testing.T) {
@@ -111,7 +112,7 @@ func TestL21_TestKeys(t *testing.T) {
 // The vendors' own words and digests are those of certificates that Microsoft's updates of KEK were signed with.
 func TestL21_TestKeysOfVendors(t *testing.T) {
 	for _, name := range []string{"KEKUpdate_AMI_PK1.bin", "KEKUpdate_ASUS_PK1.bin"} {
-		raw, err := os.ReadFile(filepath.Join(corpusRoot(t), "uefi", "ms-kek-updates", name))
+		raw, err := os.ReadFile(filepath.Join(need.Corpus(t), "uefi", "ms-kek-updates", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,10 +133,7 @@ func TestL21_TestKeysOfVendors(t *testing.T) {
 	}
 	raw, err := os.ReadFile("/usr/share/ovmf/PkKek-1-snakeoil.pem")
 	if err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatalf("the published key of ovmf is needed; run test/deps/install npm: %v", err)
-		}
-		t.Skipf("the published key of ovmf is not here: %v", err)
+		need.Missing(t, "the published key of ovmf is needed; run test/deps/install npm: %v", err)
 	}
 	block, _ := pem.Decode(raw)
 	n := uint32(len(block.Bytes))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/governed-execution/writ/audit"
 	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/test/need"
 	"github.com/governed-execution/writ/test/npm"
 )
 
@@ -32,10 +33,7 @@ func chromium(t *testing.T) string {
 			return path
 		}
 	}
-	if os.Getenv("REQUIRE_ALL") == "1" {
-		t.Fatal("Chromium is needed; run test/deps/install chromium")
-	}
-	t.Skip("no Chromium on this machine; test/deps/install chromium installs it")
+	need.Missing(t, "Chromium is needed; test/deps/install chromium installs it")
 	return ""
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func (f *fixture) consistencyReceipt(from, to uint64) []byte {
@@ -132,13 +133,7 @@ func TestConsistencyReceiptRefusals(t *testing.T) {
 // Each was signed with a key that its maker threw away, so that nobody can check the signatures. Verify refuses them: their
 // headers are not in canonical order.
 func TestDraftExamples(t *testing.T) {
-	dir := os.Getenv("WRIT_CORPUS")
-	if dir == "" {
-		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal("WRIT_CORPUS is not set")
-		}
-		t.Skip("WRIT_CORPUS is not set")
-	}
+	dir := need.Corpus(t)
 	read := func(name string) (raw, proofs []byte) {
 		raw, err := os.ReadFile(filepath.Join(dir, "receipts", "cose-merkle-draft", name))
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/transparency-dev/merkle/testonly"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func TestTilesAreNamedAsC2SPSays(t *testing.T) {
@@ -161,16 +162,5 @@ func TestTilesOfAnotherLog(t *testing.T) {
 // corpus returns a directory of the corpus.
 func corpus(t *testing.T, name string) string {
 	t.Helper()
-	root := os.Getenv("WRIT_CORPUS")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared", "data")
-	}
-	dir := filepath.Join(root, filepath.FromSlash(name))
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return dir
+	return filepath.Join(need.Corpus(t), filepath.FromSlash(name))
 }

@@ -10,20 +10,8 @@ import (
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
-
-// corpus returns the directory of vectors that others wrote.
-func corpus(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("WRIT_CORPUS")
-	if dir == "" {
-		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal("WRIT_CORPUS is not set")
-		}
-		t.Skip("WRIT_CORPUS is not set")
-	}
-	return dir
-}
 
 func readJSON(t *testing.T, path string, v any) {
 	t.Helper()
@@ -47,7 +35,7 @@ func unhex(t *testing.T, s string) []byte {
 
 // TestC40_Wycheproof holds that the signature check agrees with every vector.
 func TestC40_Wycheproof(t *testing.T) {
-	dir := filepath.Join(corpus(t), "wycheproof", "wycheproof")
+	dir := filepath.Join(need.Corpus(t), "wycheproof", "wycheproof")
 	for file, least := range map[string]int{
 		"ecdsa_secp256r1_sha256_p1363_test.json": 262,
 		"ecdsa_secp384r1_sha384_p1363_test.json": 280,
@@ -176,7 +164,7 @@ var coseVectors = map[string]denial.Reason{
 }
 
 func TestC40_COSEVectors(t *testing.T) {
-	dir := filepath.Join(corpus(t), "cose")
+	dir := filepath.Join(need.Corpus(t), "cose")
 	for name, want := range coseVectors {
 		var v struct {
 			Input  struct{ Sign0 struct{ Key jwk } } // COSE working group
@@ -219,7 +207,7 @@ func TestC40_COSEVectors(t *testing.T) {
 // TestC40_RealTokens verifies health certificates of many issuers. None may pass that its issuer's test refuses; the
 // ones refused here although their test accepts them have a named reason.
 func TestC40_RealTokens(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(corpus(t), "cose", "dgc-cwt", "*.json"))
+	files, err := filepath.Glob(filepath.Join(need.Corpus(t), "cose", "dgc-cwt", "*.json"))
 	if err != nil || len(files) < 80 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
@@ -283,7 +271,7 @@ func TestRealStatementsOfOthersAreNoneOfOurs(t *testing.T) {
 		"veraison-eat/cca-good.cbor":                            denial.WrongType,
 		"veraison-eat/psa-evidence.cbor":                        denial.KeyUnknown, // no kid
 	} {
-		raw, err := os.ReadFile(filepath.Join(corpus(t), "cose", name))
+		raw, err := os.ReadFile(filepath.Join(need.Corpus(t), "cose", name))
 		if err != nil {
 			t.Fatal(err)
 		}

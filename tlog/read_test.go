@@ -14,6 +14,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func TestRowsAreWrittenAndDeleted(t *testing.T) {
@@ -188,13 +189,7 @@ func TestReadOnlyReadsBesideTheWriter(t *testing.T) {
 
 // TestTesseraLog rebuilds a log of another implementation and compares the root at each size with its checkpoints.
 func TestTesseraLog(t *testing.T) {
-	dir := os.Getenv("WRIT_CORPUS")
-	if dir == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("WRIT_CORPUS is not set")
-		}
-		t.Skip("WRIT_CORPUS is not set")
-	}
+	dir := need.Corpus(t)
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, "receipts", "tessera-log", name))
 		if err != nil {

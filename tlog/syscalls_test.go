@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // storeCalls are the system calls by which the log reaches its files.
@@ -18,10 +20,7 @@ var storeCalls = []string{"openat", "read", "pread64", "write", "pwrite64", "ftr
 func straced(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("strace", "-o", "/dev/null", "-f", "true").Run(); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatalf("strace is needed, and the right to trace: %v; test/deps/install installs it", err)
-		}
-		t.Skipf("no strace here that may trace: %v", err)
+		need.Missing(t, "strace is needed, and the right to trace: %v; test/deps/install installs it", err)
 	}
 }
 

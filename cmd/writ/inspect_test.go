@@ -13,6 +13,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 )
 
 // explainers are what inspect does with the bytes of a file.
@@ -109,12 +110,7 @@ func TestTimesBeyondTheCalendar(t *testing.T) {
 }
 
 func TestInspectCorpus(t *testing.T) {
-	root := os.Getenv("WRIT_CORPUS")
-	if root == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
-		t.Fatal("WRIT_CORPUS is not set")
-	} else if root == "" {
-		t.Skip("WRIT_CORPUS is not set")
-	}
+	root := need.Corpus(t)
 	files := 0
 	err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

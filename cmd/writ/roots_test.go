@@ -17,6 +17,7 @@ import (
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 	"github.com/governed-execution/writ/test/softtpm"
 )
 
@@ -199,12 +200,7 @@ func pemOf(t *testing.T, path string) []byte {
 
 // What Microsoft publishes is known, but for what it holds of no CA; and all roots that are good fit into one statement.
 func TestRootsImportOfTheCorpus(t *testing.T) {
-	corpus := os.Getenv("WRIT_CORPUS")
-	if corpus == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
-		t.Fatal("WRIT_CORPUS does not say where the corpus is")
-	} else if corpus == "" {
-		t.Skip("WRIT_CORPUS does not say where the corpus is")
-	}
+	corpus := need.Corpus(t)
 	found, err := findCAs([]string{filepath.Join(corpus, "ekcert/trustedtpm")}, time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)

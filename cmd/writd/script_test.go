@@ -15,6 +15,7 @@ import (
 
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/need"
 	"github.com/governed-execution/writ/test/script"
 	"github.com/governed-execution/writ/test/softhsm"
 )
@@ -35,7 +36,7 @@ func TestScripts(t *testing.T) {
 	files := map[string][]byte{}
 	for _, name := range []string{"token", "third", "second"} { // scripts run at the same time
 		soft, err := softhsm.Init(t.TempDir())
-		if err != nil && os.Getenv("REQUIRE_ALL") == "1" {
+		if err != nil && need.All() {
 			t.Fatal(err)
 		}
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // file is one row of the manifest.
@@ -15,22 +17,10 @@ type file struct {
 	path, kind, polarity, what, expected string
 }
 
-// folder returns where the corpus is.
-func folder(tb testing.TB) string {
-	tb.Helper()
-	root := os.Getenv("WRIT_CORPUS")
-	if root == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
-		tb.Fatal("WRIT_CORPUS does not say where the corpus is")
-	} else if root == "" {
-		tb.Skip("WRIT_CORPUS does not say where the corpus is")
-	}
-	return root
-}
-
 // manifest returns the files of one kind.
 func manifest(tb testing.TB, kind string) []file {
 	tb.Helper()
-	f, err := os.Open(filepath.Join(folder(tb), "MANIFEST.tsv"))
+	f, err := os.Open(filepath.Join(need.Corpus(tb), "MANIFEST.tsv"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -64,7 +54,7 @@ func manifest(tb testing.TB, kind string) []file {
 // read returns the content of a file of the corpus.
 func read(tb testing.TB, path string) []byte {
 	tb.Helper()
-	raw, err := os.ReadFile(filepath.Join(folder(tb), path))
+	raw, err := os.ReadFile(filepath.Join(need.Corpus(tb), path))
 	if err != nil {
 		tb.Fatal(err)
 	}

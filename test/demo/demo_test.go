@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/governed-execution/writ/test/need"
 	"github.com/governed-execution/writ/test/secret"
 	"github.com/governed-execution/writ/test/swtpm"
 )
@@ -23,12 +24,7 @@ import (
 // TestDemo runs the demo, which fails at the first step that does not go as it tells, with binaries built for the race
 // detector. Then it searches all that was said and written for secrets.
 func TestDemo(t *testing.T) {
-	if err := swtpm.Available(); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	need.Have(t, swtpm.Available())
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-race", "-o", bin+"/", "./cmd/writd", "./cmd/writ", "./cmd/writ-gate")
 	build.Dir = filepath.Join("..", "..")

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 //go:embed module/faultp11.c
@@ -31,12 +33,7 @@ func New(t testing.TB, real string) *Module {
 	t.Helper()
 	dir := t.TempDir()
 	m := &Module{Path: filepath.Join(dir, "faultp11.so"), script: filepath.Join(dir, "script"), trace: filepath.Join(dir, "trace")}
-	if err := build(dir, m.Path); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	need.Have(t, build(dir, m.Path))
 	for _, v := range [][2]string{{"FAULTP11_MODULE", real}, {"FAULTP11_SCRIPT", m.script}, {"FAULTP11_TRACE", m.trace}} {
 		t.Setenv(v[0], v[1])
 		m.Env = append(m.Env, v[0]+"="+v[1])

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // Tests runs the tests of one package's binary against its mutants.
@@ -80,7 +82,7 @@ func (t *Tests) run(ctx context.Context, binary string, limit time.Duration, env
 	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(`ulimit -v %d; exec "$@"`, maxMemory), "sh", binary, "-test.short",
 		"-test.failfast", "-test.timeout", limit.String(), "-test.run", "^("+strings.Join(names, "|")+")$")
 	cmd.Dir = t.dir
-	cmd.Env = append(os.Environ(), append(env, "WRIT_CORPUS=", "CI=", "REQUIRE_ALL=")...)
+	cmd.Env = append(os.Environ(), append(env, need.Nothing()...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

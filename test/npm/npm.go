@@ -10,19 +10,12 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // Patience is how long an installation, and a run of what was installed, may take.
 const Patience = 120 * time.Second
-
-// missing skips the test for want of a tool, or fails it where every tool is required.
-func missing(tb testing.TB, format string, args ...any) {
-	tb.Helper()
-	if os.Getenv("REQUIRE_ALL") == "1" {
-		tb.Fatalf(format, args...)
-	}
-	tb.Skipf(format, args...)
-}
 
 // Install returns a directory of the user's cache that holds the files of a directory, package.json among them, and the
 // packages that it pins. Its name is the digest of the files, so that an installation is made once and never changed.
@@ -30,12 +23,12 @@ func Install(tb testing.TB, from string, files ...string) string {
 	tb.Helper()
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing(tb, "%s is not installed; test/deps/install npm installs it", tool)
+			need.Missing(tb, "%s is not installed; test/deps/install npm installs it", tool)
 		}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		missing(tb, "no cache directory: %v", err)
+		need.Missing(tb, "no cache directory: %v", err)
 	}
 	hash, contents := sha256.New(), map[string][]byte{}
 	for _, name := range files {
@@ -51,7 +44,7 @@ func Install(tb testing.TB, from string, files ...string) string {
 		return dir
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		missing(tb, "no cache directory: %v", err)
+		need.Missing(tb, "no cache directory: %v", err)
 	}
 	fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-")
 	if err != nil {
@@ -79,6 +72,6 @@ func fill(tb testing.TB, dir string, contents map[string][]byte) {
 	npm := exec.CommandContext(ctx, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional")
 	npm.Dir = dir
 	if out, err := npm.CombinedOutput(); err != nil {
-		missing(tb, "installing with npm: %v\n%s", err, out)
+		need.Missing(tb, "installing with npm: %v\n%s", err, out)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // Token is an initialized token without keys.
@@ -32,12 +34,8 @@ func (t *Token) Env() []string { return []string{"SOFTHSM2_CONF=" + t.ConfPath} 
 // skipped, or fails if REQUIRE_ALL=1.
 func New(t testing.TB) *Token {
 	t.Helper()
-	if _, err := find(); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	_, err := find()
+	need.Have(t, err)
 	token, err := Init(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -4,26 +4,21 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // TB is the part of testing.TB that New needs, so that programs that use this package do not link package testing.
 type TB interface {
-	Helper()
+	need.TB
 	Cleanup(func())
-	Fatalf(format string, args ...any)
-	Skipf(format string, args ...any)
 	Errorf(format string, args ...any)
 }
 
 // New starts a new TPM that ends with the test. Where swtpm is missing the test is skipped, or fails if REQUIRE_ALL=1.
 func New(tb TB, o Options) *TPM {
 	tb.Helper()
-	if err := Available(); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			tb.Fatalf("no software TPM: %v", err)
-		}
-		tb.Skipf("no software TPM: %v", err)
-	}
+	need.Have(tb, Available())
 	// Not TB.TempDir: its path holds the test's name and can be too long for a socket.
 	dir, err := os.MkdirTemp("", "swtpm")
 	if err != nil {

@@ -18,10 +18,12 @@ import (
 	"strings"
 
 	"github.com/governed-execution/writ/attest"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 func main() {
-	corpus := os.Getenv("WRIT_CORPUS")
+	corpus := need.CorpusIfAny()
 	if corpus == "" {
 		fmt.Fprintln(os.Stderr, "tpmcas: WRIT_CORPUS does not say where the corpus is; the table stays as it is")
 		return

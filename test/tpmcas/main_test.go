@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"os"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 // The table in the project is what the program makes of the corpus.
 func TestTableIsTheOneOfTheCorpus(t *testing.T) {
-	corpus := os.Getenv("WRIT_CORPUS")
-	if corpus == "" && (os.Getenv("CI") == "true" || os.Getenv("REQUIRE_ALL") == "1") {
-		t.Fatal("WRIT_CORPUS does not say where the corpus is")
-	} else if corpus == "" {
-		t.Skip("WRIT_CORPUS does not say where the corpus is")
-	}
+	corpus := need.Corpus(t)
 	got, err := makeTable(corpus)
 	if err != nil {
 		t.Fatal(err)

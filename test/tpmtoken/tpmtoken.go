@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/governed-execution/writ/test/need"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -51,12 +52,7 @@ func (t *Token) address() string { return "unix:path=" + t.socket() }
 // a part is missing the test is skipped, or fails if REQUIRE_ALL=1.
 func New(t testing.TB) *Token {
 	t.Helper()
-	if err := Available(); err != nil {
-		if os.Getenv("REQUIRE_ALL") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	need.Have(t, Available())
 	dir, err := os.MkdirTemp("", "tpmtoken") // short enough for sockets
 	if err != nil {
 		t.Fatal(err)
