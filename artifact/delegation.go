@@ -201,9 +201,6 @@ type Delegation struct {
 // Claims returns the claims. Their slices must not be written to.
 func (d *Delegation) Claims() DelegationClaims { return d.claims }
 
-// Leaf returns the statement with an empty unprotected header. It must not be written to.
-func (d *Delegation) Leaf() []byte { return d.leaf }
-
 // Digest returns the statement digest.
 func (d *Delegation) Digest() statement.Digest { return statement.DigestOf(d.leaf) }
 

@@ -272,7 +272,7 @@ func FuzzVerifyDelegation(f *testing.F) {
 		if (d == nil) == (err == nil) {
 			t.Fatalf("delegation %v with error %v", d, err)
 		}
-		if d != nil && !bytes.Equal(d.Leaf(), raw) {
+		if d != nil && !bytes.Equal(d.leaf, raw) {
 			t.Fatalf("a forged delegation is accepted: %x", data)
 		}
 		if _, err := InspectDelegation(data); err != nil && d != nil {

@@ -47,7 +47,7 @@ func TestC33_Possession(t *testing.T) {
 		"too long":               append(good[:len(good):len(good)], make([]byte, maxPossession)...),
 		"one byte changed":       flip(good, len(good)-1),
 		"another key":            by(k.person, func(*Possession) {}),
-		"the artifact itself":    a.Leaf(),
+		"the artifact itself":    a.leaf,
 		"another kind":           k.sign(k.holder, statement.Request, hostURI, hostURI, env.Payload()),
 		"header of another host": k.sign(k.holder, statement.Possession, hostURI, gateURI, env.Payload()),
 		"unknown claim":          k.sign(k.holder, statement.Possession, hostURI, hostURI, patch(t, env.Payload(), 7, "40")),

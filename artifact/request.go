@@ -177,9 +177,6 @@ func DecodeRequest(raw []byte) (*UnverifiedRequest, error) {
 	return &UnverifiedRequest{env}, nil
 }
 
-// Initiator returns the initiator that the header claims, empty if it claims none.
-func (u *UnverifiedRequest) Initiator() string { return u.env.Claims().Issuer }
-
 // KeyID returns the thumbprint that the header claims.
 func (u *UnverifiedRequest) KeyID() (statement.Thumbprint, bool) { return u.env.KeyID() }
 
@@ -202,9 +199,6 @@ func (r *Request) Leaf() []byte { return r.leaf }
 
 // Digest returns the statement digest.
 func (r *Request) Digest() statement.Digest { return r.digest }
-
-// Key returns the key that signed.
-func (r *Request) Key() statement.Key { return r.key }
 
 // SignedRequest is a request whose signature has been checked and nothing else. Only AuthenticateRequest makes it.
 type SignedRequest struct{ v *statement.Verified }

@@ -41,14 +41,14 @@ func TestRequestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, ok := u.KeyID(); u.Initiator() != personURI || !ok || id != k.person.Key().Thumbprint() {
-		t.Errorf("unverified: got initiator %q and kid %s", u.Initiator(), id)
+	if id, ok := u.KeyID(); u.env.Claims().Issuer != personURI || !ok || id != k.person.Key().Thumbprint() {
+		t.Errorf("unverified: got initiator %q and kid %s", u.env.Claims().Issuer, id)
 	}
 	r, err := VerifyRequest(u, k.person.Key(), t0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := r.Claims(); c.Host != hostURI || c.Lifetime != 300 || c.Limits.MaxUses() != 1 || len(c.Parents) != 0 || !r.Key().Equal(k.person.Key()) {
+	if c := r.Claims(); c.Host != hostURI || c.Lifetime != 300 || c.Limits.MaxUses() != 1 || len(c.Parents) != 0 || !r.key.Equal(k.person.Key()) {
 		t.Errorf("got %+v", c)
 	}
 	if r.Digest() != statement.DigestOf(raw) || r.Digest() != u.Digest() || string(r.Leaf()) != string(raw) {

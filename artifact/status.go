@@ -206,9 +206,6 @@ func (s *Status) URI() string { return s.claims.URI }
 // IssuedAt returns when the list was signed: what the caller keeps as the last one seen.
 func (s *Status) IssuedAt() uint64 { return s.claims.IssuedAt }
 
-// Digest returns the statement digest of the token.
-func (s *Status) Digest() statement.Digest { return s.digest }
-
 // Value returns the entry of an artifact. Another list than the one that the artifact names, or an index out of range,
 // is 806.
 func (s *Status) Value(ref StatusRef) (StatusValue, error) {

@@ -28,7 +28,7 @@ func TestStatusRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.URI() != listURI || s.IssuedAt() != issued || s.Digest() != statement.DigestOf(raw) {
+	if s.URI() != listURI || s.IssuedAt() != issued || s.digest != statement.DigestOf(raw) {
 		t.Errorf("got %s at %d", s.URI(), s.IssuedAt())
 	}
 	for i, want := range l.Values {

@@ -35,15 +35,6 @@ type Artifact struct {
 	leaf   []byte
 	key    statement.Key
 	proof  receipt.Proof
-	status StatusView
-}
-
-// StatusView is the revocation view that was used: for the audit record.
-type StatusView struct {
-	URI      string
-	Index    uint64
-	Value    StatusValue
-	IssuedAt uint64
 }
 
 // Claims returns the claims. Their slices must not be written to.
@@ -52,17 +43,8 @@ func (a *Artifact) Claims() Claims { return a.claims }
 // Digest returns the statement digest.
 func (a *Artifact) Digest() statement.Digest { return statement.DigestOf(a.leaf) }
 
-// Leaf returns the log entry: the statement with an empty unprotected header.
-func (a *Artifact) Leaf() []byte { return append([]byte(nil), a.leaf...) }
-
-// Key returns the issuer's key that signed.
-func (a *Artifact) Key() statement.Key { return a.key }
-
 // Proof returns what the receipt proved: where and when the artifact was logged.
 func (a *Artifact) Proof() receipt.Proof { return a.proof }
-
-// Status returns the revocation view that was used.
-func (a *Artifact) Status() StatusView { return a.status }
 
 // Verify is Check for a relying party that wants to know whether an artifact is genuine, current and not revoked, such
 // as a tool that shows it. A result is not an allow: nobody has proved possession and no use has been consumed. A gate
@@ -241,26 +223,21 @@ func (c *check) pins() error {
 	return trust.checkPolicy(ap.ID, ap.Version, ap.Hash)
 }
 
-func (c *check) revocation() (err error) {
-	c.a.status, err = c.a.revocation(c.want)
-	return err
-}
+func (c *check) revocation() error { return c.a.revocation(c.want) }
 
 // revocation returns what the status list says of the artifact.
-func (a *Artifact) revocation(want Want) (v StatusView, err error) {
-	ref := a.claims.Status.List
+func (a *Artifact) revocation(want Want) error {
 	if err := want.Status.checkAge(want.Trust, want.Now); err != nil {
-		return v, err
+		return err
 	}
-	value, err := want.Status.Value(ref)
+	value, err := want.Status.Value(a.claims.Status.List)
 	if err != nil {
-		return v, err
+		return err
 	}
-	v = StatusView{URI: ref.URI, Index: ref.Index, Value: value, IssuedAt: want.Status.IssuedAt()}
 	if err := want.Status.InEpoch(a.proof.Time); err != nil {
-		return v, err
+		return err
 	}
-	return v, value.Check()
+	return value.Check()
 }
 
 // CheckRevoked asks once more, of an artifact under which something runs: whether its key has been found out since as no
@@ -269,8 +246,7 @@ func (a *Artifact) CheckRevoked(want Want) error {
 	if err := want.Trust.CheckKey(a.key.Thumbprint(), a.proof.Time, a.claims.IssuedAt); err != nil {
 		return err
 	}
-	_, err := a.revocation(want)
-	return err
+	return a.revocation(want)
 }
 
 func (c *check) scope() error {

@@ -19,11 +19,10 @@ const (
 
 // imaFacts collects facts from the proved part of a list.
 type imaFacts struct {
-	ref   *imaReference
-	out   IMA
-	seen  map[string]bool // files and buffers in out
-	text  int             // bytes of their names
-	order int             // entries of PCR 10 so far
+	ref  *imaReference
+	out  IMA
+	seen map[string]bool // files and buffers in out
+	text int             // bytes of their names
 }
 
 // newIMAFacts checks an IMA list against quoted PCRs of one bank and returns the facts that it proves. The caller has

@@ -35,7 +35,7 @@ func (b *bankReplay) checkEvent(i int, e *logEvent) error {
 			return err
 		}
 	case evBootApplication, evBootDriver, evRuntimeDriver:
-		return b.checkImage(i, e)
+		return b.checkImage(i)
 	case evSPDMPolicy:
 		return b.checkVariable(i, e)
 	case evVariableConfig:
@@ -105,7 +105,7 @@ var loaderActions = [...]string{
 
 // checkImage takes an image. No digest covers its data, but an action could pose as one: the digest of an image is never
 // that of such a text.
-func (b *bankReplay) checkImage(i int, e *logEvent) error {
+func (b *bankReplay) checkImage(i int) error {
 	digest := b.log.digest(i, b.bank)
 	for _, action := range loaderActions {
 		if b.covers(digest, []byte(action)) {

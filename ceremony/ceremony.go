@@ -271,14 +271,8 @@ func (st *State) Missing(b record.Bundle) ([]Participant, error) {
 // Complete reports whether every step of the script is confirmed.
 func (st *State) Complete() bool { return st.why == "" && len(st.transcript) == len(st.script.Steps) }
 
-// Abandoned returns why the ceremony was abandoned, "" if it was not.
-func (st *State) Abandoned() string { return st.why }
-
 // Transcript returns the verified transcript.
 func (st *State) Transcript() Transcript { return slices.Clone(st.transcript) }
-
-// Digest returns SHA-256 of the transcript file.
-func (st *State) Digest() statement.Digest { return st.digest }
 
 // Next returns the number of the next step, and the step; zero if there is none.
 func (st *State) Next() (int, Step) {

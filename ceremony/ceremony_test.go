@@ -324,8 +324,8 @@ func TestAHalfRunCeremonyHasNoBirths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := half.Append(confirm(t, d, people[2])); err != nil || half.Complete() || half.Abandoned() == "" {
-		t.Fatalf("complete %t, abandoned %q: %v", half.Complete(), half.Abandoned(), err)
+	if err := half.Append(confirm(t, d, people[2])); err != nil || half.Complete() || half.why == "" {
+		t.Fatalf("complete %t, abandoned %q: %v", half.Complete(), half.why, err)
 	}
 	_, err = half.Births()
 	wantDenial(t, err, denial.DualControlMissing, "abandoned after 7 of 8")

@@ -103,7 +103,7 @@ func (l *link) ask(ctx context.Context, op op, body []byte) ([]byte, error) {
 	case <-l.dead:
 		return nil, unavailable("the signer process has ended")
 	case <-ctx.Done():
-		l.abandon(number, w)
+		l.abandon(w)
 		return nil, unavailable("the token did not answer in time")
 	}
 }
@@ -123,7 +123,7 @@ func (l *link) enlist(w waiter) (uint64, error) {
 }
 
 // abandon leaves the answer to whoever reads it later: a signature is counted as an orphan.
-func (l *link) abandon(number uint64, w waiter) {
+func (l *link) abandon(w waiter) {
 	go func() {
 		select {
 		case f := <-w.answer:

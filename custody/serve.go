@@ -67,8 +67,7 @@ func (v *vault) read(r *bufio.Reader) error {
 			return errFrame
 		}
 		if first {
-			body, err := v.open(f.body)
-			v.out.send(answerOf(f.number, body, err))
+			v.out.send(answerOf(f.number, nil, v.open(f.body)))
 			continue
 		}
 		select {
@@ -89,18 +88,18 @@ func (v *vault) answer(f frame) {
 }
 
 // open confines the process, then loads the module and logs in.
-func (v *vault) open(body []byte) ([]byte, error) {
+func (v *vault) open(body []byte) error {
 	var s settings
 	if err := strictJSON(body, &s); err != nil {
-		return nil, err
+		return err
 	}
 	if err := confine(s.Network, s.Memory); err != nil {
-		return nil, err
+		return err
 	}
 	token, err := hsm.Open(context.Background(), hsm.Config{Module: s.Module, Token: s.Token, PIN: pinSource(s.PINFile),
 		RetryPIN: s.RetryPIN, MaxSessions: s.Sessions, Timeout: s.Timeout, Wait: s.Wait})
 	v.token = token
-	return nil, err
+	return err
 }
 
 func (v *vault) do(f frame) ([]byte, error) {

@@ -37,7 +37,6 @@ type Details struct {
 	Logged       bool      `json:"logged"`              // the denial stands in the log
 	LogIndex     uint64    `json:"log_index,omitempty"` // never 0, which is genesis
 	Statement    Base64URL `json:"statement,omitempty"` // the denial's leaf
-	Receipt      Base64URL `json:"receipt,omitempty"`
 }
 
 // Base64URL is a byte string that stands in JSON as base64url without padding (RFC 4648, section 5).

@@ -42,7 +42,7 @@ func TestAKnownCallerSeesEverything(t *testing.T) {
 		d := New(r, "detail of %d", r.Code()).At(StageAppraisal)
 		d.Requirements = []string{"one", "two"}
 		p := Known(d)
-		p.Logged, p.LogIndex, p.RequestID, p.Statement, p.Receipt = true, 7, []byte{1}, []byte{0xd2, 0xff}, []byte{3}
+		p.Logged, p.LogIndex, p.RequestID, p.Statement = true, 7, []byte{1}, []byte{0xd2, 0xff}
 		data, status := p.Encode()
 		if status < 400 || status > 599 {
 			t.Errorf("%s: status %d", r, status)

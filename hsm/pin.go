@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 )
 
 const maxPIN = 255 // bytes; no known token takes more
@@ -31,24 +30,6 @@ func PINFromFile(path string) func() ([]byte, error) {
 			return nil, fmt.Errorf("opening PIN file %s: mode %04o lets others read it; run: chmod 600 %s", path, info.Mode().Perm(), path)
 		}
 		return readPIN(f)
-	}
-}
-
-// PINFromFD returns a source that reads the PIN from an open descriptor, such as a pipe or one that systemd passed,
-// to its end, and closes it. A descriptor can be read once, so the process keeps the PIN in its memory: a lost token
-// needs it again.
-func PINFromFD(fd int) func() ([]byte, error) {
-	read := sync.OnceValues(func() ([]byte, error) {
-		f := os.NewFile(uintptr(fd), "PIN descriptor")
-		if f == nil {
-			return nil, fmt.Errorf("opening PIN descriptor: %d is not a descriptor", fd)
-		}
-		defer f.Close()
-		return readPIN(f)
-	})
-	return func() ([]byte, error) {
-		pin, err := read()
-		return bytes.Clone(pin), err
 	}
 }
 

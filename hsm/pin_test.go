@@ -1,11 +1,9 @@
 package hsm
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -52,32 +50,6 @@ func TestPINFromFile(t *testing.T) {
 		if _, err := PINFromFile(path)(); err == nil {
 			t.Error("got no error, want one")
 		}
-	}
-}
-
-func TestPINFromFDServesEveryLogin(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, "1234\n"); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	fd, err := syscall.Dup(int(r.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := PINFromFD(fd)
-	for range 2 {
-		pin, err := source()
-		if err != nil || string(pin) != "1234" {
-			t.Fatalf("got %q and %v, want the PIN", pin, err)
-		}
-		clear(pin)
-	}
-	if _, err := PINFromFD(-1)(); err == nil {
-		t.Error("got no error, want one")
 	}
 }
 

@@ -26,7 +26,7 @@ type Config struct {
 	Module string
 	// Token is the label or the serial number of the token. Exactly one must match.
 	Token string
-	// PIN returns the user PIN in a slice that is wiped after use: PINFromFile or PINFromFD. It is called for each
+	// PIN returns the user PIN in a slice that is wiped after use: PINFromFile. It is called for each
 	// login: once by Open, and once each time a lost connection is built again.
 	PIN func() ([]byte, error)
 	// RetryPIN says that an operator has corrected the PIN: Open may then log in although the token reports that

@@ -45,7 +45,12 @@ const (
 )
 
 // Purposes returns every purpose of an issuer key.
-func Purposes() []string { return []string{PurposeArtifact, PurposeRecord, PurposeLog, PurposeStatus} }
+func Purposes() (names []string) {
+	for _, p := range statement.Purposes() {
+		names = append(names, string(p))
+	}
+	return names
+}
 
 // KindsOf returns the kinds of statements that a key of the purpose may sign.
 func KindsOf(purpose string) []statement.Kind { return statement.Purpose(purpose).Kinds() }

@@ -25,7 +25,7 @@ func TestReceiptsStandBesideTheStatement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := v.Receipts()
+	got, err := v.env.Receipts()
 	if err != nil || len(got) != 2 || !bytes.Equal(got[0], want[0]) || !bytes.Equal(got[1], want[1]) {
 		t.Errorf("got %x, %v", got, err)
 	}

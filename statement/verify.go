@@ -131,8 +131,5 @@ func (v *Verified) Digests() []Digest {
 	return all
 }
 
-// Receipts returns the receipts beside the statement. They are not covered by the signature.
-func (v *Verified) Receipts() ([][]byte, error) { return v.env.Receipts() }
-
 // Unmarshal decodes the verified payload strictly into out.
 func (v *Verified) Unmarshal(out any) error { return Unmarshal(v.env.payload, out) }

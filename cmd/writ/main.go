@@ -34,9 +34,6 @@ const (
 	exitFault  = command.ExitFault
 )
 
-// errMisuse marks an error in how the command was called.
-var errMisuse = command.ErrMisuse
-
 func misuse(format string, args ...any) error { return command.Misuse(format, args...) }
 
 // app is what every command shares.

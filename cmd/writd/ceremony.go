@@ -180,7 +180,7 @@ func (f ceremonyFiles) prepare(cmd *cobra.Command, c *config, s *ceremony.Script
 	n, step := st.Next()
 	var token ceremony.Token
 	if step.Do != ceremony.Confirm {
-		group, err := c.openToken(cmd.Context(), false)
+		group, err := c.openToken(cmd.Context())
 		if err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 	if err := g.CheckAuthorities(); err != nil { // before a key is made for nothing
 		return err
 	}
-	token, err := c.openToken(cmd.Context(), false)
+	token, err := c.openToken(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func startLog(cmd *cobra.Command, c *config, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	token, err := c.openToken(ctx, false)
+	token, err := c.openToken(ctx)
 	if err != nil {
 		return err
 	}

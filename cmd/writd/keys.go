@@ -89,7 +89,7 @@ func stamp(seconds uint64) string { return time.Unix(int64(seconds), 0).UTC().Fo
 
 // keyViews puts what the log says of the keys beside what the token holds.
 func (c *config) keyViews(ctx context.Context) (views []keyView, err error) {
-	token, err := c.openToken(ctx, false)
+	token, err := c.openToken(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (c *config) openRestored(ctx context.Context, restored *tlog.Restored) (*se
 		return nil, err
 	}
 	s := &service{}
-	if s.token, err = c.openToken(ctx, false); err != nil {
+	if s.token, err = c.openToken(ctx); err != nil {
 		return nil, err
 	}
 	logKeys := ring.Of(record.PurposeLog) // that in use first: there always is one

@@ -59,8 +59,8 @@ const regulated = "regulated"
 
 // openToken opens every token, and holds each against the profile: in a regulated installation one that does not keep its keys in
 // hardware is refused (H20).
-func (c *config) openToken(ctx context.Context, retryPIN bool) (*custody.Group, error) {
-	group, err := c.openTokens(ctx, retryPIN)
+func (c *config) openToken(ctx context.Context) (*custody.Group, error) {
+	group, err := c.openTokens(ctx, false)
 	if err != nil || c.Profile != regulated {
 		return group, err
 	}
