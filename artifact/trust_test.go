@@ -3,7 +3,6 @@ package artifact
 import (
 	"crypto/ed25519"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -245,13 +244,6 @@ func TestTrustFileWritesNoTimeThatIsNone(t *testing.T) {
 	}
 	if strings.Contains(string(text), "not_before") || strings.Contains(string(text), "not_after") {
 		t.Errorf("keys without bounds have some:\n%s", text)
-	}
-}
-
-func TestAnErrorWithoutALineIsKept(t *testing.T) {
-	want := errors.New("x")
-	if got := withLine(want); !errors.Is(got, want) {
-		t.Errorf("got %v", got)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/settings"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -112,8 +113,8 @@ func ParseTrust(data []byte) (*Trust, error) {
 	if len(data) > maxTrustFile {
 		return nil, fmt.Errorf("reading trust file: more than %d bytes", maxTrustFile)
 	}
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
-		return nil, fmt.Errorf("reading trust file: %w", withLine(err))
+	if err := settings.Decode(data, &f); err != nil {
+		return nil, fmt.Errorf("reading trust file: %w", err)
 	}
 	t, err := f.trust()
 	if err != nil {
@@ -123,21 +124,6 @@ func ParseTrust(data []byte) (*Trust, error) {
 		return nil, fmt.Errorf("reading trust file: %w", err)
 	}
 	return t, nil
-}
-
-// withLine puts the line in front of an error of the TOML decoder.
-func withLine(err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		line, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d: unknown key %q", line, strings.Join(unknown.Errors[0].Key(), "."))
-	}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		return fmt.Errorf("line %d, column %d: %w", line, column, err)
-	}
-	return err
 }
 
 func (f *trustFile) trust() (*Trust, error) {

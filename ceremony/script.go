@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,10 +9,9 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
+	"github.com/governed-execution/writ/settings"
 	"github.com/governed-execution/writ/statement"
 )
 
@@ -104,8 +102,8 @@ func Parse(data []byte) (*Script, error) {
 		return nil, fmt.Errorf("reading script: more than %d bytes", maxScript)
 	}
 	var f file
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
-		return nil, fmt.Errorf("reading script: %w", position(err))
+	if err := settings.Decode(data, &f); err != nil {
+		return nil, fmt.Errorf("reading script: %w", err)
 	}
 	if f.Schema != schema || f.Title == "" || f.Place == "" || !absolute(f.Issuer) {
 		return nil, errors.New("reading script: it needs schema = 1, a title, a place, and the URI of the issuer")
@@ -241,19 +239,4 @@ func (s *Script) claims() statement.Claims {
 func absolute(uri string) bool {
 	u, err := url.Parse(uri)
 	return err == nil && u.IsAbs() && len(uri) <= 512
-}
-
-// position puts line and column in front of an error of the TOML decoder.
-func position(err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		line, column := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d, column %d: unknown key %q", line, column, strings.Join(unknown.Errors[0].Key(), "."))
-	}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		return fmt.Errorf("line %d, column %d: %w", line, column, err)
-	}
-	return err
 }

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/issuer"
+	"github.com/governed-execution/writ/settings"
 )
 
 // config is writd.toml. Whoever can change it can make the issuer load another module, log or TLS key; no artifact
@@ -51,8 +48,8 @@ func loadConfig(path string) (*config, error) {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
 	var c config
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
-		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, position(err))
+	if err := settings.Decode(data, &c); err != nil {
+		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, err)
 	}
 	for _, need := range [][2]string{{"url", c.URL}, {"listen", c.Listen}, {"log", c.Log}} {
 		if need[1] == "" {
@@ -70,21 +67,6 @@ func loadConfig(path string) (*config, error) {
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	return &c, nil
-}
-
-// position puts line and column in front of an error of the TOML decoder.
-func position(err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		line, column := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d, column %d: unknown key %q", line, column, strings.Join(unknown.Errors[0].Key(), "."))
-	}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		return fmt.Errorf("line %d, column %d: %w", line, column, err)
-	}
-	return err
 }
 
 // roots reads every certificate in the files of tpm_roots.

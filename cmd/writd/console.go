@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,11 +11,10 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/governed-execution/writ/cmd/command"
 	"github.com/governed-execution/writ/console"
 	"github.com/governed-execution/writ/receipt"
+	"github.com/governed-execution/writ/settings"
 	"github.com/governed-execution/writ/witness"
 )
 
@@ -61,8 +59,8 @@ func readReaders(path string) ([]console.Reader, error) {
 		return nil, fmt.Errorf("reading readers: %w", err)
 	}
 	var f readersFile
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
-		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, position(err))
+	if err := settings.Decode(data, &f); err != nil {
+		return nil, fmt.Errorf("%w: reading %s: %w", errMisuse, path, err)
 	}
 	var readers []console.Reader
 	for _, r := range f.Reader {

@@ -1,16 +1,14 @@
 package client
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/pelletier/go-toml/v2"
+	"github.com/governed-execution/writ/settings"
 )
 
 // Config is writ.toml: what hosts, gates and authorities would otherwise have to say with every command. Whoever can
@@ -48,8 +46,8 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
 	var c Config
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, position(err))
+	if err := settings.Decode(data, &c); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	for _, p := range []*string{&c.CA, &c.TPM, &c.EventLog, &c.IMAList, &c.Key, &c.Trust, &c.State} {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -73,21 +71,6 @@ func readFile(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
 	}
 	return data, err
-}
-
-// position puts line and column in front of an error of the TOML decoder.
-func position(err error) error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		line, column := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d, column %d: unknown key %q", line, column, strings.Join(unknown.Errors[0].Key(), "."))
-	}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		return fmt.Errorf("line %d, column %d: %w", line, column, err)
-	}
-	return err
 }
 
 // Open returns a client for the issuer at a URL whose TLS certificate chains to the PEM file.
