@@ -27,10 +27,11 @@ func (t *Trust) Epochs() []Epoch {
 	return t.epochs
 }
 
-// epochs checks the epochs of a history, in order: each was logged under one head of a log key (324, 305); it is signed by enough of those
-// who were authorities there (326), for this issuer, log and genesis
-// (706), and the next (409, 201), under a key that counts at that time (802), as the entry behind
-// those that it says were restored (324), and they have the root that it says, as its own receipt shows (325).
+// epochs checks the epochs of a history, each in this order: it was logged under one head of a log key (324, 305); it is signed by enough
+// of those who were authorities there (326; see record.Authorities.Verify), its payload is complete and of its number (see
+// record.ReadEpoch), for this issuer, log and genesis (706); the key of the head counted at that time (208, 802); it is the next, in time
+// (201, 202, 409); it is the entry behind those that it says were restored (324), and they have the root that it says, as its own
+// receipt shows (325).
 func (f *follower) epochs(all [][][]byte) (list []Epoch, err error) {
 	f.index, f.time = 0, 0 // key changes have an order of their own
 	keys, err := f.ring.StatementKeys()

@@ -123,8 +123,8 @@ func (g *Glass) VerifyPossession(raw []byte, nonce GateNonce, parameters Digest,
 //     record of the issuer about exactly this authorization and host (301, 305, 311, 701), if there is one.
 //  5. receipt: each of these statements has one (105), and one of at most four is a receipt of the pinned log for exactly
 //     its bytes (324).
-//  6. time: the gate's trust file admits break-glass, and for as long (410); issued not in the future, logged while it was
-//     valid, not expired (410); log and record key were valid at logged time (208).
+//  6. time: the gate's trust file admits break-glass, and for as long (410); issued not in the future, not expired, logged
+//     while it was valid (410); log and record key were valid at logged time (208).
 //  7. audience: exactly this gate (411).
 //  8. pins: the trust file has not expired (206), the issuer is its issuer (706), every target is one of those that it lists
 //     for break-glass (410), the policies are accepted (401, 402); the host has attested, or the quorum has waived it and the

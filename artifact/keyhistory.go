@@ -68,7 +68,7 @@ func (p *KeyPin) check() error {
 // Follow returns the trust file with all keys that have followed from those of genesis. It checks, in this order: the
 // history decodes (3xx, 911); its genesis is the pinned one (305), signed by its quorum (326), for the issuer and the log of the
 // trust file (706); each change is signed by enough authorities (326), was logged with all its statements under one head of a
-// log key that the issuer had then, after the one before it (324, 325, 305), and is the next of the chain (see record.KeyRing.Apply);
+// log key that the issuer had then, after the one before it (324, 325, 305), and is the next of the chain (see record.KeyRing.Apply), under a head whose key counts after it (208, 802);
 // the chain is one with that which the trust file pins or has followed before, and no shorter (325, 508); every key that
 // the file names is one of the issuer for that purpose (305); the epochs of the log are as Epochs says, and no fewer or others than were
 // followed before (508, 325). A key that counted when the file was written, and that it does not name,

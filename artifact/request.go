@@ -90,8 +90,8 @@ func (c *Claims) LeaseEnd(started uint64) uint64 {
 	return started + min(c.Limits.Session, MaxSession)
 }
 
-// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request id and
-// lifetime (312), confirmation key (702), session and execution (312), parents (313, 327). The scope is checked where it is decoded.
+// check checks, in this order: profile (911), identities (104), audience (411), times (104, 204), request id, lifetime and the
+// digest of a break-glass authorization (312), confirmation key (702), session and execution (312), parents (313, 327). The scope is checked where it is decoded.
 func (c *RequestClaims) check() error {
 	switch {
 	case c.Profile != RequestProfile:
@@ -235,10 +235,10 @@ func VerifyRequest(u *UnverifiedRequest, key statement.Key, now time.Time) (*Req
 	return s.Check(now)
 }
 
-// Check checks what the initiator signed, in this order: the claims in one encoding (104, 204, 312, 404, 411,
+// Check checks what the initiator signed, in this order: the claims in one encoding (104, 204, 312, 313, 327, 404, 411,
 // 618, 619, 702, 911); header and payload name the same initiator and host (706); exp-iat at most MaxRequestLife (203),
 // iat not in the future (202), now before exp (201). Whether the initiator of the claims is the one whose key was given
-// is for the caller to see to: the key must come from the enrolment of UnverifiedRequest.Initiator.
+// is for the caller to see to: the key must come from the enrolment of that initiator.
 func (s *SignedRequest) Check(now time.Time) (*Request, error) {
 	if s == nil || s.v == nil {
 		return nil, denial.New(denial.Internal, "no request")

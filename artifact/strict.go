@@ -91,7 +91,7 @@ func checkTimes(times ...uint64) error {
 // span is a validity in seconds since 1970 UTC.
 type span struct{ iat, nbf, exp uint64 }
 
-// checkSpan checks, in this order: nbf and iat are not after exp (204), exp-iat is at most max (203), iat and nbf are
+// checkSpan checks, in this order: the present time is not before 1970 (905), nbf and iat are not after exp (204), exp-iat is at most max (203), iat and nbf are
 // not more than Skew in the future (202), now is before exp (201): the interval is half-open, [nbf, exp).
 func checkSpan(s span, max time.Duration, now time.Time) error {
 	t, ok := seconds(now)

@@ -63,8 +63,9 @@ func Verify(raw []byte, want Want) (*Artifact, error) {
 //  4. type: crit and unknown labels (307), typ (311), payload form (312), key pinned for artifacts (311); then the
 //     claims decode as DecodeClaims says (104, 204, 411, 702, 911, 312, ...), header and payload agree (706).
 //  5. receipt: there is one (105), and one of at most four is a receipt of the pinned log for exactly these bytes (324).
-//  6. time: lifetime (203), nbf and iat (202, 204), exp (201), logged not in the future (202) and at most MaxLogDelay after iat (205); the artifact key was
-//     active at logged time and at iat, the log key at logged time (208), and neither was compromised or suspended then (802).
+//  6. time: the present is known (905), nbf and iat are not after exp (204), lifetime (203), nbf and iat (202), exp (201), logged at most
+//     MaxLogDelay after iat (205) and not in the future (202); the artifact key was active at logged time and at iat, the log key at
+//     logged time (208), and neither was compromised or suspended then (802).
 //  7. audience: exactly this gate (411).
 //  8. pins: the trust file has not expired (206), the issuer is its issuer (706), both policies are accepted (401, 402).
 //  9. revocation: a fresh list that the artifact names (806), the log was not restored from a backup since (801), its entry is valid

@@ -55,8 +55,8 @@ func parsePublic(raw []byte) (*tpm2.TPMTPublic, []byte, error) {
 	return pub, raw[2:], err
 }
 
-// parseAttest decodes a TPMS_ATTEST of one type. It checks, in this order: magic (314), type (315), size (313), one
-// strict encoding (317). The type comes before the size so that no type is ever read as another.
+// parseAttest decodes a TPMS_ATTEST of one type. It checks, in this order: it is long enough for what follows (317), magic (314), type
+// (315), size (313), one strict encoding (317). The type comes before the size so that no type is ever read as another.
 func parseAttest(raw []byte, want tpm2.TPMST) (*tpm2.TPMSAttest, error) {
 	if len(raw) < 6 {
 		return nil, denial.New(denial.QuoteMalformed, "an attestation is cut short")

@@ -11,8 +11,9 @@ import (
 )
 
 // descends checks what an artifact descends from against the log, for each parent in this order: the key that is said to have signed it is
-// an artifact key of the issuer (305); an earlier entry is this artifact (327, 325) and counts (807); it was not revoked, nor what it descends
-// from, nor the log restored since (801 to 807); it descends from as many as was said (325). That the parent's holder signed the delegation,
+// an artifact key of the issuer (305), and it verifies; its entry counts (807), and an earlier entry is this artifact (327, 325); the log was
+// not restored since (801), and it was not revoked, nor what it descends from (801 to 807); it descends from as many as was said, and was not
+// said to be revoked (325). That the parent's holder signed the delegation,
 // and that nothing is wider than it, follows from deciding again. What the bundle does not have, because it is a part of the log, is left unchecked.
 func (v *verifier) descends(d *decided, f *Finding) error {
 	for i := range d.in.Parents {

@@ -16,9 +16,9 @@ import (
 const gateSkew = 360
 
 // gate checks a record of a gate, in this order: signed by a gate key that an earlier enrolment record names (305, 301);
-// complete, of a kind that gates write, by that gate and by the key of its host's enrolment in force (910); it continues
-// the chain of that key's records (508). Then a start: its host was not revoked or held (803), and this use is left (504); then
-// all of under; an end: it ends a start (508), and is left unchecked if the gate let the program run on after its lease. A gate's denial is its own word about what it was shown: unchecked.
+// complete, by that gate and by the key of its host's enrolment in force (910); it continues the chain of that key's records (508); it is
+// of a kind that gates write (910). Then a start: the gate's clock was right (205), its host was not revoked or held (803), and this use is
+// left (504); then all of under; an end: it ends a start (508), and is left unchecked if the gate let the program run on after its lease. A gate's denial is its own word about what it was shown: unchecked.
 func (v *verifier) gate(e *entry, f *Finding) error {
 	id, _ := e.env.KeyID()
 	g := v.world.gates[id]

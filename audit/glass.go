@@ -124,7 +124,8 @@ func (v *verifier) review(act *record.Act, e *entry) error {
 }
 
 // attestation checks the record of what a host proved for a break-glass authorization, in this order: the log had the
-// authorization (101); its capsule holds what it names (325); then all of decided, about and inForce, as for an artifact.
+// authorization (101); its capsule holds what it names (325); then all of decided, about and inForce, as for an artifact, and the TPM's clock has not
+// gone back since an earlier entry (507).
 // Decided again, the input gives the record's content (the denial, or 325), and answers no request twice (509).
 func (v *verifier) attestation(e *entry, r *record.Record, f *Finding) error {
 	g := v.world.glass[sum(r.Artifact)]

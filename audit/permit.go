@@ -241,7 +241,7 @@ type decided struct {
 }
 
 // decided checks a decision input against its sources, in this order: it is in its one encoding (309) and by this issuer
-// (706); dated after its challenge (202) and when it was logged (202, 205); policies (401), initiator (305), host (106)
+// (706); dated after its challenge (202) and when it was logged (202, 205); policies (401), host (106, 325), initiator (305)
 // are those that the log had established by then; the request is signed by that initiator (301) and is the one in the
 // input (325); the evidence verifies again with the AK that was enrolled, for this challenge, request, connection and
 // the PCRs in the input (3xx, 5xx, 6xx, 7xx), and shows the facts in the input (325). Whether these PCRs are those that

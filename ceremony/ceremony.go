@@ -135,8 +135,9 @@ func Verify(script, transcript []byte, given map[string]statement.Key) (*State, 
 //   - the ceremony is neither complete nor abandoned (409);
 //   - every statement verifies with the key of a participant (301 to 313), carries the claims of this ceremony and script
 //     (409) and the same bytes as the others (311), and no key has signed twice (306);
-//   - the step is of this script, has the next number, and follows exactly this transcript (409);
-//   - it does what the script says there (409), not before the step before it (905);
+//   - the step is complete and of this version (3xx, 911), of this script, has the next number, and follows exactly this
+//     transcript (409), not before the step before it (905);
+//   - it does what the script says there (409), or abandons the ceremony, with a reason (312);
 //   - the key is the one that was made and confirmed, unchanged, on the same token, and fit (904): see checkKey;
 //   - everybody has signed (409); to abandon, one is enough.
 func (st *State) Append(b record.Bundle) error {

@@ -102,10 +102,11 @@ func (d Decision) Claims() artifact.Claims { return d.claims }
 //   - the policies are there (108), the input is of this version (911) and complete (104), and names those policies (401);
 //   - bindings: the request names the certified confirmation key (702), the enrolled host (701) and initiator (405);
 //   - facts: the host is not held, and the TPM's counters have not gone back (507);
-//   - revocation: host 803, initiator 805, policies 804;
+//   - revocation: host 803, initiator 805, policies 804, a cause that is not known 806;
 //   - appraisal: the policy has not expired (206), the evidence is young enough (205), every requirement holds;
-//   - authorization and lineage: the policy has not expired (206), the request has no parents (406), a rule allows it; or,
-//     of a request that names a break-glass authorization, all of permittedByPeople.
+//   - lineage: what the request descends from, as descends says (327, 406, 410, 807);
+//   - authorization: the policy has not expired (206), and a rule allows it; or, of a request that names a break-glass
+//     authorization, all of permittedByPeople.
 //
 // Each denial names its stage.
 func Decide(in *Input, ap, az *firmwarepolicy.Document) Decision {

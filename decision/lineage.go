@@ -43,11 +43,12 @@ type delegated struct {
 	delegation *artifact.Delegation
 }
 
-// descends checks what the request would have its artifact descend from, in this order: nothing, if it is for an attestation (410); the input has exactly the parents that
-// the request names, each once (327); then for each: it is an artifact of this issuer that the given key signed (327), it is not revoked and
-// neither is what it descends from (807), the artifact would descend from no more than artifact.MaxAncestors, what parents share counted for each (406), its holder signed the delegation, within what the artifact may delegate and in time
-// (see artifact.VerifyDelegation), and the request is within that (see artifact.DelegationClaims.Allows); and all parents are of one
-// lineage (327).
+// descends checks what the request would have its artifact descend from, in this order: nothing, if it is for an attestation (410); as
+// many parents as the request names (327); then for each: the artifact would descend from no more than artifact.MaxAncestors, what
+// parents share counted for each (406), it is the one that the request names in this place, and in no other (327), an artifact that the
+// given key signed, of this issuer (327), it is not revoked and neither is what it descends from (807), its holder signed the delegation,
+// within what the artifact may delegate and in time (see artifact.VerifyDelegation), and the request is within that (see
+// artifact.DelegationClaims.Allows); and all parents are of one lineage (327).
 func descends(in *Input) ([]delegated, error) {
 	if in.Request.BreakGlass != nil && len(in.Request.Parents) > 0 {
 		return nil, denial.New(denial.BreakGlassInvalid, "a break-glass authorization descends from no artifact")

@@ -26,8 +26,8 @@ type Result struct {
 
 // Appraise compares facts with the policy. The caller vouches that claims are those of verified facts. It checks, in
 // this order: there is a policy (108) with requirements (407); the facts are of the policy's bank (611); they show every
-// PCR to be quoted (107) and no other (707); the cnf key is bound to the PCRs to be bound (702); facts of IMA were drawn with
-// what this policy says of files (401); every requirement holds.
+// PCR to be quoted (107) and no other (707); the cnf key is bound to the PCRs to be bound (702); there was an audit session, if
+// the policy wants one (620); facts of IMA were drawn with what this policy says of files (401); every requirement holds.
 //
 // All requirements are evaluated. The refusal has the code of the first one, in the order of the policy, that does not
 // hold, or 407 if that one cannot be evaluated, and names all that do not hold.

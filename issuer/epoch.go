@@ -18,7 +18,7 @@ type Restoration struct {
 }
 
 // VerifyEpoch checks an epoch against a log that is to go on from a backup, in this order: signatures and threshold, of those who are
-// authorities at its end (326, 409; see record.Authorities.Verify); it is for this issuer, log and genesis (706); the payload (104, 911, 409). Whether the log
+// authorities at its end (326, 409; see record.Authorities.Verify); the payload (104, 911, 409); it is for this issuer, log and genesis (706). Whether the log
 // stands at the head that it names is for tlog.Open to say, and whether it is its turn for Begin.
 func VerifyEpoch(ctx context.Context, log changes, b record.Bundle) (*Restoration, error) {
 	g, genesis, err := ReadGenesis(ctx, log)

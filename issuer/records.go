@@ -16,10 +16,11 @@ const RecordSkew = 300
 
 // Take appends a gate's record. It checks, in this order: the statement decodes (3xx) and verifies with the key of an
 // enrolled gate (305, 301, 311); the very record that ended the gate's chain is answered again; the record is complete
-// (104, 312, 911), of a kind that gates write and by that gate (910), whose host is enrolled with it (910); a start is of now (205); the host is not revoked
-// (803), nor held if it is a start (803); it continues the gate's chain (508). A start record also consumes its use: the artifact is ours (305) and for
-// this gate (411), not revoked and its host not held (801 to 805), not expired (201), its use number is within the artifact's (505) and unused
-// (504). One by break-glass says so (311), and passes consumeGlass. It returns the transparent statement.
+// (104, 312, 911), of a kind that gates write and by that gate (910); a start is of now (205); the gate's host is enrolled with it
+// (910) and not revoked (803), nor held if it is a start (803); it continues the gate's chain (508). A start record also consumes its use:
+// the artifact is ours (305) and for this gate (411), the log was not restored since (801), it is not revoked, nor what it descends from,
+// and its host not held (801 to 805, 807); one by break-glass says so, and no other does (311), and passes consumeGlass; it has not expired
+// (201), and its use number is within the artifact's (505) and unused (504). It returns the transparent statement.
 func (i *Issuer) Take(ctx context.Context, raw []byte) ([]byte, error) {
 	v, gate, err := i.verifyGate(ctx, raw)
 	if err != nil {

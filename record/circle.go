@@ -14,9 +14,9 @@ type circle struct {
 	onePerson   bool
 }
 
-// check refuses, in this order: a person that is no URI (104), a key that stands twice or is one of the issuer's (306); a role
-// that is missing or unknown, or break-glass without anybody left to review (326); thresholds, as checkRole says; that there is said to be one person, and there are more,
-// or the other way round (409).
+// check refuses, in this order: a person that is no URI (104), a key that stands twice or is one of the issuer's (306); break-glass
+// without anybody left to review, a role that is missing or unknown (326); thresholds, as checkRole says; that there is said to be one
+// person, and there are more (409).
 func (p *circle) check(issuer map[string]statement.Key) error {
 	var seen statement.Keys
 	for purpose, key := range issuer {
@@ -55,8 +55,8 @@ func (p *circle) check(issuer map[string]statement.Key) error {
 	return nil
 }
 
-// checkRole refuses a threshold of zero, above the number of distinct persons, or for narrowing where that has no meaning (326);
-// a person without a key (305); one that leaves to a single person what takes two (409).
+// checkRole refuses, in this order: a threshold of zero, above the number of distinct persons, or for narrowing where that has no
+// meaning (326); one that leaves to a single person what takes two (409); a person without a key (305).
 func (p *circle) checkRole(role Role, known map[string]bool) error {
 	q := p.quorums[role]
 	persons := slices.Compact(slices.Sorted(slices.Values(q.Persons)))

@@ -207,7 +207,7 @@ func (r *KeyRing) follows(c *KeyChange, digest statement.Digest) error {
 	return nil
 }
 
-// step changes the state of one key. It checks, in this order: a new key is none that the ring has (306), and the one in
+// step changes the state of one key. It checks, in this order: a new key is none that the ring has, nor one that an authority ever had (306), and the one in
 // use for its purpose, if there is one, has named it as its successor in this place of the chain (305, 301, 311); any
 // other key is in the ring for this purpose (305) and in the state that the step says (409); a key becomes active not
 // before the time that was announced (202), and fell to somebody not later than now (202).
