@@ -1,9 +1,6 @@
 package artifact
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"testing"
@@ -12,6 +9,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -39,21 +37,8 @@ type kit struct {
 	argv                  []string
 }
 
-func newSigner(t testing.TB) statement.Signer {
-	t.Helper()
-	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := statement.NewSigner(priv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func newKit(t testing.TB) *kit {
-	k := &kit{t: t, artifact: newSigner(t), log: newSigner(t), status: newSigner(t), holder: newSigner(t), person: newSigner(t)}
+	k := &kit{t: t, artifact: stock.Signer(t), log: stock.Signer(t), status: stock.Signer(t), holder: stock.Signer(t), person: stock.Signer(t)}
 	k.code = SHA256Digest(sha256.Sum256([]byte("the program")))
 	k.argv = []string{"/usr/bin/report", "--month", "2027-01"}
 	k.trust = &Trust{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // The tests of this file stand at the edges of rules, where mutation testing found that no other test stood.
@@ -327,7 +328,7 @@ func TestFourReceiptsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign := k.receiptFor(leaf, newSigner(t), "https://witness.example", "https://witness.example/log", issued)
+	foreign := k.receiptFor(leaf, stock.Signer(t), "https://witness.example", "https://witness.example/log", issued)
 	if _, err := Verify(k.attach(leaf, foreign, foreign, foreign, k.receiptFor(leaf, k.log, issuerURI, logURI, issued+60)), k.want()); err != nil {
 		t.Error(err)
 	}

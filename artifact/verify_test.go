@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 func TestValidArtifactIsVerified(t *testing.T) {
@@ -65,7 +66,7 @@ func TestVerifyRefuses(t *testing.T) {
 	good := k.mint(k.claims())
 	leaf := k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, mustEncode(t, k.claims()))
 	rec := k.receiptFor(leaf, k.log, issuerURI, logURI, issued+1)
-	stranger := newSigner(t)
+	stranger := stock.Signer(t)
 	other := k.claims()
 	other.ID, other.Lineage.Root = fill(16, 9), fill(16, 9)
 	otherLeaf := k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, mustEncode(t, other))
@@ -166,7 +167,7 @@ func TestArtifactOfAnotherIssuerIsRefused(t *testing.T) {
 func TestOneValidReceiptAmongOthersSuffices(t *testing.T) {
 	k := newKit(t)
 	leaf := k.sign(k.artifact, statement.Artifact, issuerURI, hostURI, mustEncode(t, k.claims()))
-	foreign := k.receiptFor(leaf, newSigner(t), "https://witness.example", "https://witness.example/log", issued)
+	foreign := k.receiptFor(leaf, stock.Signer(t), "https://witness.example", "https://witness.example/log", issued)
 	own := k.receiptFor(leaf, k.log, issuerURI, logURI, issued+1)
 	if _, err := Verify(k.attach(leaf, foreign, []byte{0xf6}, own), k.want()); err != nil {
 		t.Fatal(err)
@@ -284,7 +285,7 @@ func TestX16_LeaseEnds(t *testing.T) {
 func TestInspectShowsButDoesNotVerify(t *testing.T) {
 	k := newKit(t)
 	enc := mustEncode(t, k.claims())
-	leaf := k.sign(newSigner(t), statement.Artifact, issuerURI, hostURI, enc)
+	leaf := k.sign(stock.Signer(t), statement.Artifact, issuerURI, hostURI, enc)
 	c, digest, err := Inspect(leaf)
 	if err != nil || c.Audience != gateURI || digest != statement.DigestOf(leaf) {
 		t.Fatalf("got %v, digest %s, want the claims", err, digest)

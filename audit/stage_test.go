@@ -19,6 +19,7 @@ import (
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/issuertest"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -37,7 +38,7 @@ type stage struct {
 	docs map[record.PolicyKind]*firmwarepolicy.Document // in force
 }
 
-func must[T any](v T, err error) func(testing.TB) T { return issuertest.Must(v, err) }
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func nonce(n int) []byte { return issuertest.Random(n) }
 

@@ -2,9 +2,7 @@ package ceremony
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
 	"maps"
@@ -14,6 +12,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // person is somebody with a key.
@@ -35,25 +34,14 @@ func cast(t testing.TB) []person {
 
 func newSigner(t testing.TB, p256 bool) statement.Signer {
 	t.Helper()
-	var s statement.Signer
-	var err error
 	if p256 {
-		priv, e := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if e != nil {
-			t.Fatal(e)
-		}
-		s, err = statement.NewSigner(priv)
-	} else {
-		_, priv, e := ed25519.GenerateKey(rand.Reader)
-		if e != nil {
-			t.Fatal(e)
-		}
-		s, err = statement.NewSigner(priv)
+		return stock.Signer(t)
 	}
+	_, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return stock.Must(statement.NewSigner(priv))(t)
 }
 
 // steps are those of two keys.

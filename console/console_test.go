@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -29,6 +28,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/witness"
 )
 
@@ -55,14 +55,9 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newKey(tb testing.TB) *ecdsa.PrivateKey {
-	tb.Helper()
-	return issuertest.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(tb)
-}
-
 func newAuthority(tb testing.TB) authority {
 	tb.Helper()
-	return newAuthorityOf(tb, newKey(tb))
+	return newAuthorityOf(tb, stock.Key(tb))
 }
 
 func newAuthorityOf(tb testing.TB, key *ecdsa.PrivateKey) authority {
@@ -95,7 +90,7 @@ func open(tb testing.TB) *site {
 	s.server = x509.NewCertPool()
 	s.server.AddCert(server.cert)
 	o := s.options()
-	o.Certificate = *server.issue(tb, "console", newKey(tb), nil)
+	o.Certificate = *server.issue(tb, "console", stock.Key(tb), nil)
 	s.console = issuertest.Must(New(o))(tb)
 	l := issuertest.Must(net.Listen("tcp", "127.0.0.1:0"))(tb)
 	s.address = l.Addr().String()
@@ -210,7 +205,7 @@ func (s *site) report(event record.Event, start []byte) []byte {
 // enrol makes a reader with roles, and returns the certificate.
 func (s *site) enrol(name string, roles ...Role) *tls.Certificate {
 	s.Helper()
-	cert := s.ca.issue(s, name, newKey(s), nil)
+	cert := s.ca.issue(s, name, stock.Key(s), nil)
 	s.readers = append(s.readers, Reader{Name: name, SPKI: SPKIOf(cert.Leaf), Roles: roles})
 	return cert
 }
@@ -290,7 +285,7 @@ func TestA19_EachRoleSeesItsPages(t *testing.T) {
 // A01 to A04: who has no certificate by the CA gets no connection; who has one and is no reader gets no page.
 func TestA01_OnlyReadersGetIn(t *testing.T) {
 	s := open(t)
-	key := newKey(t)
+	key := stock.Key(t)
 	good := s.ca.issue(t, "ada", key, nil)
 	s.readers = []Reader{{Name: "ada", SPKI: SPKIOf(good.Leaf), Roles: []Role{Auditor}}}
 	if status, _, _ := s.ask(s.client(good), "GET", "/decisions"); status != http.StatusOK {
@@ -322,8 +317,8 @@ func TestA01_OnlyReadersGetIn(t *testing.T) {
 		})
 	}
 	for name, cert := range map[string]*tls.Certificate{
-		"A03 the same name, another key": s.ca.issue(t, "ada", newKey(t), nil),
-		"A04 renewed with another key":   s.ca.issue(t, "ada", newKey(t), func(c *x509.Certificate) { c.SerialNumber = big.NewInt(9) }),
+		"A03 the same name, another key": s.ca.issue(t, "ada", stock.Key(t), nil),
+		"A04 renewed with another key":   s.ca.issue(t, "ada", stock.Key(t), func(c *x509.Certificate) { c.SerialNumber = big.NewInt(9) }),
 	} {
 		if status, body, _ := s.ask(s.client(cert), "GET", "/decisions"); status != http.StatusForbidden || strings.Contains(body, issuertest.Robot) {
 			t.Errorf("%s: status %d", name, status)

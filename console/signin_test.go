@@ -26,6 +26,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/test/issuertest"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -44,7 +45,7 @@ type provider struct {
 }
 
 func newProvider(tb testing.TB) *provider {
-	p := &provider{TB: tb, key: newKey(tb), kid: "k1"}
+	p := &provider{TB: tb, key: stock.Key(tb), kid: "k1"}
 	p.publish(jose.JSONWebKey{Key: p.key.Public(), KeyID: p.kid, Use: "sig", Algorithm: "ES256"})
 	return p
 }
@@ -87,7 +88,7 @@ func TestA03_OnlyAnIDTokenForThisSignInIsTaken(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	p := newProvider(t)
 	rsaKey := issuertest.Must(rsa.GenerateKey(rand.Reader, 2048))(t)
-	other, p384 := newKey(t), issuertest.Must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))(t)
+	other, p384 := stock.Key(t), issuertest.Must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))(t)
 	use := func(keys ...jose.JSONWebKey) func() { return func() { p.publish(keys...) } }
 	own := jose.JSONWebKey{Key: p.key.Public(), KeyID: "k1"}
 	with := func(name string, v any) string { return p.token(claims(now, "n", map[string]any{name: v})) }
@@ -211,7 +212,7 @@ func (s *site) openSignIn(change func(address string, o *SignIn)) *gate {
 		change(o.SignIn.Address, o.SignIn)
 	}
 	g.signIn = o.SignIn
-	o.Certificate = *s.servers.issue(s, "console", newKey(s), nil)
+	o.Certificate = *s.servers.issue(s, "console", stock.Key(s), nil)
 	g.leaf = o.Certificate.Leaf
 	pages := issuertest.Must(New(o))(s)
 	ctx, stop := context.WithCancel(context.Background())

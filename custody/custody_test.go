@@ -20,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/faultp11"
 	"github.com/governed-execution/writ/test/softhsm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // TestMain lets the test program be the signer process of its own tests.
@@ -491,12 +492,4 @@ func TestH14_HelpersRunWhileTheProcessSigns(t *testing.T) {
 	}
 }
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }

@@ -22,6 +22,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -33,15 +34,7 @@ const (
 
 var code = statement.DigestOf([]byte("the program"))
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func fill(n int, b byte) []byte { return bytes.Repeat([]byte{b}, n) }
 
@@ -115,7 +108,7 @@ func newScene(tb testing.TB) *scene {
 	s := &scene{ap: appraisal(tb, ""), az: authorization(tb)}
 	tpm := softtpm.NewVendor(tb).New(tb, softtpm.Options{})
 	tpm.CNF = must(ecdsa.GenerateKey(elliptic.P256(), crand.Reader))(tb)
-	signer := must(statement.NewSigner(must(ecdsa.GenerateKey(elliptic.P256(), crand.Reader))(tb)))(tb)
+	signer := stock.Signer(tb)
 	now := uint64(softtpm.Now.Unix())
 	thumb := must(statement.NewKey(tpm.CNF.Public()))(tb).Thumbprint()
 	raw := must(artifact.SignRequest(tb.Context(), signer, artifact.RequestClaims{Initiator: robotURI, Host: hostURI, Audience: gateURI,
@@ -190,7 +183,7 @@ func TestZeroValuesRefuse(t *testing.T) {
 	if _, err := (decision.Decision{}).Permit(); !denial.Is(err, denial.Internal) {
 		t.Errorf("the zero decision permits: %v", err)
 	}
-	signer := must(statement.NewSigner(must(ecdsa.GenerateKey(elliptic.P256(), crand.Reader))(t)))(t)
+	signer := stock.Signer(t)
 	if leaf, err := artifact.Sign(t.Context(), signer, (decision.Permit{}).Claims()); err == nil || leaf != nil {
 		t.Error("the zero permit can be signed")
 	}

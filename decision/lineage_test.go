@@ -2,9 +2,6 @@ package decision_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	crand "crypto/rand"
 	"slices"
 	"strings"
 	"testing"
@@ -14,14 +11,10 @@ import (
 	"github.com/governed-execution/writ/decision"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const plannerURI = "spiffe://example/initiator/planner"
-
-func newKey(tb testing.TB) statement.Signer {
-	tb.Helper()
-	return must(statement.NewSigner(must(ecdsa.GenerateKey(elliptic.P256(), crand.Reader))(tb)))(tb)
-}
 
 // descent is a scene whose request names parents, of which the planner's artifact is the root.
 type descent struct {
@@ -32,7 +25,7 @@ type descent struct {
 // newDescent makes a request that descends from n artifacts of one lineage, under a policy that lets the planner delegate.
 func newDescent(t *testing.T, n int) *descent {
 	t.Helper()
-	d := &descent{newScene(t), newKey(t), newKey(t)}
+	d := &descent{newScene(t), stock.Signer(t), stock.Signer(t)}
 	d.az = authorization(t, plannerURI)
 	d.name()
 	for i := range n {
@@ -114,14 +107,14 @@ func TestX20_ParentsAreToldInTheClaims(t *testing.T) {
 // withParents returns a verified request with these claims.
 func withParents(t *testing.T, d *descent, c artifact.RequestClaims) *artifact.Request {
 	t.Helper()
-	signer := newKey(t)
+	signer := stock.Signer(t)
 	raw := must(artifact.SignRequest(t.Context(), signer, c))(t)
 	return must(artifact.VerifyRequest(must(artifact.DecodeRequest(raw))(t), signer.Key(), time.Unix(int64(d.in.Time), 0)))(t)
 }
 
 // X20: each thing that a parent must be.
 func TestX20_EachParentIsChecked(t *testing.T) {
-	other := newKey(t)
+	other := stock.Signer(t)
 	for name, c := range map[string]struct {
 		spoil  func(*testing.T, *descent)
 		reason denial.Reason

@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -25,6 +24,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -42,19 +42,11 @@ const (
 	whoURI    = "https://issuer.example/policy/authorization"
 )
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func newKey(tb testing.TB) (*ecdsa.PrivateKey, statement.Signer) {
 	tb.Helper()
-	priv := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(tb)
+	priv := stock.Key(tb)
 	return priv, must(statement.NewSigner(priv))(tb)
 }
 

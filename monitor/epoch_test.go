@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // P20: a log that is restored is a fork to a monitor, as long as no act of the authorities covers what it has seen; with it, what
 // is lost is told, and kept.
 func TestP20_AnEpochIsToldAndWithoutItIsAFork(t *testing.T) {
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	for name, c := range map[string]struct {
 		seen, now uint64 // entries of the lost log at the last look, and of the restored one
 		epoch     func(*Epoch)

@@ -3,9 +3,7 @@ package monitor
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -22,6 +20,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -36,19 +35,6 @@ type history struct {
 	log    *tlog.Log
 	url    string
 	spoil  func(path string, data []byte) []byte // of what is served; nil: nothing
-}
-
-func newSigner(tb testing.TB) statement.Signer {
-	tb.Helper()
-	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	signer, err := statement.NewSigner(priv)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return signer
 }
 
 func newHistory(tb testing.TB, signer statement.Signer) *history {
@@ -146,7 +132,7 @@ func (o *Options) evidence(tb testing.TB) []string {
 }
 
 func TestALogThatGrowsIsFollowed(t *testing.T) {
-	h := newHistory(t, newSigner(t))
+	h := newHistory(t, stock.Signer(t))
 	o := h.options()
 	var last uint64
 	for _, size := range []uint64{1, 2, 255, 256, 257, 257, 600, 1000} {
@@ -166,7 +152,7 @@ func TestALogThatGrowsIsFollowed(t *testing.T) {
 
 // T09, T10: a log that shows another history than before, or to others, is found out, and the evidence convinces who was not there.
 func TestT09T10_TwoHistoriesAreFoundAndTheEvidenceStays(t *testing.T) {
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	for name, c := range map[string]struct{ honest, forked uint64 }{
 		"T10 one size, two roots": {300, 300}, "T09 longer": {300, 700}, "T09 of a power of two": {256, 700}, "T09 one entry": {1, 3},
 	} {
@@ -185,7 +171,7 @@ func TestT09T10_TwoHistoriesAreFoundAndTheEvidenceStays(t *testing.T) {
 			if err := VerifyEvidence(found[0], o.Keys); err != nil {
 				t.Errorf("the evidence does not verify: %v", err)
 			}
-			if err := VerifyEvidence(found[0], newHistory(t, newSigner(t)).options().Keys); !denial.Is(err, denial.KeyUnknown) {
+			if err := VerifyEvidence(found[0], newHistory(t, stock.Signer(t)).options().Keys); !denial.Is(err, denial.KeyUnknown) {
 				t.Errorf("with the key of another log: got %v", err)
 			}
 			// It stays an alarm, whatever the log shows from now on.
@@ -199,7 +185,7 @@ func TestT09T10_TwoHistoriesAreFoundAndTheEvidenceStays(t *testing.T) {
 }
 
 func TestT09_WhatOthersAreShownIsCompared(t *testing.T) {
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	honest := newHistory(t, signer).add("entry", 300)
 	for name, c := range map[string]struct {
 		word string
@@ -254,8 +240,8 @@ func TestT09_WhatOthersAreShownIsCompared(t *testing.T) {
 
 // A view that nobody serves, or that the log has not signed, accuses nobody.
 func TestAViewThatIsNotOfTheLogAccusesNobody(t *testing.T) {
-	honest := newHistory(t, newSigner(t)).add("entry", 300)
-	other := newHistory(t, newSigner(t)).add("other", 300)
+	honest := newHistory(t, stock.Signer(t)).add("entry", 300)
+	other := newHistory(t, stock.Signer(t)).add("other", 300)
 	r := look(t, honest.options(other.url, "http://127.0.0.1:1/log", filepath.Join(t.TempDir(), "none")))
 	if len(r.Views) != 3 || slices.ContainsFunc(r.Views, func(v View) bool { return v.Error == "" || v.Size != 0 }) {
 		t.Errorf("got %+v", r)
@@ -263,7 +249,7 @@ func TestAViewThatIsNotOfTheLogAccusesNobody(t *testing.T) {
 }
 
 func TestT07_ALogThatWasSetBackIsRefused(t *testing.T) {
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	o := newHistory(t, signer).add("entry", 300).options()
 	look(t, o)
 	back := newHistory(t, signer).add("entry", 299)
@@ -279,7 +265,7 @@ func TestT07_ALogThatWasSetBackIsRefused(t *testing.T) {
 }
 
 func TestT13_TilesThatDoNotFitAccuseNobodyOfAFork(t *testing.T) {
-	h := newHistory(t, newSigner(t)).add("entry", 300)
+	h := newHistory(t, stock.Signer(t)).add("entry", 300)
 	o := h.options()
 	look(t, o)
 	h.add("entry", 700)
@@ -358,7 +344,7 @@ func TestT18_ACheckpointThatIsKeptBackIsRefused(t *testing.T) {
 		"T12 no threshold": {0, 0, true, denial.ThresholdNotMet}, "T11 of another witness": {0, 1, false, denial.ThresholdNotMet},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHistory(t, newSigner(t)).add("entry", 5)
+			h := newHistory(t, stock.Signer(t)).add("entry", 5)
 			o := h.options()
 			one := cosigned(t, h, testNow.Add(-c.age))
 			if !c.known {
@@ -383,7 +369,7 @@ func TestT18_ACheckpointThatIsKeptBackIsRefused(t *testing.T) {
 
 // Evidence that was changed, or of one history, convinces nobody.
 func TestOtherFilesAreNoEvidence(t *testing.T) {
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	o := newHistory(t, signer).add("entry", 300).options()
 	look(t, o)
 	o.Log = newHistory(t, signer).add("other", 700).url
@@ -441,7 +427,7 @@ func swap(data []byte, yes bool, by []byte) []byte {
 
 // What cannot be kept is a fault, and a kept checkpoint that was changed is no starting point.
 func TestWhatIsKeptIsVerifiedToo(t *testing.T) {
-	h := newHistory(t, newSigner(t)).add("entry", 5)
+	h := newHistory(t, stock.Signer(t)).add("entry", 5)
 	o := h.options()
 	look(t, o)
 	path := filepath.Join(o.Dir, "checkpoint")

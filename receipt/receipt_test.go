@@ -3,9 +3,7 @@ package receipt
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -35,22 +34,9 @@ type fixture struct {
 	tree    *testonly.Tree
 }
 
-func newSigner(t testing.TB) statement.Signer {
-	t.Helper()
-	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := statement.NewSigner(priv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func newFixture(t testing.TB, n int) *fixture {
 	t.Helper()
-	f := &fixture{t: t, signer: newSigner(t), tree: testonly.New(rfc6962.DefaultHasher)}
+	f := &fixture{t: t, signer: stock.Signer(t), tree: testonly.New(rfc6962.DefaultHasher)}
 	if err := f.keys.Add(f.signer.Key(), statement.Receipt); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/cddl"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const formats = "../docs/formats"
@@ -27,15 +28,15 @@ func TestActsFitTheirCDDL(t *testing.T) {
 	samples["review-statement"] = sign(t, statement.Review, Review{Version, ek, 1, true, "fire", n}, p.alice)[0]
 	samples["epoch-statement"] = sign(t, statement.Epoch, Epoch{Version, 1, ek, "https://x/log", 3, ek, &Lost{Size: 9, Root: ek}, 4, 1, "fire"}, p.alice)[0]
 	ring := newRingKit(t)
-	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, newSigner(t))))[0]
-	samples["succession-statement"] = ring.announce(PurposeLog, newSigner(t)).Succession
+	samples["key-change-statement"] = ring.sign(ring.change(ring.announce(PurposeLog, stock.Signer(t))))[0]
+	samples["succession-statement"] = ring.announce(PurposeLog, stock.Signer(t)).Succession
 	s := cddl.Load(t, formats, "acts.cddl", "record.cddl", "common.cddl")
 	for rule, raw := range samples {
 		if err := s.Match(rule, cddl.Statement(t, raw)); err != nil {
 			t.Errorf("%s: %v", rule, err)
 		}
 	}
-	handed := ring.handOver(newSigner(t))
+	handed := ring.handOver(stock.Signer(t))
 	handed.People.Reset = []PolicyKind{Anchors, Authorization}
 	if err := s.Match("key-change-statement", cddl.Statement(t, ring.sign(handed)[0])); err != nil {
 		t.Errorf("a change of authorities: %v", err)
@@ -51,9 +52,9 @@ var aScope = append([]byte{0x81, 0x82, 0x67, 'f', 'i', 'l', 'e', ':', '/', 'x', 
 
 func TestRecordsFitTheirCDDL(t *testing.T) {
 	s := cddl.Load(t, formats, "record.cddl", "common.cddl")
-	signer := newSigner(t)
+	signer := stock.Signer(t)
 	d32 := make([]byte, 32)
-	key := newSigner(t).Key()
+	key := stock.Signer(t).Key()
 	denied := valid()
 	denied.Counts, denied.Since = nil, 0
 	denied.FillDenial(&denial.Denial{Reason: denial.PCRNotAllowed, Stage: denial.StageAppraisal, Detail: "x", Requirements: []string{"boot"}}, map[uint64]uint8{1: 1, 9: 2})

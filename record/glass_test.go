@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 var carolURI = "mailto:carol@example.org"
@@ -15,7 +16,7 @@ var carolURI = "mailto:carol@example.org"
 func glassGenesis(t *testing.T) (*Genesis, people, statement.Signer) {
 	t.Helper()
 	g, p := genesis(t)
-	carol := newSigner(t)
+	carol := stock.Signer(t)
 	g.Authorities = append(g.Authorities, Authority{carolURI, carol.Key()})
 	g.Quorums[RoleBreakGlass] = Quorum{Threshold: 2, Persons: append([]string{carolURI}, g.Quorums[RoleRoot].Persons...)}
 	if err := g.Check(); err != nil {

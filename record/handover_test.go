@@ -6,6 +6,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -28,7 +29,7 @@ func (k *ringKit) handOver(carol statement.Signer) *KeyChange {
 // TestAuthoritiesHandOver: alice is replaced by carol, and what counts afterwards is what carol signs.
 func TestAuthoritiesHandOver(t *testing.T) {
 	k := newRingKit(t)
-	carol, before := newSigner(t), k.ring
+	carol, before := stock.Signer(t), k.ring
 	c := k.handOver(carol)
 	act, err := k.ring.Authorities().Verify(k.signBy(c, k.people.alice, k.people.bob, carol), statement.KeyChange)
 	if err != nil {
@@ -104,7 +105,7 @@ func verified(t *testing.T, r *KeyRing, b Bundle) *Act {
 
 func TestBadHandOversAreRefused(t *testing.T) {
 	k := newRingKit(t)
-	carol, dave := newSigner(t), newSigner(t)
+	carol, dave := stock.Signer(t), stock.Signer(t)
 	all := []statement.Signer{k.people.alice, k.people.bob, carol}
 	for name, row := range map[string]struct {
 		want    denial.Reason
@@ -157,7 +158,7 @@ func quorum(role Role, q Quorum) func(*KeyChange) {
 // TestHandOversHaveTheirPlace: what the chain demands of every change.
 func TestHandOversHaveTheirPlace(t *testing.T) {
 	k := newRingKit(t)
-	carol := newSigner(t)
+	carol := stock.Signer(t)
 	all := []statement.Signer{k.people.alice, k.people.bob, carol}
 	for name, row := range map[string]struct {
 		want   denial.Reason
@@ -216,7 +217,7 @@ func TestHandOversHaveTheirPlace(t *testing.T) {
 // TestAChangeOfAuthoritiesTellsWhatItChanges: who goes, who comes, whose key is another, and what each role takes.
 func TestAChangeOfAuthoritiesTellsWhatItChanges(t *testing.T) {
 	k := newRingKit(t)
-	carol := newSigner(t)
+	carol := stock.Signer(t)
 	alice, alice2, bob := k.people.alice.Key(), k.people.alice2.Key(), k.people.bob.Key()
 	before := People{Authorities: []Authority{{aliceURI, alice}, {bobURI, bob}}, Quorums: map[Role]Quorum{
 		RoleRoot: {Threshold: 2, Persons: []string{bobURI, aliceURI}}, RolePolicy: {Threshold: 2, Persons: []string{aliceURI, bobURI}, Narrow: 1}}}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // ringKit is a genesis, those who sign for it, and the ring that has come of it.
@@ -25,7 +26,7 @@ func newRingKit(t *testing.T) *ringKit {
 	g, p := genesis(t)
 	k := &ringKit{T: t, people: p, signers: map[string]statement.Signer{}}
 	for _, purpose := range Purposes() {
-		k.signers[purpose] = newSigner(t)
+		k.signers[purpose] = stock.Signer(t)
 		g.Keys[purpose] = k.signers[purpose].Key()
 	}
 	var err error
@@ -175,7 +176,7 @@ func TestEachStateDecidesWhatCounts(t *testing.T) {
 
 func TestRotationLeavesNoGap(t *testing.T) {
 	k := newRingKit(t)
-	old, next := k.signers[PurposeArtifact].Key(), newSigner(t)
+	old, next := k.signers[PurposeArtifact].Key(), stock.Signer(t)
 	before := k.ring
 	k.apply(200, k.rotate(PurposeArtifact, next)...)
 	if got := k.ring.Active(PurposeArtifact); !got.Key.Equal(next.Key()) || k.ring.Sequence() != 1 {
@@ -202,7 +203,7 @@ func TestRotationLeavesNoGap(t *testing.T) {
 
 func TestAnAnnouncedKeyIsNotInUse(t *testing.T) {
 	k := newRingKit(t)
-	next := newSigner(t)
+	next := stock.Signer(t)
 	k.apply(50, k.announce(PurposeStatus, next))
 	steps := []KeyStep{step(PurposeStatus, k.signers[PurposeStatus].Key(), KeyActive, KeyRetired), step(PurposeStatus, next.Key(), KeyPreActive, KeyActive)}
 	k.refuses(denial.NotYetValid, 99, steps...)
@@ -230,7 +231,7 @@ func TestASuspendedKeyComesBack(t *testing.T) {
 		t.Errorf("the ring before has changed: %v", gaps)
 	}
 	// Without a key in use, none names the next.
-	fresh := k.announce(PurposeArtifact, newSigner(t))
+	fresh := k.announce(PurposeArtifact, stock.Signer(t))
 	k.refuses(denial.KeyUnknown, 500, fresh)
 	fresh.Succession = nil
 	k.apply(500, fresh)
@@ -238,9 +239,9 @@ func TestASuspendedKeyComesBack(t *testing.T) {
 
 func TestBadStepsAreRefused(t *testing.T) {
 	k := newRingKit(t)
-	art, next := k.signers[PurposeArtifact].Key(), newSigner(t)
+	art, next := k.signers[PurposeArtifact].Key(), stock.Signer(t)
 	with := func(s KeyStep, change func(*KeyStep)) KeyStep { change(&s); return s }
-	other := k.announce(PurposeArtifact, newSigner(t)).Succession
+	other := k.announce(PurposeArtifact, stock.Signer(t)).Succession
 	for name, row := range map[string]struct {
 		want  denial.Reason
 		steps []KeyStep

@@ -2,33 +2,18 @@ package record
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
-
-func newSigner(t *testing.T) statement.Signer {
-	t.Helper()
-	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := statement.NewSigner(priv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 type people struct{ alice, bob, alice2, mallory statement.Signer }
 
 func genesis(t *testing.T) (*Genesis, people) {
 	t.Helper()
-	p := people{newSigner(t), newSigner(t), newSigner(t), newSigner(t)}
+	p := people{stock.Signer(t), stock.Signer(t), stock.Signer(t), stock.Signer(t)}
 	q := Quorum{Threshold: 2, Persons: []string{"mailto:alice@example.org", "mailto:bob@example.org"}}
 	g := &Genesis{
 		Version: Version, Issuer: "https://issuer.example", Log: "https://issuer.example/log", Time: 1,
@@ -41,7 +26,7 @@ func genesis(t *testing.T) (*Genesis, people) {
 	}
 	g.Quorums[RoleRevocation] = Quorum{Threshold: 1, Persons: q.Persons}
 	for _, purpose := range Purposes() {
-		g.Keys[purpose] = newSigner(t).Key()
+		g.Keys[purpose] = stock.Signer(t).Key()
 	}
 	return g, p
 }
@@ -188,7 +173,7 @@ func valid() *Record {
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	s := newSigner(t)
+	s := stock.Signer(t)
 	r := valid()
 	r.FillDenial(&denial.Denial{Reason: denial.Expired, Stage: denial.StageTime, Detail: "late", Requirements: []string{"x"}}, map[uint64]uint8{21: 1})
 	leaf, err := r.Sign(context.Background(), s, r.Emitter.URI)

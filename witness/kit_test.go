@@ -2,9 +2,7 @@ package witness
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -24,6 +22,7 @@ import (
 
 	"github.com/governed-execution/writ/receipt"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -44,15 +43,7 @@ type site struct {
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := statement.NewSigner(priv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t: t, signer: signer, path: filepath.Join(t.TempDir(), "log.db")}
+	s := &site{t: t, signer: stock.Signer(t), path: filepath.Join(t.TempDir(), "log.db")}
 	s.open()
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -54,15 +55,7 @@ func (c *call) checkEmpty(t *testing.T) error {
 	return nil
 }
 
-func must[T any](v T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func wantDenial(t *testing.T, err error, want denial.Reason) {
 	t.Helper()

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"fmt"
 
 	"github.com/governed-execution/writ/ceremony"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // oneKey is a token that makes one key.
@@ -28,7 +26,7 @@ func (k *kit) ceremony() {
 	var people []statement.Signer
 	src := "schema = 1\ntitle = \"Key of issuer.example\"\nplace = \"Room 4\"\nissuer = \"" + issuerURI + "\"\n"
 	for i, name := range []string{"alice", "bob", "wendy"} {
-		s := must(statement.NewSigner(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(k.t)))(k.t)
+		s := stock.Signer(k.t)
 		pub := must(s.Key().PEM())(k.t)
 		people, k.files[name+".pub"] = append(people, s), pub
 		src += fmt.Sprintf("[[participant]]\nperson = \"mailto:%s@example.org\"\nrole = %q\nkey = \"\"\"\n%s\"\"\"\n", name, []string{"custodian", "custodian", "witness"}[i], pub)

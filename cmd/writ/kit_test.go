@@ -3,9 +3,6 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -22,6 +19,7 @@ import (
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/imalog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 const (
@@ -41,21 +39,12 @@ type kit struct {
 	files                                  map[string][]byte
 }
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func newKit(t testing.TB) *kit {
 	k := &kit{t: t, now: uint64(time.Now().Unix()), files: map[string][]byte{}}
 	for _, s := range []*statement.Signer{&k.artifact, &k.record, &k.log, &k.status, &k.cnf, &k.by} {
-		priv := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-		*s = must(statement.NewSigner(priv))(t)
+		*s = stock.Signer(t)
 	}
 	k.trust()
 	k.permits()

@@ -10,6 +10,7 @@ import (
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // sends has people sign a draft, and sends it.
@@ -36,7 +37,7 @@ func TestAuthoritiesChange(t *testing.T) {
 	defer m.close()
 	before := m.asked()
 
-	gone, stays, comes := l.people[0], l.people[1], newPerson(t)
+	gone, stays, comes := l.people[0], l.people[1], stock.Signer(t)
 	l.write("carol.pub", must(comes.Key().PEM())(t))
 	args := []string{"authorities", "change", "--remove", person(0), "--add", person(2) + "=" + l.path("carol.pub"), "--why", "alice has left", "--draft", l.path("change")}
 	var drafted struct {
@@ -72,7 +73,7 @@ func TestAuthoritiesChange(t *testing.T) {
 	if err := l.sends("rotate", stays, comes); err != nil {
 		t.Errorf("a key change signed by who is there: got %v", err)
 	}
-	lost := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: "spiffe://example/host/z", Time: uint64(time.Now().Unix()), Why: "lost", Nonce: random(16)}
+	lost := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: "spiffe://example/host/z", Time: uint64(time.Now().Unix()), Why: "lost", Nonce: stock.Random(16)}
 	l.people = []statement.Signer{gone, stays}
 	if err := l.apply(statement.Revocation, lost); !stranger(err) {
 		t.Errorf("a revocation signed by who is gone: got %v", err)

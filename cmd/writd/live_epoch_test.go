@@ -22,6 +22,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/softhsm"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -94,7 +95,7 @@ func TestP20_RestoreIsANewEpoch(t *testing.T) {
 	l.stop()
 	l.serve()
 	a.close()
-	revocation := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: a.uri, Time: uint64(time.Now().Unix()), Why: "stolen", Nonce: random(16)}
+	revocation := record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: a.uri, Time: uint64(time.Now().Unix()), Why: "stolen", Nonce: stock.Random(16)}
 	l.applied(statement.Revocation, revocation)
 	b.close()
 	lost := b.asked()
@@ -132,7 +133,7 @@ func TestP20_RestoreIsANewEpoch(t *testing.T) {
 	}{
 		{"one person", l.people[:1], nil, denial.ThresholdNotMet},
 		{"one person twice", []statement.Signer{l.people[0], l.people[0]}, nil, denial.KeyAmbiguous},
-		{"a stranger", []statement.Signer{l.people[0], newPerson(t)}, nil, denial.KeyUnknown},
+		{"a stranger", []statement.Signer{l.people[0], stock.Signer(t)}, nil, denial.KeyUnknown},
 		{"another log", l.people, func(_ *record.Draft, e *record.Epoch) { e.Genesis[0] ^= 1 }, denial.IdentityConflict},
 		{"another log URI", l.people, func(_ *record.Draft, e *record.Epoch) { e.Log += "/other" }, denial.IdentityConflict},
 		{"a longer log", l.people, func(_ *record.Draft, e *record.Epoch) { e.Size++ }, denial.StateRollback},
@@ -157,7 +158,9 @@ func TestP20_RestoreIsANewEpoch(t *testing.T) {
 	l.refuses(denial.StateRollback)
 
 	// A mark, or a checkpoint, of more than the act admits: somebody knows of more loss than the authorities do.
-	act := l.epochAct(draft, l.people, func(_ *record.Draft, e *record.Epoch) { e.Lost = &record.Lost{Size: e.Size + 1, Root: random(32)} })
+	act := l.epochAct(draft, l.people, func(_ *record.Draft, e *record.Epoch) {
+		e.Lost = &record.Lost{Size: e.Size + 1, Root: stock.Random(32)}
+	})
 	l.write("log.db.checkpoint", newest)
 	if status, out := l.status("restore", "--act", act); status != exitDenied || !strings.Contains(out, denial.StateRollback.String()) {
 		t.Errorf("a checkpoint that the act does not cover: got exit status %d: %s", status, out)

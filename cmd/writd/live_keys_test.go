@@ -17,6 +17,7 @@ import (
 	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // signed has both authorities sign a draft, and sends it.
@@ -226,7 +227,7 @@ func (l *live) hold(script string, who []statement.Signer) {
 // TestAKeyOfACeremonyIsPutInUse: the birth before witnesses of a key that replaces another is in the log and in the act.
 func TestAKeyOfACeremonyIsPutInUse(t *testing.T) {
 	l := newLive(t, softTable(softToken(t)))
-	who := append(slices.Clone(l.people), newPerson(t))
+	who := append(slices.Clone(l.people), stock.Signer(t))
 	writeScript := func(name, issuer, purpose string) {
 		s := fmt.Sprintf("schema = 1\ntitle = \"Another key\"\nplace = \"Room 4\"\nissuer = %q\n", issuer)
 		for i, role := range []string{"custodian", "custodian", "witness"} {

@@ -13,6 +13,7 @@ import (
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/softhsm"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/test/swtpm"
 )
 
@@ -84,7 +85,7 @@ func TestP20_R19_BackupAndRestoreDrill(t *testing.T) {
 	l.serve()
 	m.close()
 	l.applied(statement.Revocation, record.Revocation{Version: record.Version, Cause: record.CauseHost, Target: m.uri,
-		Time: uint64(time.Now().Unix()), Why: "stolen", Nonce: random(16)})
+		Time: uint64(time.Now().Unix()), Why: "stolen", Nonce: stock.Random(16)})
 	if _, err := m.ask(t.Context()); !denial.Is(err, denial.HostRevoked) {
 		t.Fatalf("got %v of a revoked host, want %d", err, denial.HostRevoked.Code())
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // The names in a live issuer.
@@ -82,33 +83,14 @@ func (t *transcript) String() string {
 	return t.b.String()
 }
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
-
-func newPerson(tb testing.TB) statement.Signer {
-	tb.Helper()
-	return must(statement.NewSigner(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(tb)))(tb)
-}
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b) // never fails
-	return b
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 // newLive initializes an issuer with a token, which is the table token of the configuration, and other settings before it.
 func newLive(tb testing.TB, token string, settings ...string) *live {
 	tb.Helper()
 	dir := must(os.MkdirTemp("", "live"))(tb) // short enough for a socket
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	l := &live{TB: tb, dir: dir, people: []statement.Signer{newPerson(tb), newPerson(tb)}, robot: newPerson(tb),
+	l := &live{TB: tb, dir: dir, people: []statement.Signer{stock.Signer(tb), stock.Signer(tb)}, robot: stock.Signer(tb),
 		vendor: softtpm.NewVendor(tb), boot: bootlog.New(bootlog.Options{}), said: &transcript{}, patience: time.Minute}
 	address := freeAddress(tb)
 	l.url = "https://" + address
@@ -302,7 +284,7 @@ func (l *live) applied(kind statement.Kind, payload any) {
 func (l *live) admit() {
 	l.Helper()
 	now := uint64(time.Now().Unix())
-	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: liveRobot, Time: now, Nonce: random(16),
+	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: liveRobot, Time: now, Nonce: stock.Random(16),
 		Initiator: &record.Initiator{Kind: record.Service, Key: l.robot.Key()}})
 	for _, text := range []string{l.appraisal(), l.authorization()} {
 		if err := l.putInForce(text); err != nil {
@@ -389,7 +371,7 @@ func (l *live) enrolGate(uri, gate string) *machine {
 	m := &machine{live: l, uri: uri, tpm: l.vendor.New(l, softtpm.Options{})}
 	m.tpm.CNF = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(l)
 	ek := m.tpm.EKDigest()
-	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: uri, Time: uint64(time.Now().Unix()), Nonce: random(16),
+	l.applied(statement.Enrolment, record.Enrolment{Version: record.Version, ID: uri, Time: uint64(time.Now().Unix()), Nonce: stock.Random(16),
 		Host: &record.Host{EK: ek[:], Labels: map[string]string{"env": "test"}, Gate: gate}})
 	s := must(l.client.Dial(l.Context()))(l)
 	defer s.Close()
@@ -457,8 +439,8 @@ func (m *machine) request(ctx context.Context, s spoil) ([]byte, error) {
 	now := uint64(time.Now().Unix())
 	thumb := must(statement.NewKey(m.tpm.CNF.Public()))(m.live).Thumbprint()
 	c := artifact.RequestClaims{Initiator: liveRobot, Host: m.uri, Audience: liveGate,
-		IssuedAt: now, Expires: now + 120, ID: random(16), Lifetime: 600, Confirmation: artifact.Thumbprint{Key: thumb[:]},
-		Execution: artifact.Execution{ID: random(16)}, Scope: artifact.Scope{{Target: liveTarget, Terms: artifact.Terms{
+		IssuedAt: now, Expires: now + 120, ID: stock.Random(16), Lifetime: 600, Confirmation: artifact.Thumbprint{Key: thumb[:]},
+		Execution: artifact.Execution{ID: stock.Random(16)}, Scope: artifact.Scope{{Target: liveTarget, Terms: artifact.Terms{
 			Operations: artifact.Execute, Code: []artifact.Digest{artifact.SHA256Digest(liveCode)}}}}}
 	if s.claims != nil {
 		s.claims(&c)

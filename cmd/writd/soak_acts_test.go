@@ -22,6 +22,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // permit has a machine ask, and verifies what it gets.
@@ -70,7 +71,7 @@ type gate struct {
 
 func (s *soak) newGate() *gate {
 	s.Helper()
-	return &gate{machine: s.enrolGate("spiffe://example/host/gate", liveGate), soak: s, epoch: random(16)}
+	return &gate{machine: s.enrolGate("spiffe://example/host/gate", liveGate), soak: s, epoch: stock.Random(16)}
 }
 
 // execution is one: an artifact, its start, the same start once more (504), its end, and a record that does not follow (508).
@@ -101,7 +102,7 @@ func (g *gate) execution() error {
 		return fmt.Errorf("end: %w", err)
 	}
 	was := g.previous
-	g.previous = random(32)
+	g.previous = stock.Random(32)
 	_, err = g.tell(r)
 	g.previous = was
 	return wants(err, denial.StateRollback)
@@ -155,7 +156,7 @@ func (r *refused) kinds() []kind {
 		{name: "another audience", spoil: claims(func(c *artifact.RequestClaims) { c.Audience = "https://gate.example/none" }), reason: denial.AudienceMismatch},
 		{name: "another target", spoil: claims(func(c *artifact.RequestClaims) { c.Scope[0].Target += "2" }), reason: denial.ScopeDenied},
 		{name: "another host", spoil: claims(func(c *artifact.RequestClaims) { c.Host = "spiffe://example/host/0" }), reason: denial.HostMismatch},
-		{name: "another cnf key", spoil: claims(func(c *artifact.RequestClaims) { c.Confirmation.Key = random(32) }), reason: denial.KeyBinding},
+		{name: "another cnf key", spoil: claims(func(c *artifact.RequestClaims) { c.Confirmation.Key = stock.Random(32) }), reason: denial.KeyBinding},
 		{name: "signature of the quote", spoil: spoil{parts: func(e *softtpm.Evidence) { e.Signature[len(e.Signature)-1] ^= 1 }}, reason: denial.QuoteSignature},
 		{name: "quote of another connection", spoil: spoil{want: func(w *attest.Want) { w.Exporter[0] ^= 1 }}, reason: denial.ChannelBinding},
 		{name: "another boot", spoil: spoil{boot: r.boot}, reason: denial.PCRNotAllowed},
@@ -241,7 +242,7 @@ func (r *refused) twice(ctx context.Context, s *client.Session, ch *wire.Challen
 
 // noise is what a stranger sends.
 func (r *refused) noise(ctx context.Context, s *client.Session, _ *wire.Challenge) error {
-	_, err := s.Mint(ctx, random(100), random(1000))
+	_, err := s.Mint(ctx, stock.Random(100), stock.Random(1000))
 	return err
 }
 
@@ -334,7 +335,7 @@ func (o *operator) untilKill() time.Duration {
 }
 
 func (o *operator) revoke(cause record.Cause, target string) error {
-	return o.apply(statement.Revocation, record.Revocation{Version: record.Version, Cause: cause, Target: target, Time: uint64(time.Now().Unix()), Why: "a soak", Nonce: random(16)})
+	return o.apply(statement.Revocation, record.Revocation{Version: record.Version, Cause: cause, Target: target, Time: uint64(time.Now().Unix()), Why: "a soak", Nonce: stock.Random(16)})
 }
 
 func (o *operator) revokeArtifact() error {
@@ -368,8 +369,8 @@ func (o *operator) publish() error {
 
 func (o *operator) revokeInitiator() error {
 	o.others++
-	id, key := fmt.Sprintf("spiffe://example/initiator/%d", o.others), newPerson(o)
-	e := record.Enrolment{Version: record.Version, ID: id, Time: uint64(time.Now().Unix()), Nonce: random(16), Initiator: &record.Initiator{Kind: record.Service, Key: key.Key()}}
+	id, key := fmt.Sprintf("spiffe://example/initiator/%d", o.others), stock.Signer(o)
+	e := record.Enrolment{Version: record.Version, ID: id, Time: uint64(time.Now().Unix()), Nonce: stock.Random(16), Initiator: &record.Initiator{Kind: record.Service, Key: key.Key()}}
 	if err := o.apply(statement.Enrolment, e); err != nil {
 		return err
 	}

@@ -5,9 +5,6 @@ package issuertest
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"path/filepath"
@@ -21,6 +18,7 @@ import (
 	"github.com/governed-execution/writ/statement"
 	"github.com/governed-execution/writ/test/bootlog"
 	"github.com/governed-execution/writ/test/softtpm"
+	"github.com/governed-execution/writ/test/stock"
 	"github.com/governed-execution/writ/tlog"
 )
 
@@ -88,29 +86,17 @@ func (k *Key) Sign(ctx context.Context, tbs statement.ToBeSigned) ([]byte, error
 // Once has f called before the next signature.
 func (k *Key) Once(f func()) { k.Before.Store(&f) }
 
-// Must returns a function that fails the test if there was an error, and else returns the value.
-func Must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
+// Must is stock.Must.
+func Must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 // NewKey returns a fresh P-256 key.
 func NewKey(tb testing.TB) *Key {
 	tb.Helper()
-	return &Key{Signer: Must(statement.NewSigner(Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(tb)))(tb)}
+	return &Key{Signer: stock.Signer(tb)}
 }
 
-// Random returns n random bytes.
-func Random(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return b
-}
+// Random is stock.Random.
+func Random(n int) []byte { return stock.Random(n) }
 
 // Bare makes an issuer with its genesis, and nothing enrolled or published.
 func Bare(tb testing.TB) *World { tb.Helper(); return Founded(tb, func(*record.Genesis) {}) }

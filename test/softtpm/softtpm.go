@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/governed-execution/writ/attest"
+	"github.com/governed-execution/writ/test/stock"
 )
 
 // Algorithm is a kind of key.
@@ -170,16 +171,7 @@ func EKTemplate(tb testing.TB) *x509.Certificate {
 	}
 }
 
-// must returns a function that fails the test if there was an error, and else returns the value.
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](v T, err error) func(testing.TB) T { return stock.Must(v, err) }
 
 func generate(tb testing.TB, a Algorithm) crypto.Signer {
 	tb.Helper()
