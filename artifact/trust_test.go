@@ -84,8 +84,8 @@ func TestTrustFileRefuses(t *testing.T) {
 	entry := good[strings.Index(good, "[[key]]"):strings.Index(good, "[[policy]]")]
 	policy := good[strings.Index(good, "[[policy]]"):]
 	rows := []struct{ name, old, new, says string }{
-		{"unknown key", "version = 7", "version = 7\nverison = 8", `line 3: unknown key "verison"`},
-		{"unknown key in a table", "min_version = 2", "min_version = 2\nmax_version = 3", `line 17: unknown key`},
+		{"unknown key", "version = 7", "version = 7\nverison = 8", `line 3, column 1: unknown key "verison"`},
+		{"unknown key in a table", "min_version = 2", "min_version = 2\nmax_version = 3", `line 17, column 1: unknown key`},
 		{"not TOML", "schema = 1", "schema =", "line 1"},
 		{"wrong type", "version = 7", `version = "7"`, "line 2"},
 		{"digest in capitals", "0000000001", "000000000A", "line 4"},
