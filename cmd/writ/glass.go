@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 	"github.com/governed-execution/writ/attest/attester"
 	"github.com/governed-execution/writ/cmd/command"
 	firmwarepolicy "github.com/governed-execution/writ/firmware-policy"
-	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/record"
 	"github.com/governed-execution/writ/statement"
 )
@@ -237,33 +237,20 @@ func (a *app) attestGlass(cmd *cobra.Command, f *requestFlags, path string) erro
 	if err != nil {
 		return err
 	}
-	c, err := a.client()
+	m, err := a.meet(ctx)
 	if err != nil {
 		return err
 	}
-	tpm, err := attester.Open(ctx, a.tpm)
+	defer m.close()
+	request, cnf, err := signGlassRequest(ctx, m, signer, file)
 	if err != nil {
 		return err
 	}
-	defer tpm.Close()
-	session, err := c.Dial(ctx)
+	collected, err := m.collect(ctx, request, cnf, f)
 	if err != nil {
 		return err
 	}
-	defer session.Close()
-	ch, err := session.Challenge(ctx)
-	if err != nil {
-		return err
-	}
-	request, cnf, err := signGlassRequest(cmd, tpm, signer, ch, file)
-	if err != nil {
-		return err
-	}
-	collected, err := collect(cmd, session, tpm, ch, request, cnf, f)
-	if err != nil {
-		return err
-	}
-	if file.Attestation, err = session.Attest(ctx, request, collected.Evidence); err != nil {
+	if file.Attestation, err = m.session.Attest(ctx, request, collected.Evidence); err != nil {
 		return err
 	}
 	if err := errors.Join(collected.CNF.Save(f.cnf), writeGlass(file, path)); err != nil {
@@ -273,7 +260,7 @@ func (a *app) attestGlass(cmd *cobra.Command, f *requestFlags, path string) erro
 }
 
 // signGlassRequest makes the confirmation key and the request for an attestation that names it.
-func signGlassRequest(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer, ch *wire.Challenge, file *artifact.GlassFile) ([]byte, *attester.Key, error) {
+func signGlassRequest(ctx context.Context, m *meeting, s statement.Signer, file *artifact.GlassFile) ([]byte, *attester.Key, error) {
 	g, digest, err := file.Inspect()
 	if err != nil {
 		return nil, nil, err
@@ -282,7 +269,7 @@ func signGlassRequest(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer,
 	if err != nil {
 		return nil, nil, err
 	}
-	cnf, err := tpm.NewCNF(cmd.Context(), attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Bind)})
+	cnf, err := m.tpm.NewCNF(ctx, attest.Selection{Bank: m.challenge.Bank, PCRs: ints(m.challenge.Bind)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -295,7 +282,7 @@ func signGlassRequest(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer,
 		return nil, nil, err
 	}
 	now, thumb := uint64(time.Now().Unix()), public.Thumbprint()
-	request, err := artifact.SignRequest(cmd.Context(), s, artifact.RequestClaims{Initiator: g.Initiator, Host: g.Host, Audience: g.Audience,
+	request, err := artifact.SignRequest(ctx, s, artifact.RequestClaims{Initiator: g.Initiator, Host: g.Host, Audience: g.Audience,
 		IssuedAt: now, Expires: now + 120, ID: id, Confirmation: artifact.Thumbprint{Key: thumb[:]}, Scope: scope,
 		Execution: artifact.Execution{ID: g.ID}, Lifetime: g.Expires - g.IssuedAt, BreakGlass: digest[:]})
 	return request, cnf, err

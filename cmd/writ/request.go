@@ -17,8 +17,6 @@ import (
 	"github.com/governed-execution/writ/attest"
 	"github.com/governed-execution/writ/attest/attester"
 	"github.com/governed-execution/writ/cmd/command"
-	"github.com/governed-execution/writ/denial"
-	"github.com/governed-execution/writ/issuer/client"
 	"github.com/governed-execution/writ/issuer/wire"
 	"github.com/governed-execution/writ/statement"
 )
@@ -131,29 +129,16 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.client()
+	m, err := a.meet(ctx)
 	if err != nil {
 		return err
 	}
-	tpm, err := attester.Open(ctx, a.tpm)
+	defer m.close()
+	request, cnf, err := f.sign(cmd, m, signer)
 	if err != nil {
 		return err
 	}
-	defer tpm.Close()
-	session, err := c.Dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer session.Close()
-	ch, err := session.Challenge(ctx)
-	if err != nil {
-		return err
-	}
-	request, cnf, err := f.sign(cmd, tpm, signer, ch)
-	if err != nil {
-		return err
-	}
-	raw, cnf, err := mint(cmd, session, tpm, ch, request, cnf, f)
+	raw, cnf, err := m.mint(ctx, request, cnf, f)
 	if err != nil {
 		return err
 	}
@@ -167,7 +152,7 @@ func (a *app) request(cmd *cobra.Command, f *requestFlags) error {
 }
 
 // sign makes the confirmation key, or takes the one to use again, and the request that names it.
-func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.Signer, ch *wire.Challenge) ([]byte, *attester.Key, error) {
+func (f *requestFlags) sign(cmd *cobra.Command, m *meeting, s statement.Signer) ([]byte, *attester.Key, error) {
 	if f.resend != "" {
 		request, err := command.ReadFile(f.resend, command.Small)
 		if err != nil {
@@ -176,7 +161,7 @@ func (f *requestFlags) sign(cmd *cobra.Command, tpm *attester.TPM, s statement.S
 		cnf, err := attester.ReadKey(f.cnf)
 		return request, cnf, err
 	}
-	cnf, err := f.confirmation(cmd, tpm, ch)
+	cnf, err := f.confirmation(cmd, m.tpm, m.challenge)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -287,38 +272,6 @@ func hashFile(path string) (d statement.Digest, err error) {
 	}
 	h.Sum(d[:0])
 	return d, nil
-}
-
-// mint makes the evidence for the request on this connection and sends both. It returns the artifact and its key.
-func mint(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) ([]byte, *attester.Key, error) {
-	c, err := collect(cmd, s, tpm, ch, request, cnf, f)
-	if err != nil {
-		return nil, nil, err
-	}
-	delegations, _, err := readDelegations(f.delegations)
-	if err != nil {
-		return nil, nil, err
-	}
-	raw, err := s.Mint(cmd.Context(), request, c.Evidence, delegations...)
-	return raw, c.CNF, err
-}
-
-// collect makes the evidence for the request on this connection.
-func collect(cmd *cobra.Command, s *client.Session, tpm *attester.TPM, ch *wire.Challenge, request []byte, cnf *attester.Key, f *requestFlags) (*attester.Collection, error) {
-	unverified, err := artifact.DecodeRequest(request)
-	if err != nil {
-		return nil, err
-	}
-	challenge, err := attest.ParseNonce(ch.Challenge)
-	if err != nil {
-		return nil, err
-	}
-	c, err := tpm.Collect(cmd.Context(), attester.CollectOptions{Challenge: challenge, RequestDigest: unverified.Digest(),
-		Exporter: s.Exporter(), Selection: attest.Selection{Bank: ch.Bank, PCRs: ints(ch.Quote)}, Bind: ints(ch.Bind), Audit: ch.Audit, CNF: cnf, EventLogPath: f.eventLog, IMALogPath: f.imaList})
-	if f.reuse != "" && (denial.Is(err, denial.KeyBinding) || denial.Is(err, denial.HostMismatch)) {
-		return nil, denial.Of(err).Try("Ask without --reuse-cnf: the request then gets a new key.")
-	}
-	return c, err
 }
 
 func ints(in []int64) []int {
