@@ -73,19 +73,9 @@ func (w *world) follows(act *record.Act, logged uint64) error {
 }
 
 func (w *world) policy(act *record.Act) error {
-	var p record.Policy
-	if err := statement.Unmarshal(act.Payload(), &p); err != nil {
-		return err
-	}
-	if err := p.Check(); err != nil {
-		return err
-	}
-	doc, err := firmwarepolicy.Decode(p.Document)
+	p, doc, err := firmwarepolicy.Published(act.Payload())
 	if err != nil {
 		return err
-	}
-	if string(doc.Kind()) != string(p.Kind) || doc.ID() != p.ID || doc.Version() != p.Revision {
-		return denial.New(denial.PolicyHashMismatch, "payload and document name different policies")
 	}
 	if old := w.force[p.Kind]; old != nil && !w.reset[p.Kind] && doc.Version() <= old.Version() {
 		return denial.New(denial.PolicyRollback, "version %d was in force, %d is not above it", old.Version(), doc.Version())

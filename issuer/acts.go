@@ -195,15 +195,11 @@ func put(bucket string, key []byte, value any) (tlog.Put, error) {
 // the one that the payload names (401) and has not expired (206); its version is above the one in force (402), unless authorities have reset that (P04); where it does not
 // only narrow that one, the whole quorum has signed (409; P11).
 func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry, error) {
-	var p record.Policy
-	if err := statement.Unmarshal(act.Payload(), &p); err != nil {
-		return tlog.Entry{}, err
-	}
-	if err := p.Check(); err != nil {
-		return tlog.Entry{}, err
-	}
-	state, err := checkPolicy(p, uint64(i.now().Unix()))
+	p, doc, err := firmwarepolicy.Published(act.Payload())
 	if err != nil {
+		return tlog.Entry{}, err
+	}
+	if err := doc.CheckTime(uint64(i.now().Unix())); err != nil {
 		return tlog.Entry{}, err
 	}
 	var current policyState
@@ -218,11 +214,11 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 	if found && !current.Reset && p.Revision <= current.Revision {
 		return tlog.Entry{}, denial.New(denial.PolicyRollback, "version %d is in force, %d is not above it", current.Revision, p.Revision)
 	}
-	if err := i.mayWiden(ctx, act, &current, p.Document); err != nil {
+	if err := i.mayWiden(ctx, act, &current, doc); err != nil {
 		return tlog.Entry{}, err
 	}
-	digest := act.Digest()
-	state.Act = digest[:]
+	digest, hash := act.Digest(), doc.Hash()
+	state := policyState{ID: p.ID, Revision: p.Revision, Hash: hash[:], Document: p.Document, Act: digest[:]}
 	row, err := put(bucketPolicy, []byte(p.Kind), state)
 	return tlog.Entry{
 		Puts:   []tlog.Put{row, {Bucket: bucketPublished, Key: []byte(hex.EncodeToString(state.Hash)), Value: []byte(p.ID)}},
@@ -232,17 +228,13 @@ func (i *Issuer) policyEffect(ctx context.Context, act *record.Act) (tlog.Entry,
 }
 
 // mayWiden refuses an act with fewer signatures than the quorum if its policy does not only narrow the one in force.
-func (i *Issuer) mayWiden(ctx context.Context, act *record.Act, current *policyState, document []byte) error {
+func (i *Issuer) mayWiden(ctx context.Context, act *record.Act, current *policyState, new *firmwarepolicy.Document) error {
 	var old *firmwarepolicy.Document
 	if current.Document != nil {
 		var err error
 		if old, err = firmwarepolicy.Decode(current.Document); err != nil {
 			return err
 		}
-	}
-	new, err := firmwarepolicy.Decode(document)
-	if err != nil {
-		return err
 	}
 	if c := firmwarepolicy.Diff(old, new); c.Widens() {
 		people, err := i.authorities(ctx)
@@ -252,22 +244,6 @@ func (i *Issuer) mayWiden(ctx context.Context, act *record.Act, current *policyS
 		return people.CheckQuorum(act, c.Why())
 	}
 	return nil
-}
-
-// checkPolicy compiles the document and checks that the payload repeats what the document says.
-func checkPolicy(p record.Policy, now uint64) (policyState, error) {
-	doc, err := firmwarepolicy.Decode(p.Document)
-	if err != nil {
-		return policyState{}, err
-	}
-	if string(doc.Kind()) != string(p.Kind) || doc.ID() != p.ID || doc.Version() != p.Revision {
-		return policyState{}, denial.New(denial.PolicyHashMismatch, "payload and document name different policies")
-	}
-	if err := doc.CheckTime(now); err != nil {
-		return policyState{}, err
-	}
-	hash := doc.Hash()
-	return policyState{ID: p.ID, Revision: p.Revision, Hash: hash[:], Document: p.Document}, nil
 }
 
 // enrolmentEffect registers an initiator, or approves the EK of a host, which is enrolled when its TPM has answered.

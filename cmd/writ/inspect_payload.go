@@ -72,19 +72,9 @@ func hexes(all [][]byte) []string {
 }
 
 func policyPayload(payload []byte) (*sheet, error) {
-	var p record.Policy
-	if err := statement.Unmarshal(payload, &p); err != nil {
-		return nil, err
-	}
-	if err := p.Check(); err != nil {
-		return nil, err
-	}
-	doc, err := firmwarepolicy.Decode(p.Document)
+	p, doc, err := firmwarepolicy.Published(payload)
 	if err != nil {
 		return nil, err
-	}
-	if doc.ID() != p.ID || doc.Version() != p.Revision || string(doc.Kind()) != string(p.Kind) {
-		return nil, denial.New(denial.IdentityConflict, "the policy in the statement is not the one that it names")
 	}
 	text, err := doc.TOML()
 	if err != nil {
