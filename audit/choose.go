@@ -210,11 +210,7 @@ func (s *selection) claimsAt(ctx context.Context, index uint64) (c *artifact.Cla
 func (s *selection) remember(e *entry) error {
 	switch {
 	case e.kind == statement.Policy:
-		var p record.Policy
-		if err := statement.Unmarshal(e.env.Payload(), &p); err != nil {
-			return err
-		}
-		doc, err := firmwarepolicy.Decode(p.Document)
+		p, doc, err := policyOf(e.env.Payload())
 		if err != nil {
 			return err
 		}

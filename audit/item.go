@@ -312,69 +312,75 @@ func sortedStages(m map[uint64]uint8) []uint64 {
 
 // act describes a statement of the authorities.
 func (it *Item) act(e *entry) error {
-	payload := statement.DigestOf(e.env.Payload())
-	claims := e.env.Claims()
-	it.Act = &ActWords{Payload: payload.String(), Subject: e.kind.String(), Number: claims.Sequence, Expires: claims.Expires}
+	payload, claims := e.env.Payload(), e.env.Claims()
+	it.Act = &ActWords{Payload: statement.DigestOf(payload).String(), Subject: e.kind.String(), Number: claims.Sequence, Expires: claims.Expires}
 	switch e.kind {
 	case statement.Genesis:
-		var g record.Genesis
-		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {
-			return err
-		}
-		it.Time, it.Act.ID, it.Act.What = g.Time, g.Log, "genesis: the authorities, their quorums and the keys of the issuer"
+		return told(payload, func(g *record.Genesis) {
+			it.Time, it.Act.ID, it.Act.What = g.Time, g.Log, "genesis: the authorities, their quorums and the keys of the issuer"
+		})
 	case statement.Policy:
-		var p record.Policy
-		if err := statement.Unmarshal(e.env.Payload(), &p); err != nil {
-			return err
-		}
-		doc, err := firmwarepolicy.Decode(p.Document)
-		if err != nil {
-			return err
-		}
-		it.Time, it.Act.ID, it.Act.Subject = p.Time, p.ID, string(p.Kind)
-		it.Act.Policy = &PolicyID{p.ID, p.Revision, doc.Hash().String()}
-		it.Act.What = fmt.Sprintf("%s policy version %d", p.Kind, p.Revision)
+		return it.policy(payload)
 	case statement.Enrolment:
-		var en record.Enrolment
-		if err := statement.Unmarshal(e.env.Payload(), &en); err != nil {
-			return err
-		}
-		it.enrolmentAct(&en)
+		return told(payload, it.enrolmentAct)
 	case statement.Revocation:
-		var r record.Revocation
-		if err := statement.Unmarshal(e.env.Payload(), &r); err != nil {
-			return err
-		}
-		it.Time, it.Act.ID, it.Act.Cause, it.Act.Why = r.Time, r.Target, r.Cause.String(), r.Why
-		it.Act.What = "revocation of the " + r.Cause.String()
+		return told(payload, func(r *record.Revocation) {
+			it.Time, it.Act.ID, it.Act.Cause, it.Act.Why = r.Time, r.Target, r.Cause.String(), r.Why
+			it.Act.What = "revocation of the " + r.Cause.String()
+		})
 	case statement.KeyChange:
-		c, err := record.ReadKeyChange(e.env.Payload())
-		if err != nil {
-			return err
+		c, err := record.ReadKeyChange(payload)
+		if err == nil {
+			it.keyChange(c)
 		}
-		it.keyChange(c)
+		return err
 	case statement.Epoch:
-		var p record.Epoch
-		if err := statement.Unmarshal(e.env.Payload(), &p); err != nil {
-			return err
-		}
-		it.Time, it.Act.ID, it.Act.Why, it.Act.Subject = p.Time, fmt.Sprintf("epoch %d", p.Number), p.Why, "log"
-		it.Act.What = "epoch after a restore: " + p.Words()
+		return told(payload, func(p *record.Epoch) {
+			it.Time, it.Act.ID, it.Act.Why, it.Act.Subject = p.Time, fmt.Sprintf("epoch %d", p.Number), p.Why, "log"
+			it.Act.What = "epoch after a restore: " + p.Words()
+		})
 	case statement.BreakGlass:
 		var g record.BreakGlass
-		if err := statement.Unmarshal(e.env.Payload(), &g); err != nil {
+		if err := statement.Unmarshal(payload, &g); err != nil {
 			return err
 		}
 		return it.breakGlass(&g)
 	case statement.Review:
-		var r record.Review
-		if err := statement.Unmarshal(e.env.Payload(), &r); err != nil {
-			return err
-		}
-		it.Time, it.Act.ID, it.Act.Why, it.Act.What = r.Time, hex.EncodeToString(r.Act), r.Finding, "break-glass review: "+r.Words()
-		it.Glass = &GlassSeen{Act: it.Act.ID, Justified: &r.Justified, Finding: r.Finding}
+		return told(payload, func(r *record.Review) {
+			it.Time, it.Act.ID, it.Act.Why, it.Act.What = r.Time, hex.EncodeToString(r.Act), r.Finding, "break-glass review: "+r.Words()
+			it.Glass = &GlassSeen{Act: it.Act.ID, Justified: &r.Justified, Finding: r.Finding}
+		})
 	}
 	return nil
+}
+
+// told decodes a payload and tells what is in it.
+func told[T any](payload []byte, tell func(*T)) error {
+	var v T
+	err := statement.Unmarshal(payload, &v)
+	if err == nil {
+		tell(&v)
+	}
+	return err
+}
+
+func (it *Item) policy(payload []byte) error {
+	p, doc, err := policyOf(payload)
+	if err != nil {
+		return err
+	}
+	it.Time, it.Act.ID, it.Act.Subject = p.Time, p.ID, string(p.Kind)
+	it.Act.Policy = &PolicyID{p.ID, p.Revision, doc.Hash().String()}
+	it.Act.What = fmt.Sprintf("%s policy version %d", p.Kind, p.Revision)
+	return nil
+}
+
+// policyOf reads the payload of a policy act, and the document in it, whether or not they fit each other.
+func policyOf(payload []byte) (p record.Policy, doc *firmwarepolicy.Document, err error) {
+	if err = statement.Unmarshal(payload, &p); err == nil {
+		doc, err = firmwarepolicy.Decode(p.Document)
+	}
+	return p, doc, err
 }
 
 // keyChange tells what becomes of each key.
