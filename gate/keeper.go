@@ -15,7 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,7 +93,8 @@ func closeOnExec(first uint) error {
 }
 
 // become confines this process, and then is the program: no privileges through files that it executes, no descriptor but those
-// that it is to have, and where the kernel has it (Linux 6.12) no signals to any process but itself and its descendants.
+// that it is to have, no limits set to another process, and where the kernel has it (Linux 6.12) no signals to any process but itself
+// and its descendants.
 func become() error {
 	conn, err := parent()
 	if err != nil {
@@ -117,36 +117,15 @@ func (e *errand) become() error {
 	if err := confineSignals(); err != nil {
 		return err
 	}
+	if err := confineLimits(); err != nil {
+		return err
+	}
 	if e.Script {
 		if _, err := unix.FcntlInt(scriptFD, unix.F_SETFD, 0); err != nil {
 			return fmt.Errorf("passing on the script: %w", err)
 		}
 	}
 	return fmt.Errorf("executing: %w", syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", programFD), e.Argv, e.Env))
-}
-
-// landlockSignals is the first version of Landlock's interface that can keep signals in.
-const landlockSignals = 6
-
-// confineSignals makes sure that what this process becomes can end neither keeper nor gate. A kernel that cannot do that yet is let
-// be; one that could, and is told not to, is not.
-func confineSignals() error {
-	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno == unix.ENOSYS || errno == unix.EOPNOTSUPP || errno == 0 && version < landlockSignals {
-		return nil
-	}
-	if errno != 0 {
-		return fmt.Errorf("asking for Landlock: %w: let the gate use it, as packaging/systemd/writ-gate-report.service does", errno)
-	}
-	rules := unix.LandlockRulesetAttr{Scoped: unix.LANDLOCK_SCOPE_SIGNAL}
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&rules)), unsafe.Sizeof(rules), 0)
-	if errno == 0 {
-		_, _, errno = unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0)
-	}
-	if errno != 0 {
-		return fmt.Errorf("keeping signals in: %w", errno)
-	}
-	return nil
 }
 
 // keeper keeps one program.
@@ -169,6 +148,9 @@ func keep() error {
 	signal.Notify(make(chan os.Signal, 1), catch...)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("taking on orphans: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // the program can be of the same user
+		return fmt.Errorf("closing the keeper to other processes: %w", err)
 	}
 	from, to := gob.NewDecoder(conn), gob.NewEncoder(conn)
 	var e errand

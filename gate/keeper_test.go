@@ -161,6 +161,26 @@ func TestNoControlGroupNoRun(t *testing.T) {
 	}
 }
 
+// A keeper that may open no file finds nothing to kill, and one without processor time is killed itself: no program sets their limits.
+func TestX16_X17_X18_LimitsAreKeptIn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newWorld(t), "a")
+	r.withGrace(50*time.Millisecond, "")
+	cmd := r.command("disarm")
+	said, stderr := pipe(t)
+	cmd.Stderr = stderr
+	wait, read := r.beginReading(t.Context(), cmd)
+	stderr.Close()
+	r.uptime.advance(301 * time.Second)
+	if out := wait(); !denial.Is(out.Ended, denial.Expired) {
+		t.Errorf("got %+v", out)
+	}
+	gone(t, read)
+	if text := must(io.ReadAll(said))(t); len(text) != 0 {
+		t.Errorf("%s", text)
+	}
+}
+
 // A program has no way to be rid of its keeper or gate by a signal.
 func TestX17_X18_SignalsAreKeptIn(t *testing.T) {
 	t.Parallel()

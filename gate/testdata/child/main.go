@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 )
 
 // Report is what a program can see of how it was started.
@@ -21,6 +22,8 @@ type Report struct {
 	Stdin  int               // bytes that could be read
 	Status map[string]string // some lines of /proc/self/status
 }
+
+const rlimitCPU = 0
 
 // banner is what tests change in the bytes of the program.
 const banner = "GENUINE-PROGRAM"
@@ -58,6 +61,13 @@ func main() {
 	case "linger": // heeds nothing
 		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
 		os.NewFile(3, "").Close() // says that it is there
+		for {
+			_ = syscall.Pause()
+		}
+	case "disarm": // takes what they need to act from all above it, and leaves something behind
+		disarm()
+		leave()
+		fmt.Println("ready", os.Getppid())
 		for {
 			_ = syscall.Pause()
 		}
@@ -142,6 +152,33 @@ func start(what string, pass ...*os.File) {
 	}
 }
 
+// disarm tries to take descriptors and processor time from who keeps this process and from the gate, and checks that its own limits
+// are its own to set, and those of others to read.
+func disarm() {
+	var none, own syscall.Rlimit
+	keeper := os.Getppid()
+	if os.Getuid() != 0 {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", keeper), []byte("1000"), 0); err == nil {
+			fmt.Fprintln(os.Stderr, "the keeper was made the first to go when memory is short")
+		}
+	}
+	for _, row := range []struct {
+		pid      int
+		resource uintptr
+		set, old *syscall.Rlimit
+		want     syscall.Errno
+	}{
+		{keeper, syscall.RLIMIT_NOFILE, &none, nil, syscall.EPERM}, {keeper, rlimitCPU, &none, nil, syscall.EPERM},
+		{parentOf(keeper), syscall.RLIMIT_CORE, &none, &own, syscall.EPERM},
+		{keeper, syscall.RLIMIT_NOFILE, nil, &own, 0}, {0, syscall.RLIMIT_CORE, &none, nil, 0},
+	} {
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(row.pid), row.resource, uintptr(unsafe.Pointer(row.set)), uintptr(unsafe.Pointer(row.old)), 0, 0)
+		if errno != row.want {
+			fmt.Fprintf(os.Stderr, "prlimit64 of %+v: %v\n", row, errno)
+		}
+	}
+}
+
 // assail sends a signal to each thread of each process above this one, and says what became of it.
 func assail() {
 	for pid := os.Getppid(); pid > 1; {
@@ -153,10 +190,15 @@ func assail() {
 				fmt.Printf("a signal to thread %d of %d: %v\n", tid, pid, errno)
 			}
 		}
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			panic(err)
-		}
-		pid, _ = strconv.Atoi(strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))[1])
+		pid = parentOf(pid)
 	}
+}
+
+func parentOf(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		panic(err)
+	}
+	parent, _ := strconv.Atoi(strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))[1])
+	return parent
 }
