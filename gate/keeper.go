@@ -146,6 +146,7 @@ func keep() error {
 		catch = append(catch, syscall.SIGHUP)
 	}
 	signal.Notify(make(chan os.Signal, 1), catch...)
+	signal.Ignore(syscall.SIGTSTP) // of a terminal: while this process is stopped nothing ends what runs in another session
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("taking on orphans: %w", err)
 	}

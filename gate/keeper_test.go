@@ -3,10 +3,12 @@ package gate
 import (
 	"encoding/gob"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,6 +181,21 @@ func TestX16_X17_X18_LimitsAreKeptIn(t *testing.T) {
 	if text := must(io.ReadAll(said))(t); len(text) != 0 {
 		t.Errorf("%s", text)
 	}
+}
+
+// A stopped keeper would end nothing of what is in another session.
+func TestX16_TerminalStopsNoKeeper(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newWorld(t), "a")
+	wait := r.begin(t.Context(), r.waiting(permit{lifetime: 300}))
+	status := string(must(os.ReadFile(fmt.Sprintf("/proc/%d/status", r.keeper)))(t))
+	_, ignored, _ := strings.Cut(status, "SigIgn:")
+	ignored, _, _ = strings.Cut(ignored, "\n")
+	if mask := must(strconv.ParseUint(strings.TrimSpace(ignored), 16, 64))(t); mask&(1<<(syscall.SIGTSTP-1)) == 0 {
+		t.Errorf("SIGTSTP stops the keeper; it ignores %x", mask)
+	}
+	r.uptime.advance(301 * time.Second)
+	r.ended(wait(), denial.Expired)
 }
 
 // A program has no way to be rid of its keeper or gate by a signal.

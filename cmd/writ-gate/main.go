@@ -32,6 +32,8 @@ func main() {
 	// An interrupt from the terminal reaches the program too; the gate waits for it, to record its end. The signals are
 	// caught, not ignored: a program would inherit that.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGQUIT)
+	// A terminal stops neither the gate, which would end no lease meanwhile, nor the program, which inherits that.
+	signal.Ignore(syscall.SIGTSTP)
 	ends := []os.Signal{syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		ends = append(ends, syscall.SIGHUP)
