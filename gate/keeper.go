@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -274,11 +275,29 @@ func (k *keeper) killChildren() {
 	if k.cgroup {
 		killCgroup(cgroupFD)
 	}
-	for pid, parent := range parents() {
-		if parent == os.Getpid() {
-			_ = unix.Kill(pid, unix.SIGKILL) // a child that is gone is not reaped yet: its number is no other's
+	for _, pid := range children() {
+		_ = unix.Kill(pid, unix.SIGKILL) // a child that is gone is not reaped yet: its number is no other's
+	}
+}
+
+// children returns the children of this process: those that the kernel lists, and where it is built without that list those that
+// can be seen. A host that hides processes (hidepid) lets a program hide from the second, not from the first.
+func children() (pids []int) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children") // proc_pid_task_children(5)
+	for _, path := range lists {
+		list, _ := os.ReadFile(path) // a thread that is gone has given its children to another
+		for _, field := range strings.Fields(string(list)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
 		}
 	}
+	for pid, parent := range parents() {
+		if parent == os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // terminate sends SIGTERM to all descendants, children before their parents. One that gets another parent meanwhile is missed, and

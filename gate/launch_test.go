@@ -249,33 +249,34 @@ func pipe(t testing.TB) (read, write *os.File) {
 
 const helper = "WRIT_GATE_TEST_HELPER"
 
-// TestHelperGate is the gate that the next test kills. It is no test.
+// TestHelperGate is the gate that the next tests kill. It is no test.
 func TestHelperGate(t *testing.T) {
 	path := os.Getenv(helper)
 	if path == "" {
-		return // run by TestX18_ProgramDiesWithTheGate only
+		return // run by diesWithTheGate only
 	}
 	p := must(load(path))(t)
-	wait := must((&launch{program: p}).start(context.Background(), keeping{executable: os.Getenv(helper + "_KEEPER"), grace: grace}, Command{Path: path, Args: []string{"wait", "leaving"}, Stdout: os.Stdout}, []string{}, "/"))(t)
+	wait := must((&launch{program: p}).start(context.Background(), keeping{executable: os.Getenv(helper + "_KEEPER"), grace: grace}, Command{Path: path, Args: strings.Fields(os.Getenv(helper + "_ARGS")), Stdout: os.Stdout}, []string{}, "/"))(t)
 	wait()
 }
 
-// With all that it has started, whatever session that is in.
-func TestX18_ProgramDiesWithTheGate(t *testing.T) {
-	t.Parallel()
+// diesWithTheGate checks that a program, called with the arguments, is gone once a gate that was started through the command is killed.
+func diesWithTheGate(t *testing.T, args string, through ...string) {
+	t.Helper()
 	path := filepath.Join(must(filepath.EvalSymlinks(t.TempDir()))(t), "child")
 	if err := os.WriteFile(path, childProgram(t), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	read, write := pipe(t)
-	gate := exec.Command(os.Args[0], "-test.run=^TestHelperGate$")
-	gate.Env, gate.Stdout = append(os.Environ(), helper+"="+path, helper+"_KEEPER="+kept(t).executable), write
+	command := append(through, os.Args[0], "-test.run=^TestHelperGate$")
+	gate := exec.Command(command[0], command[1:]...)
+	gate.Env, gate.Stdout = append(os.Environ(), helper+"="+path, helper+"_KEEPER="+kept(t).executable, helper+"_ARGS="+args), write
 	if err := gate.Start(); err != nil {
 		t.Fatal(err)
 	}
 	write.Close()
 	buf := make([]byte, 64)
-	if n := must(read.Read(buf))(t); !strings.HasPrefix(string(buf[:n]), "ready") {
+	if n, _ := read.Read(buf); !strings.HasPrefix(string(buf[:n]), "ready") {
 		t.Fatalf("the program wrote %q", buf[:n])
 	}
 	if err := gate.Process.Kill(); err != nil {
@@ -283,4 +284,20 @@ func TestX18_ProgramDiesWithTheGate(t *testing.T) {
 	}
 	_ = gate.Wait() // it was killed
 	gone(t, read)
+}
+
+// With all that it has started, whatever session that is in.
+func TestX18_ProgramDiesWithTheGate(t *testing.T) {
+	t.Parallel()
+	diesWithTheGate(t, "wait leaving")
+}
+
+// A host can hide processes from who may not trace them, which a program can ask for of its own.
+func TestX18_HiddenProgramDiesWithTheGate(t *testing.T) {
+	t.Parallel()
+	hidden := []string{"unshare", "--mount", "sh", "-c", `mount -t proc -o hidepid=2 proc /proc && exec setpriv --regid 65534 --clear-groups --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace "$0" "$@"`}
+	if out, err := exec.Command(hidden[0], append(hidden[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("this user may mount nothing: %v: %s", err, out)
+	}
+	diesWithTheGate(t, "hide", hidden...)
 }

@@ -53,6 +53,15 @@ func main() {
 		fmt.Println("ready", os.Getppid())
 		fmt.Println(<-c)
 		os.Exit(7)
+	case "hide": // is not to be seen in /proc by others of its user, where that hides what they may not trace
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0); errno != 0 {
+			err = errno
+			break
+		}
+		fmt.Println("ready", os.Getppid())
+		for {
+			_ = syscall.Pause()
+		}
 	case "leave": // ends, and leaves something behind that does not
 		leave()
 		fmt.Println("left")
