@@ -80,23 +80,34 @@ func Init(dir string, key *attester.Key) error {
 	return s.saveChain(&c)
 }
 
-// openState refuses a directory that others can write to, and one that has lost a file (508).
+// openState refuses a directory that others can write to, one that has lost a file (508), and one with something else than files of the
+// same kind in their places: a FIFO would hold the lock for ever, and what a symbolic link leads to may be another's to write.
 func openState(dir string) (*state, error) {
 	s := &state{dir}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, denial.New(denial.StateRollback, "the gate has no state directory: its history is not known")
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || info.Mode().Perm()&0o022 != 0 || st.Uid != uint32(os.Geteuid()) {
+	if !ours(info) {
 		return nil, fmt.Errorf("opening gate state: %s must belong to the gate's user and be writable by no other", dir)
 	}
 	for _, name := range []string{keyFile, usesFile, keysFile, chainFile} {
-		if _, err := os.Stat(s.path(name)); err != nil {
+		info, err := os.Lstat(s.path(name))
+		if err != nil {
 			return nil, denial.New(denial.StateRollback, "the gate's state has no %s: its history is not known", name)
+		}
+		if !info.Mode().IsRegular() || !ours(info) {
+			return nil, fmt.Errorf("opening gate state: %s must be a regular file that belongs to the gate's user and is writable by no other", s.path(name))
 		}
 	}
 	_, err = s.loadChain()
 	return s, err
+}
+
+// ours reports whether a file or directory belongs to this user and no other may write to it.
+func ours(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().Perm()&0o022 == 0 && st.Uid == uint32(os.Geteuid())
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }

@@ -3,6 +3,7 @@ package gate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/attest/attester"
@@ -100,6 +103,42 @@ func (r *rig) keep() (restore func(names ...string)) {
 			}
 		}
 	}
+}
+
+func TestStateThatIsNotItsOwnOpensNoGate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newWorld(t), "a")
+	for name, replace := range map[string]func(path, kept string) error{
+		"a FIFO":                    func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a symbolic link":           func(path, kept string) error { return os.Symlink(kept, path) },
+		"a directory":               func(path, _ string) error { return os.Mkdir(path, 0o700) },
+		"what others can write":     func(path, kept string) error { return errors.Join(os.Link(kept, path), os.Chmod(path, 0o602)) },
+		"what the group can write":  func(path, kept string) error { return errors.Join(os.Link(kept, path), os.Chmod(path, 0o620)) },
+		"another user's, if we may": func(path, kept string) error { return errors.Join(os.Link(kept, path), chown(path)) },
+	} {
+		for _, file := range []string{usesFile, keysFile} { // which opening reads not
+			path := filepath.Join(r.state, file)
+			kept := path + ".kept"
+			if err := errors.Join(os.Rename(path, kept), replace(path, kept)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), r.options()); err == nil || !strings.Contains(err.Error(), "must be a regular file") {
+				t.Errorf("%s in place of %s: got %v", name, file, err)
+			}
+			if err := errors.Join(os.Remove(path), os.Chmod(kept, 0o600), os.Chown(kept, os.Geteuid(), -1), os.Rename(kept, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.reopen()
+}
+
+// chown gives a file to another user, or where this one may not to everybody.
+func chown(path string) error {
+	if os.Geteuid() != 0 {
+		return os.Chmod(path, 0o602)
+	}
+	return os.Chown(path, 65534, -1)
 }
 
 func TestX13_StateThatIsGone(t *testing.T) {
