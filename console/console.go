@@ -301,7 +301,7 @@ func (c *Console) style(w http.ResponseWriter) {
 }
 
 func (c *Console) parse() (*template.Template, error) {
-	return template.New("console").Funcs(template.FuncMap{"when": audit.When, "short": audit.Short, "method": audit.MethodWords, "signer": c.signer,
+	return template.New("console").Funcs(template.FuncMap{"when": audit.When, "short": audit.Short, "method": audit.MethodWords, "signer": c.signer, "handover": c.handover,
 		"fault": faultWords, "unix": func(t time.Time) uint64 { return uint64(t.Unix()) },
 		"live": isLive, "cssstate": func(s string) string { return strings.ReplaceAll(s, " ", "-") }}).ParseFS(files, "pages/*.gohtml")
 }
@@ -327,4 +327,19 @@ func (c *Console) signer(thumbprint string) string {
 		return name
 	}
 	return "key " + audit.Short(thumbprint)
+}
+
+// handover tells what an act changes about who the authorities are; nothing of any other act, and of one that the keys do not follow
+// from or that cannot be looked up.
+func (c *Console) handover(act *audit.ActWords) []string {
+	ring, err := c.o.Keys(context.Background())
+	if err != nil {
+		return nil
+	}
+	since, ok := ring.Handover(act.Number)
+	digest, _ := ring.Change(act.Number)
+	if !ok || digest.String() != act.Payload {
+		return nil
+	}
+	return since.Words()
 }

@@ -389,6 +389,24 @@ func TestReadersAreChecked(t *testing.T) {
 	}
 }
 
+// Who signs from now on says little without who went: a page of a change of authorities says both.
+func TestPagesTellWhoGoesAndComes(t *testing.T) {
+	s := open(t)
+	via := s.client(s.enrol("ada", PolicyAuthor, Auditor))
+	s.Advance(time.Minute)
+	at := s.Size()
+	s.HandedOver(s.HandOver())
+	for _, path := range []string{"/policies", "/entries/" + index(at)} {
+		_, body, _ := s.ask(via, "GET", path)
+		for _, want := range []string{"change of authorities", issuertest.Alice + " goes, with key ",
+			"root takes 2 of " + issuertest.Bob + ", " + issuertest.Carol + "; it took 2 of " + issuertest.Alice + ", " + issuertest.Bob} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: %q is not on the page", path, want)
+			}
+		}
+	}
+}
+
 // The pages say what the log says, and the browser may do nothing with them but show them.
 func TestPagesTellTheLog(t *testing.T) {
 	s := open(t)

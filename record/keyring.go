@@ -20,6 +20,13 @@ type KeyRing struct {
 	keys   []IssuerKey
 	people *Authorities
 	ever   []Authority // everybody who is or was an authority
+	handed []handed    // the changes of authorities
+}
+
+// handed is a change of authorities, and its place in the chain.
+type handed struct {
+	change uint64
+	since  Handover
 }
 
 // NewKeyRing returns the ring of a genesis, of which digest is the SHA-256 of its payload: each key active from the
@@ -54,6 +61,16 @@ func (r *KeyRing) Change(n uint64) (statement.Digest, bool) {
 		return statement.Digest{}, false
 	}
 	return r.chain[n], true
+}
+
+// Handover returns what a change, by its number, made of the authorities that there were before. It reports whether it was a change of
+// authorities.
+func (r *KeyRing) Handover(n uint64) (Handover, bool) {
+	i := slices.IndexFunc(r.handed, func(h handed) bool { return h.change == n })
+	if i < 0 {
+		return Handover{}, false
+	}
+	return r.handed[i].since, true
 }
 
 // Keys returns all keys, in the order in which they were announced.
@@ -153,8 +170,9 @@ func (r *KeyRing) Apply(act *Act, logged uint64) (*KeyRing, error) {
 	if c.Time > logged+changeSkew {
 		return nil, denial.New(denial.NotYetValid, "the key change is dated after it was logged")
 	}
-	next := &KeyRing{issuer: r.issuer, chain: append(slices.Clip(r.chain), act.Digest()), keys: slices.Clone(r.keys), people: r.people, ever: r.ever}
+	next := &KeyRing{issuer: r.issuer, chain: append(slices.Clip(r.chain), act.Digest()), keys: slices.Clone(r.keys), people: r.people, ever: r.ever, handed: r.handed}
 	if c.People != nil {
+		next.handed = append(slices.Clip(r.handed), handed{c.Sequence, c.People.Since(r.people.People())})
 		return next, next.handOver(c.People)
 	}
 	for _, s := range c.Steps {
