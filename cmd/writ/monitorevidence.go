@@ -108,7 +108,7 @@ type partingView struct {
 // historyEvidence explains a history that was refused. It checks, in this order: the history verifies from the pinned genesis on its
 // own; and what is known refuses it, for another change in the place of one (325) or as older (508).
 func (a *app) historyEvidence(cmd *cobra.Command, t *artifact.Trust, given, kept string, shown []byte) error {
-	alone, err := (&artifact.Trust{Genesis: t.Genesis, Issuer: t.Issuer, Log: t.Log}).Follow(shown)
+	alone, err := pinnedOnly(t).Follow(shown)
 	if err != nil {
 		return untold(err)
 	}
@@ -139,6 +139,11 @@ func (a *app) historyEvidence(cmd *cobra.Command, t *artifact.Trust, given, kept
 		e.Known.Parts, e.Shown.Parts = parting(t, alone, raw, shown)
 	}
 	return a.print(cmd, e, cleanLines(e.text()))
+}
+
+// pinnedOnly returns a trust file that knows nothing but the genesis of another: with it a history verifies on its own, or not.
+func pinnedOnly(t *artifact.Trust) *artifact.Trust {
+	return &artifact.Trust{Genesis: t.Genesis, Issuer: t.Issuer, Log: t.Log}
 }
 
 // untold says of a history that does not verify that it shows nothing about the issuer.

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +43,19 @@ func TestRefusedHistoriesOfKeysAreExplained(t *testing.T) {
 	forked := change(&other, "alice has left, they say")
 	broken := append([]byte{}, first...)
 	broken[len(broken)-40] ^= 1
+
+	watch := keyWatch{trust: must(trust.Follow(longer))(t), dir: t.TempDir(), say: io.Discard}
+	for i, row := range []struct{ answer, kept []byte }{ // in this order: none that shows less takes the place of one that shows more
+		{broken, broken}, {[]byte("<html>"), []byte("<html>")}, {genesis, genesis}, {broken, genesis}, {first, genesis}, {forked, forked}, {first, forked}, {broken, forked},
+	} {
+		watch.ask = func(context.Context) ([]byte, error) { return row.answer, nil }
+		if _, err := watch.follow(t.Context()); err == nil {
+			t.Fatalf("answer %d is not refused", i)
+		}
+		if got := must(os.ReadFile(filepath.Join(watch.dir, refusedHistory)))(t); !bytes.Equal(got, row.kept) {
+			t.Errorf("after answer %d another history is kept than the one that shows most", i)
+		}
+	}
 
 	dir := t.TempDir()
 	pins := filepath.Join(dir, "trust.toml")

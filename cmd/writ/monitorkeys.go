@@ -84,7 +84,7 @@ func (w *keyWatch) follow(ctx context.Context) (changed bool, err error) {
 	next, err := w.trust.Follow(raw)
 	var d *denial.Denial
 	if errors.As(err, &d) {
-		return false, errors.Join(err, monitor.Keep(filepath.Join(w.dir, refusedHistory), raw))
+		return false, errors.Join(err, w.keepRefused(raw))
 	}
 	if err != nil {
 		return false, err
@@ -101,6 +101,38 @@ func (w *keyWatch) follow(ctx context.Context) (changed bool, err error) {
 		}
 	}
 	return true, monitor.Keep(filepath.Join(w.dir, keptHistory), raw)
+}
+
+// keepRefused keeps a history that was refused. One that is kept already gives way only to one that shows more: an answer that shows
+// nothing, which anybody can make, takes no evidence away.
+func (w *keyWatch) keepRefused(raw []byte) error {
+	path := filepath.Join(w.dir, refusedHistory)
+	if kept, err := readHistory(path); err == nil {
+		if shown := w.shows(kept); shown != showsNothing && shown >= w.shows(raw) {
+			return nil
+		}
+	}
+	return monitor.Keep(path, raw)
+}
+
+// What a refused history shows about the issuer, the least first.
+const (
+	showsNothing = iota // it does not verify, or contradicts nothing
+	showsOlder
+	showsTwoHistories
+)
+
+func (w *keyWatch) shows(history []byte) int {
+	if _, err := pinnedOnly(w.trust).Follow(history); err != nil {
+		return showsNothing
+	}
+	switch _, err := w.trust.Follow(history); {
+	case denial.Is(err, denial.LogInconsistent):
+		return showsTwoHistories
+	case denial.Is(err, denial.StateRollback):
+		return showsOlder
+	}
+	return showsNothing
 }
 
 // look looks at the log once, with the keys as they are now. A checkpoint by a key that is not known is judged with a history that
