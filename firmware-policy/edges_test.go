@@ -11,6 +11,17 @@ import (
 	"github.com/governed-execution/writ/firmware-policy/predict"
 )
 
+// A file that was given by mistake may be a private key: no line of it is shown.
+func TestNoLineOfAPolicyIsQuoted(t *testing.T) {
+	t.Parallel()
+	for _, before := range []string{"", "\ufeff", "schema = 1\n", "schema = 1\nkey = \"\"\n"} {
+		_, err := ParseTOML([]byte(before + "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"))
+		if !denial.Is(err, denial.PolicyError) || strings.Contains(err.Error(), "c2VjcmV0") {
+			t.Errorf("got %v, want 407 without a line of the file", err)
+		}
+	}
+}
+
 func TestSpellingOfKeys(t *testing.T) {
 	t.Parallel()
 	for text, good := range map[string]bool{

@@ -128,12 +128,12 @@ func tomlError(err error) error {
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
 		first := &unknown.Errors[0]
 		line, column := first.Position()
-		return refuse("line %d, column %d: unknown key %q\n%s", line, column, strings.Join(first.Key(), "."), first.String())
+		return refuse("line %d, column %d: unknown key %q", line, column, strings.Join(first.Key(), "."))
 	}
 	var bad *toml.DecodeError
 	if errors.As(err, &bad) {
 		line, column := bad.Position()
-		return refuse("line %d, column %d: %s\n%s", line, column, strings.TrimPrefix(bad.Error(), "toml: "), bad.String())
+		return refuse("line %d, column %d: %s", line, column, strings.TrimPrefix(bad.Error(), "toml: "))
 	}
 	return refuse("the file is not TOML: %v", err)
 }
