@@ -61,6 +61,23 @@ func TestPullWritesTheBundle(t *testing.T) {
 	}
 }
 
+// TestPullIsOfTheWholeLog: the host in the configuration is the one that asks, and makes no pull one of that host alone.
+func TestPullIsOfTheWholeLog(t *testing.T) {
+	dir, query := t.TempDir(), "none"
+	socket := admin(t, func(w http.ResponseWriter, r *http.Request) { query = r.URL.RawQuery })
+	config := filepath.Join(dir, "writ.toml")
+	if err := os.WriteFile(config, []byte("host = \"spiffe://example/host/a\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pull := []string{"-c", config, "audit", "pull", "--admin", socket, "-o", filepath.Join(dir, "b.tar")}
+	if status, _, stderr := call(t, pull...); status != exitYes || query != "" {
+		t.Errorf("status %d, asked for %q: %s", status, query, stderr)
+	}
+	if status, _, stderr := call(t, append(pull, "--host", "urn:x:b")...); status != exitYes || query != "host=urn%3Ax%3Ab" {
+		t.Errorf("status %d, asked for %q: %s", status, query, stderr)
+	}
+}
+
 func TestPullLeavesNoHalfBundle(t *testing.T) {
 	problem, code := denial.Known(denial.New(denial.AuditUnavailable, "the log is not there")).Encode()
 	for name, row := range map[string]struct {

@@ -121,6 +121,9 @@ func (a *app) reportDenial(err error, d *denial.Denial, stdout, stderr io.Writer
 	fmt.Fprintf(stderr, "hint: %s\n", d.Hint())
 }
 
+// typed is an annotation of a flag that only the user sets, although the configuration file has a key of its name.
+const typed = "typed"
+
 // configure reads the configuration file and sets every flag of the command that it names and the user did not.
 func (a *app) configure(cmd *cobra.Command) (err error) {
 	if a.file, err = client.ReadConfig(a.config); err != nil {
@@ -129,7 +132,7 @@ func (a *app) configure(cmd *cobra.Command) (err error) {
 	f := a.file
 	for name, value := range map[string]string{"server": f.Server, "ca": f.CA, "issuer": f.Issuer, "tpm": f.TPM, "eventlog": f.EventLog,
 		"imalist": f.IMAList, "host": f.Host, "initiator": f.Initiator, "audience": f.Audience, "trust": f.Trust} {
-		if flag := cmd.Flags().Lookup(name); flag != nil && value != "" && !flag.Changed {
+		if flag := cmd.Flags().Lookup(name); flag != nil && value != "" && !flag.Changed && len(flag.Annotations[typed]) == 0 {
 			if err := flag.Value.Set(value); err != nil {
 				return misuse("%s: %w", a.config, err)
 			}

@@ -55,6 +55,7 @@ manifest, which the issuer signs and logs.`,
 	cmd.Flags().StringVar(&f.host, "host", "", "URI of one host, instead of a range")
 	cmd.Flags().StringSliceVar(&f.disclose, "disclose", nil, "field of personal data to open; repeat, or separate by commas")
 	cmd.Flags().StringVarP(&f.out, "out", "o", "bundle.tar", "file of the bundle")
+	_ = cmd.Flags().SetAnnotation("host", typed, []string{"yes"}) // the host of the configuration is this one: a pull that names none is of the whole log
 	_ = cmd.MarkFlagRequired("admin")
 	return cmd
 }
