@@ -16,7 +16,7 @@ import (
 func (t *Token) Create(ctx context.Context, p Purpose) (statement.Key, error) {
 	return t.create(ctx, p, func(present []pair) error {
 		if len(present) > 0 {
-			return denial.New(denial.HSMKeyPolicy, "the token has a key for purpose %s already; rotate it", p)
+			return denial.New(denial.HSMKeyPolicy, "the token has a key for purpose %s already", p)
 		}
 		return nil
 	})

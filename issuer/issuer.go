@@ -61,7 +61,8 @@ func Bootstrap(ctx context.Context, log *tlog.Log, act record.Bundle, recorder s
 		return nil, err
 	}
 	if log.Head().Size != 0 {
-		return nil, denial.New(denial.PolicyRollback, "the log has its genesis already")
+		return nil, denial.New(denial.PolicyRollback, "the log has its genesis already").
+			Try("Serve the log as it is. Another issuer has a log, a token and a genesis of its own.")
 	}
 	bundle, err := act.Encode()
 	if err != nil {

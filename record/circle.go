@@ -27,7 +27,7 @@ func (p *circle) check(issuer map[string]statement.Key) error {
 	persons := map[string]bool{}
 	for _, a := range p.authorities {
 		if !absolute(a.Person) {
-			return denial.New(denial.ClaimAbsent, "an authority needs the URI of a person")
+			return denial.New(denial.ClaimAbsent, "an authority needs the URI of a person").Try("Name each person by a URI, such as mailto:alice@example.org.")
 		}
 		if err := seen.Add(a.Key, statement.Genesis); err != nil {
 			return err
@@ -37,7 +37,8 @@ func (p *circle) check(issuer map[string]statement.Key) error {
 	roles := Roles()
 	if q, ok := p.quorums[RoleBreakGlass]; ok {
 		if roles = append(roles, RoleBreakGlass); q.Threshold < MinBreakGlass || q.Threshold >= uint64(len(q.Persons)) {
-			return denial.New(denial.ThresholdNotMet, "role %s needs a threshold of at least %d and a person more, who can review", RoleBreakGlass, MinBreakGlass)
+			return denial.New(denial.ThresholdNotMet, "role %s needs a threshold of at least %d and a person more, who can review", RoleBreakGlass, MinBreakGlass).
+				Try("Name more persons, or end the role.")
 		}
 	}
 	if len(p.quorums) != len(roles) {
@@ -62,7 +63,8 @@ func (p *circle) checkRole(role Role, known map[string]bool) error {
 	persons := slices.Compact(slices.Sorted(slices.Values(q.Persons)))
 	switch {
 	case q.Threshold == 0 || q.Threshold > uint64(len(persons)) || len(persons) != len(q.Persons):
-		return denial.New(denial.ThresholdNotMet, "role %s needs a threshold from 1 to its number of persons", role)
+		return denial.New(denial.ThresholdNotMet, "role %s needs a threshold from 1 to its number of persons", role).
+			Try("Give the role a threshold that its persons can reach, or name each of more persons once.")
 	case q.Narrow > q.Threshold || q.Narrow != 0 && role != RolePolicy:
 		return denial.New(denial.ThresholdNotMet, "only role %s has a threshold for narrowing, and it is not above the other", RolePolicy)
 	case role.Dual() && q.Threshold < 2 && !p.onePerson:

@@ -103,9 +103,6 @@ func (g *Genesis) Check() error {
 	if g.Version != Version {
 		return denial.New(denial.UnsupportedVersion, "genesis version %d", g.Version)
 	}
-	if !absolute(g.Issuer) || !absolute(g.Log) || g.Time == 0 || len(g.Epoch) != 16 {
-		return denial.New(denial.ClaimAbsent, "genesis needs an issuer URI, a log URI, a time and an epoch")
-	}
 	for _, r := range g.Roots {
 		if len(r) != 32 {
 			return denial.New(denial.PayloadForm, "a root fingerprint has 32 bytes")
@@ -119,11 +116,15 @@ func (g *Genesis) Check() error {
 	if len(g.Keys) != len(Purposes()) {
 		return denial.New(denial.UnsupportedVersion, "genesis names a key purpose that this version does not know")
 	}
-	return g.CheckAuthorities()
+	return g.CheckPlan()
 }
 
-// CheckAuthorities checks what Check says of people, roles and thresholds.
-func (g *Genesis) CheckAuthorities() error {
+// CheckPlan checks what Check says of everything that people choose: issuer, persons, roles and thresholds.
+func (g *Genesis) CheckPlan() error {
+	if !absolute(g.Issuer) || !absolute(g.Log) || g.Time == 0 || len(g.Epoch) != 16 {
+		return denial.New(denial.ClaimAbsent, "genesis needs an issuer URI, a log URI, a time and an epoch").
+			Try("Name the issuer by a URI, such as https://issuer.example.")
+	}
 	p := circle{g.Authorities, g.Quorums, g.OnePerson}
 	return p.check(g.Keys)
 }

@@ -93,14 +93,9 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 	if err := addAuthorities(g, f); err != nil {
 		return err
 	}
-	if err := g.CheckAuthorities(); err != nil { // before a key is made for nothing
+	if err := g.CheckPlan(); err != nil { // before a key is made for nothing
 		return err
 	}
-	token, err := c.openToken(cmd.Context())
-	if err != nil {
-		return err
-	}
-	defer token.Close()
 	roots, err := c.roots()
 	if err != nil {
 		return err
@@ -109,6 +104,11 @@ func draftGenesis(cmd *cobra.Command, c *config, f initFlags) error {
 		sum := sha256.Sum256(r.Raw)
 		g.Roots = append(g.Roots, sum[:])
 	}
+	token, err := c.openToken(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer token.Close()
 	if err := makeKeys(cmd, token.Active(), g, f.ceremony, c.Token.Token); err != nil {
 		return err
 	}
@@ -135,6 +135,9 @@ func makeKeys(cmd *cobra.Command, token *custody.Process, g *record.Genesis, scr
 	}
 	for _, p := range hsm.Purposes() {
 		key, err := token.Create(cmd.Context(), p)
+		if denial.Is(err, denial.HSMKeyPolicy) {
+			return denial.Of(err).Try("Sign the draft that names the keys of the token. If it is lost, and no log names them, delete them with the token's own tool.")
+		}
 		if err != nil {
 			return fmt.Errorf("making %s key: %w", p, err)
 		}
