@@ -103,7 +103,7 @@ func Trace(items []*Item, people map[string]string, id string) (*Lineage, error)
 	found := w.execution[id]
 	if len(found) == 0 {
 		return nil, denial.New(denial.NoArtifact, "no statement in this bundle is about such an execution").
-			Try("Give its id, that of an artifact, a statement's digest or an entry's index; see with \"writ audit show\" what the bundle is about, or pull one of the whole log.")
+			Try("Give its id, that of an artifact, a statement's digest or an entry's index; see with \"writ inspect bundle\" what the bundle is about, or pull one of the whole log.")
 	}
 	l, seen := &Lineage{Execution: id, Origin: []*Node{}, Derived: []*Node{}}, map[string]bool{}
 	for _, it := range found {

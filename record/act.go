@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/governed-execution/writ/denial"
 	"github.com/governed-execution/writ/statement"
@@ -77,6 +78,10 @@ func ReadAct(data []byte) (Bundle, error) {
 	}
 	if _, draftErr := DecodeDraft(data); draftErr == nil {
 		return nil, denial.New(denial.ThresholdNotMet, "this is a draft, which nobody has signed: writ sign FILE --key KEY")
+	}
+	if utf8.Valid(data) { // an act begins with an array of CBOR, which no text does
+		return nil, denial.New(denial.WrongType, "this is no signed act").
+			Try("Give what \"writ sign\", or a command with --out, has written; a policy is signed with \"writ policy sign\" first.")
 	}
 	return nil, err
 }

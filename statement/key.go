@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/governed-execution/writ/denial"
 )
@@ -176,6 +177,9 @@ func (k Key) PEM() ([]byte, error) {
 // ParsePEM reads one PEM block PUBLIC KEY.
 func ParsePEM(data []byte) (Key, error) {
 	block, rest := pem.Decode(data)
+	if block != nil && strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		return Key{}, fmt.Errorf("reading public key: this is a private key; give the public half")
+	}
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 ||
 		!bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN PUBLIC KEY-----")) {
 		return Key{}, fmt.Errorf("reading public key: want exactly one PEM block PUBLIC KEY")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -195,6 +196,9 @@ func signFile(cmd *cobra.Command, path string, keys []string) (record.Bundle, er
 		return cosign(cmd, b, keys)
 	}
 	d, err := record.DecodeDraft(data)
+	if err != nil && utf8.Valid(data) {
+		_, err = record.ReadAct(data)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -237,6 +241,9 @@ func (a *app) publishFile(cmd *cobra.Command, path string) error {
 	b, err := record.ReadAct(data)
 	if err != nil {
 		return err
+	}
+	if env, err := statement.Decode(b[0], statement.MaxStatement); err == nil && env.Kind() == statement.BreakGlass {
+		return misuse("%s is a break-glass authorization, which is logged once and of which the gate needs a file: writ break-glass publish %s", path, path)
 	}
 	return a.publish(cmd, b)
 }

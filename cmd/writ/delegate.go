@@ -149,6 +149,25 @@ func (a *app) showDelegation(cmd *cobra.Command, c artifact.DelegationClaims, f 
 	return a.print(cmd, view, text)
 }
 
+// within returns the lifetime to ask for where the user names none: the usual one, or what delegations leave of it, less a little
+// for the way to the issuer, who refuses an artifact that would last longer than one of them (406).
+func within(delegations []string, usual time.Duration, now time.Time) (time.Duration, error) {
+	const way = 5 * time.Second
+	for _, path := range delegations {
+		raw, err := command.ReadFile(path, command.Small)
+		if err != nil {
+			return 0, fmt.Errorf("reading delegation: %w", err)
+		}
+		c, err := artifact.InspectDelegation(raw)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		left := time.Unix(int64(c.Expires), 0).Sub(now).Truncate(time.Second) - way
+		usual = max(min(usual, left), time.Second)
+	}
+	return usual, nil
+}
+
 // readDelegations reads the delegations of a request, and returns the parents that it then has to name.
 func readDelegations(paths []string) (all [][]byte, parents []artifact.ParentDigest, err error) {
 	for _, path := range paths {

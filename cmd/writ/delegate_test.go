@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -54,5 +56,27 @@ func TestX21_DelegateStaysWithinTheArtifact(t *testing.T) {
 		if err != nil || got.Expires < now+want || got.Expires > now+want+5 {
 			t.Errorf("for %s: got %d s, %v", life, got.Expires-now, err)
 		}
+	}
+}
+
+// TestAnArtifactOfADelegationLastsNoLonger: without a lifetime, no more is asked for than delegations leave.
+func TestAnArtifactOfADelegationLastsNoLonger(t *testing.T) {
+	k := newKit(t)
+	path := filepath.Join(t.TempDir(), "delegation.cose")
+	if err := os.WriteFile(path, k.files["delegation.cose"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := artifact.InspectDelegation(k.files["delegation.cose"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Unix(int64(c.Expires), 0)
+	for left, want := range map[time.Duration]time.Duration{time.Hour: 5 * time.Minute, 65 * time.Second: time.Minute, 3 * time.Second: time.Second, -time.Hour: time.Second} {
+		if got, err := within([]string{path}, 5*time.Minute, end.Add(-left)); err != nil || got != want {
+			t.Errorf("with %s left: got %s (%v), want %s", left, got, err, want)
+		}
+	}
+	if got, err := within(nil, 5*time.Minute, end); err != nil || got != 5*time.Minute {
+		t.Errorf("without a delegation: got %s (%v)", got, err)
 	}
 }

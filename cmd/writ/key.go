@@ -90,14 +90,17 @@ func readSigner(path string) (statement.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("reading key %s: others can read it; run chmod 600", path)
-	}
 	data, err := command.ReadFile(path, command.Small)
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
 	block, rest := pem.Decode(data)
+	if block != nil && block.Type == "PUBLIC KEY" {
+		return nil, fmt.Errorf("reading key %s: want exactly one PEM block PRIVATE KEY: this is a public key", path)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("reading key %s: others can read it; run chmod 600", path)
+	}
 	if block == nil || block.Type != "PRIVATE KEY" || len(strings.TrimSpace(string(rest))) > 0 {
 		return nil, fmt.Errorf("reading key %s: want exactly one PEM block PRIVATE KEY", path)
 	}

@@ -65,10 +65,16 @@ have the values that they had then. Whoever sees both artifacts sees that they h
 who holds it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.args = args
+			if !cmd.Flags().Changed("lifetime") {
+				var err error
+				if f.lifetime, err = within(f.delegations, f.lifetime, time.Now()); err != nil {
+					return err
+				}
+			}
 			return a.request(cmd, &f)
 		},
 	}
-	f.addExecution(cmd, 5*time.Minute, "for how long")
+	f.addExecution(cmd, 5*time.Minute, "for how long; if not given, no longer than the delegations")
 	fl := cmd.Flags()
 	fl.StringVar(&f.key, "key", "", "private key of the initiator")
 	fl.BoolVar(&f.pinArgs, "pin-args", false, "allow exactly the arguments after --")
