@@ -146,7 +146,8 @@ func (v *verifier) files(m *manifestReader) error {
 		case !ok || have.path != f.Path:
 			return denial.New(denial.ReceiptInvalid, "the manifest lists a file that the bundle does not have, or out of order")
 		case uint64(have.size) != f.Size || have.hash != f.Hash:
-			return denial.New(denial.ReceiptInvalid, "a file is not the one that the manifest lists")
+			return denial.New(denial.ReceiptInvalid, "a file is not the one that the manifest lists").
+				Try("The bundle is not what the issuer sealed: pull it again, and keep this one.")
 		}
 		next++
 		return nil
