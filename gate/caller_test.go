@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
 
 func TestX19_OnlyTheInitiatorsUsersPresentWhatHeWasGiven(t *testing.T) {
@@ -70,10 +71,10 @@ func TestHelperCaller(t *testing.T) {
 func TestX19_CallerIsWhoLoggedIn(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user")
+		need.Missing(t, "only root can be another user: run the tests as root")
 	}
 	if login, err := os.ReadFile("/proc/self/loginuid"); err != nil || strings.TrimSpace(string(login)) != strconv.Itoa(noLogin) {
-		t.Skip("this kernel keeps no logins, or this test has one, which cannot be changed")
+		need.Missing(t, "this kernel keeps no logins, or this test has one, which cannot be changed: run the tests outside of a login")
 	}
 	for _, row := range []struct{ login, uid, want string }{
 		{"", "0", "0"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/governed-execution/writ/artifact"
 	"github.com/governed-execution/writ/denial"
+	"github.com/governed-execution/writ/test/need"
 )
 
 // A load, a hash and a run without an issuer in between, as often as the table says.
@@ -297,7 +298,7 @@ func TestX18_HiddenProgramDiesWithTheGate(t *testing.T) {
 	t.Parallel()
 	hidden := []string{"unshare", "--mount", "sh", "-c", `mount -t proc -o hidepid=2 proc /proc && exec setpriv --regid 65534 --clear-groups --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace "$0" "$@"`}
 	if out, err := exec.Command(hidden[0], append(hidden[1:], "true")...).CombinedOutput(); err != nil {
-		t.Skipf("this user may mount nothing: %v: %s", err, out)
+		need.Missing(t, "this user may mount nothing: %v: %s: run the tests as root", err, out)
 	}
 	diesWithTheGate(t, "hide", hidden...)
 }

@@ -67,15 +67,15 @@ func concurrently(n int, limit time.Duration, call func(caller int) error) (samp
 var errEnough = errors.New("enough")
 
 func calls(until time.Time, call func() error) (latencies []time.Duration, err error) {
-	for now := time.Now(); now.Before(until); {
+	for begun := time.Now(); begun.Before(until); {
 		if err := call(); errors.Is(err, errEnough) {
 			return latencies, nil
 		} else if err != nil {
 			return nil, err
 		}
 		end := time.Now()
-		latencies = append(latencies, end.Sub(now))
-		now = end
+		latencies = append(latencies, end.Sub(begun))
+		begun = end
 	}
 	return latencies, nil
 }

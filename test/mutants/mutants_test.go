@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/governed-execution/writ/test/need"
 )
 
 const sample = `package p
@@ -102,7 +104,7 @@ func TestReasons(t *testing.T) {
 
 // TestTrialOfAPackage compiles a package of its own with its mutants: a test must kill those that it can, and no others.
 func TestTrialOfAPackage(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() && !need.All() {
 		t.Skip("it compiles")
 	}
 	t.Parallel()
