@@ -260,6 +260,11 @@ func TestSignaturesAreEncodedAsDER(t *testing.T) {
 
 // What does not parse is no key of another type: whoever gave the file looks for the fault in the right place.
 func TestAFaultOfParsingIsSaidToBeOne(t *testing.T) {
+	for _, kind := range []string{"PRIVATE KEY", "EC PRIVATE KEY"} {
+		if k, err := ParsePEM(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte{0x30}})); err == nil || k.Valid() || !strings.Contains(err.Error(), "this is a private key") {
+			t.Errorf("%s: got %v", kind, err)
+		}
+	}
 	_, err := ParsePEM(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte{0x30}}))
 	if err == nil || denial.Is(err, denial.AlgNotAllowed) {
 		t.Errorf("got %v", err)
