@@ -37,7 +37,7 @@ demo: deps build ## the whole path, told for a newcomer
 	@$(GO) run ./test/demo -bin $(BIN)
 
 # A program with the race detector sleeps a second before it exits, unless told otherwise; the tests start hundreds of them.
-test: deps ## every test, race detector on, nothing skipped
+test: deps ## every test, race detector on
 	@test/deps/install npm chromium
 	@test -n "$(WRIT_CORPUS)" || echo "WRIT_CORPUS does not say where the corpus of real machines is: tests that read it are skipped"
 	REQUIRE_ALL=$(REQUIRE_ALL) WRIT_CORPUS="$(WRIT_CORPUS)" GORACE="atexit_sleep_ms=10 $$GORACE" $(GO) test -race -timeout 10m ./...
